@@ -1,0 +1,191 @@
+//! Where services come from. Each source (Nomad, Consul) yields whole [`Inventory`] values on a
+//! watch channel, and says how fresh they are; [`merge`] makes the [`World`] of them.
+//!
+//! What always holds: an error never removes anything (a source keeps its last good inventory),
+//! an unchanged service keeps its `Arc`, and a removal is believed only by the rules of
+//! ARCHITECTURE.md, invariant 5.
+
+use crate::model::Provider;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A service within a catalog: Consul's community edition has the empty namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceKey {
+    /// Nomad namespace, or Consul's; empty where there is none.
+    pub namespace: Arc<str>,
+    /// Service name as registered.
+    pub name: Arc<str>,
+}
+
+/// What the catalog says of an instance's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Every check passes, or there is none.
+    Passing,
+    /// The worst check warns.
+    Warning,
+    /// A check is critical.
+    Critical,
+    /// Service or node is in maintenance.
+    Maintenance,
+    /// The catalog does not say (Nomad lists instances whatever their state).
+    Unknown,
+}
+
+/// One registration, normalised over both catalogs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Instance {
+    /// Unique id of the registration in its catalog.
+    pub id: Arc<str>,
+    /// Node name (Consul) or node id (Nomad).
+    pub node: Arc<str>,
+    /// Service address as registered; may be empty (Consul: use `node_address`).
+    pub address: Arc<str>,
+    /// Address of the node; empty where the catalog does not give it (Nomad).
+    pub node_address: Arc<str>,
+    /// Port; 0 when the service has none.
+    pub port: u16,
+    /// Tags in the order registered.
+    pub tags: Vec<Arc<str>>,
+    /// Health by the catalog.
+    pub health: Health,
+    /// Datacenter.
+    pub datacenter: Arc<str>,
+    /// Raft index at which it was created: the older registration has the lower one.
+    pub create_index: u64,
+    /// Nomad: job id; empty in Consul.
+    pub job: Arc<str>,
+    /// Nomad: allocation id; empty in Consul.
+    pub alloc: Arc<str>,
+}
+
+impl Instance {
+    /// The address to dial: the service's, else the node's; `None` when both are empty.
+    pub fn dial_address(&self) -> Option<&str> {
+        [&self.address, &self.node_address].into_iter().map(|a| &**a).find(|a| !a.is_empty())
+    }
+}
+
+/// All instances of one service, sorted by id. Never empty within an [`Inventory`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Service {
+    /// Which service.
+    pub key: ServiceKey,
+    /// Its instances, sorted by `id`.
+    pub instances: Vec<Instance>,
+}
+
+/// Everything that one source knows of services that carry a routing tag. Cloning is cheap in
+/// what it shares; an unchanged service keeps its `Arc` from one inventory to the next.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Inventory {
+    /// By namespace and name.
+    #[serde(serialize_with = "services_as_list")]
+    pub services: BTreeMap<ServiceKey, Arc<Service>>,
+}
+
+fn services_as_list<S: serde::Serializer>(
+    services: &BTreeMap<ServiceKey, Arc<Service>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(services.values())
+}
+
+/// How a source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    /// Not read yet.
+    Starting,
+    /// Reads succeed.
+    Connected,
+    /// The last read failed; the last good inventory is served.
+    Retrying,
+    /// Reads succeed from a server without a known leader, beyond the accepted age.
+    Stale,
+}
+
+/// What `/api/rawdata` shows of a provider, `/health` judges by and the log reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Which provider.
+    pub provider: Provider,
+    /// How it stands.
+    pub state: SourceState,
+    /// Address asked, without credentials.
+    pub address: String,
+    /// How it is watched: `events`, `list`, `watch`, `doorbell`.
+    pub strategy: &'static str,
+    /// Highest index seen.
+    pub index: u64,
+    /// When the inventory last changed.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub last_change: Option<SystemTime>,
+    /// When an answer last came.
+    #[serde(serialize_with = "as_rfc3339")]
+    pub last_contact: Option<SystemTime>,
+    /// Whether the catalog's answer came with a known leader.
+    pub known_leader: bool,
+    /// Services that carry a routing tag.
+    pub services_seen: usize,
+    /// Connections that are open to the catalog now.
+    pub connections: usize,
+    /// Last error, empty when the last read succeeded.
+    pub last_error: String,
+    /// Capabilities that the token lacks, in words: ``namespace "*" needs `read-job` ``.
+    pub missing_rights: Vec<String>,
+    /// Removals held back after a reset (names), until they reappear or the hold ends.
+    pub held: Vec<String>,
+    /// Remarks such as "over watchConnections (128): reading by doorbell; raise it to …".
+    pub notes: Vec<String>,
+}
+
+fn as_rfc3339<S: serde::Serializer>(t: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match t.and_then(|t| jiff::Timestamp::try_from(t).ok()) {
+        Some(t) => serializer.collect_str(&t),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl SourceStatus {
+    /// The status of a source that has not been asked yet.
+    pub fn starting(provider: Provider, address: impl Into<String>) -> Self {
+        Self {
+            provider,
+            state: SourceState::Starting,
+            address: address.into(),
+            strategy: "list",
+            index: 0,
+            last_change: None,
+            last_contact: None,
+            known_leader: false,
+            services_seen: 0,
+            connections: 0,
+            last_error: String::new(),
+            missing_rights: Vec::new(),
+            held: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// What a source publishes on its watch channel.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The services; `None` until the first complete read.
+    pub inventory: Option<Arc<Inventory>>,
+    /// How it stands.
+    pub status: SourceStatus,
+}
+
+/// The inventories of all sources, as `tags` reads them. A source that has not answered yet is missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World {
+    /// By provider.
+    pub sources: BTreeMap<Provider, Arc<Inventory>>,
+}

@@ -1,0 +1,352 @@
+//! Static configuration: what was said (file, environment, flags) and what it settles to
+//! (checked, defaults filled). Only this module and `cli` read the environment.
+
+use crate::model::Secret;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything settled; what `runtime` starts from. Every field has its default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// The static file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// Entry points by name; the admin entry point `traefik` is always there.
+    pub entry_points: BTreeMap<Arc<str>, EntryPoint>,
+    /// Nomad provider; `None` when it is off.
+    pub nomad: Option<NomadProvider>,
+    /// Consul catalog provider; `None` when it is off.
+    pub consul: Option<ConsulProvider>,
+    /// Log of the process.
+    pub log: Log,
+    /// Access log; `None` when it is off.
+    pub access_log: Option<AccessLog>,
+    /// Prometheus metrics on the admin entry point; `None` when off.
+    pub metrics: Option<Metrics>,
+    /// `api.insecure`.
+    pub api_insecure: bool,
+    /// Life cycle of entry points at the end.
+    pub lifecycle: LifeCycle,
+    /// Time-outs and limits towards servers (`serversTransport`).
+    pub servers_transport: ServersTransport,
+    /// rust-lb's own section.
+    pub own: Own,
+    /// HinD's environment variables.
+    pub hind: Hind,
+}
+
+/// The name of the admin entry point.
+pub const ADMIN_ENTRY_POINT: &str = "traefik";
+
+/// An entry point (<https://doc.traefik.io/traefik/routing/entrypoints/>).
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntryPoint {
+    /// Name.
+    pub name: Arc<str>,
+    /// Addresses to bind: `:80` gives the wildcard address of IPv6 with IPv4 mapped, else IPv4's.
+    pub address: BindAddress,
+    /// `http.tls`: routers on it answer TLS by default.
+    pub tls: bool,
+    /// `asDefault`: routers that name no entry point use it.
+    pub as_default: bool,
+    /// `http.redirections.entryPoint`.
+    pub redirect: Option<Redirection>,
+    /// `http.middlewares`: names put before every router's own.
+    pub middlewares: Vec<Arc<str>>,
+    /// `forwardedHeaders`.
+    pub forwarded_headers: ForwardedHeaders,
+    /// `transport.respondingTimeouts`.
+    pub timeouts: RespondingTimeouts,
+    /// `transport.lifeCycle`.
+    pub lifecycle: LifeCycle,
+    /// Limit of a request's head in bytes (`http.maxHeaderBytes`, 1 MiB).
+    pub max_header_bytes: usize,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// `http2.maxConcurrentStreams` (250).
+    pub max_concurrent_streams: u32,
+}
+
+/// Where an entry point listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindAddress {
+    /// Host part as said; empty means all addresses.
+    pub host: String,
+    /// Port; 0 lets the kernel choose.
+    pub port: u16,
+}
+
+/// `http.redirections.entryPoint`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirection {
+    /// Target entry point name or `:port`.
+    pub to: Arc<str>,
+    /// Scheme, `https` by default.
+    pub scheme: Arc<str>,
+    /// 301/308 instead of 302/307; true by default.
+    pub permanent: bool,
+}
+
+/// Whose `X-Forwarded-*` are believed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ForwardedHeaders {
+    /// Everybody's.
+    pub insecure: bool,
+    /// Those from these networks.
+    pub trusted_ips: Vec<IpNet>,
+}
+
+/// Time-outs on the client side. They measure lack of progress; zero means none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RespondingTimeouts {
+    /// From the first byte to the end of the request's head, and between reads of its body (60 s).
+    pub read: Duration,
+    /// Between writes of an answer that make progress (0: none).
+    pub write: Duration,
+    /// A kept-alive connection without a request (180 s).
+    pub idle: Duration,
+}
+
+/// `transport.lifeCycle`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifeCycle {
+    /// How long new requests are still accepted after SIGTERM (0 s).
+    pub request_accept_grace: Duration,
+    /// How long requests in flight may go on (10 s; HinD set-up 30 s).
+    pub grace: Duration,
+}
+
+/// `serversTransport`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServersTransport {
+    /// `forwardingTimeouts.dialTimeout` (30 s).
+    pub dial_timeout: Duration,
+    /// `forwardingTimeouts.responseHeaderTimeout` (0: none).
+    pub response_header_timeout: Duration,
+    /// `forwardingTimeouts.idleConnTimeout` (90 s).
+    pub idle_conn_timeout: Duration,
+    /// `maxIdleConnsPerHost` (200), counted per worker and server.
+    pub max_idle_per_server: usize,
+    /// `insecureSkipVerify`.
+    pub insecure_skip_verify: bool,
+    /// `rootCAs`: files of PEM certificates to trust besides the system's.
+    pub root_cas: Vec<PathBuf>,
+}
+
+/// `log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Level, `info` by default.
+    pub level: tracing::Level,
+    /// `None`: text on a terminal, JSON otherwise.
+    pub format: Option<LogFormat>,
+    /// File; `None` means stderr.
+    pub file: Option<PathBuf>,
+    /// `noColor`.
+    pub no_color: bool,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text; in the access log Traefik's `common` format.
+    Common,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `accessLog`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Format; JSON in the HinD set-up, `common` with a static file that does not say.
+    pub format: LogFormat,
+    /// File; `None` means stdout.
+    pub file: Option<PathBuf>,
+}
+
+/// `metrics.prometheus`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// Histogram buckets in seconds (0.1, 0.3, 1.2, 5).
+    pub buckets: Vec<f64>,
+    /// `addEntryPointsLabels` (true).
+    pub entry_points_labels: bool,
+    /// `addRoutersLabels` (false by Traefik's default; true in the HinD set-up).
+    pub routers_labels: bool,
+    /// `addServicesLabels` (true).
+    pub services_labels: bool,
+}
+
+/// How a provider's API is reached over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientTls {
+    /// PEM file of the authorities to trust.
+    pub ca: Option<PathBuf>,
+    /// Client certificate.
+    pub cert: Option<PathBuf>,
+    /// Client key.
+    pub key: Option<PathBuf>,
+    /// Name to verify instead of the host.
+    pub server_name: Option<String>,
+    /// Do not verify.
+    pub insecure_skip_verify: bool,
+}
+
+/// A token: the text itself, or a file that is read again when the catalog refuses (403).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Token {
+    /// None.
+    #[default]
+    None,
+    /// Given directly.
+    Value(Secret),
+    /// Read from a file, trimmed.
+    File(PathBuf),
+}
+
+/// What both catalog providers share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogCommon {
+    /// `http://host:port`, `https://…` or `unix:///path`.
+    pub endpoint: String,
+    /// TLS to the endpoint.
+    pub tls: ClientTls,
+    /// Token.
+    pub token: Token,
+    /// Ask with `stale` first.
+    pub stale: bool,
+    /// `exposedByDefault`.
+    pub exposed_by_default: bool,
+    /// Default rule (Go template); services enabled without a rule get it.
+    pub default_rule: String,
+    /// Tag prefix, `traefik`.
+    pub prefix: String,
+    /// `constraints` expression; empty means none.
+    pub constraints: String,
+    /// Legacy dialects of this provider.
+    pub legacy_tags: LegacyTags,
+}
+
+/// `providers.nomad`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NomadProvider {
+    /// Shared keys.
+    pub common: CatalogCommon,
+    /// Namespaces; `["*"]` means all.
+    pub namespaces: Vec<String>,
+    /// Region; empty means the agent's.
+    pub region: String,
+}
+
+/// `providers.consulCatalog`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsulProvider {
+    /// Shared keys.
+    pub common: CatalogCommon,
+    /// Namespaces (Consul Enterprise); empty means the token's.
+    pub namespaces: Vec<String>,
+    /// Admin partition; empty means the default.
+    pub partition: String,
+    /// Datacenter; empty means the agent's.
+    pub datacenter: String,
+    /// States in which an instance is routed (`strictChecks`: passing, warning).
+    pub strict_checks: Vec<String>,
+    /// Blocked `health/service` queries at once; above it the doorbell strategy runs.
+    pub watch_connections: usize,
+}
+
+/// `legacyTags`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyTags {
+    /// When legacy tags count.
+    pub mode: LegacyMode,
+    /// `urlprefix-`.
+    pub prefix: String,
+    /// Which dialects are read at all.
+    pub dialects: Vec<crate::config::Dialect>,
+}
+
+/// When legacy tags count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegacyMode {
+    /// Only for services without a `traefik.*` tag that routes them.
+    Fallback,
+    /// Always.
+    Merge,
+    /// Never.
+    Off,
+}
+
+/// A dialect that may be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `traefik.*`.
+    Traefik,
+    /// `urlprefix-`.
+    Urlprefix,
+    /// `https://host`.
+    Site,
+}
+
+/// Which catalog wins between equals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Primary {
+    /// Nomad (default).
+    Nomad,
+    /// Consul.
+    Consul,
+}
+
+/// The `rustLb` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Worker threads.
+    pub workers: usize,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// Certificate directory (/pv/CERTS).
+    pub certificates_dir: PathBuf,
+    /// `TRAEFIK_PROVIDER_PRIMARY`.
+    pub primary: Primary,
+    /// `DOMAIN_SUFFIX`.
+    pub domain_suffix: String,
+    /// Add security headers where the server did not set them.
+    pub security_headers: bool,
+    /// Changes kept for `/api/history`.
+    pub history_size: usize,
+    /// How long a route outlives its last server.
+    pub linger_for: Duration,
+    /// How long a request waits for a server to appear.
+    pub linger_wait: Duration,
+    /// How long removals are held after a catalog reset.
+    pub reset_hold: Duration,
+    /// Age up to which the last good table is served at start; `None` means off.
+    pub last_good_max_age: Option<Duration>,
+    /// File with the token for writes on the admin API.
+    pub api_token_file: Option<PathBuf>,
+    /// Ports are shared with another process on purpose (`--overlap`).
+    pub overlap: bool,
+}
+
+/// HinD's environment variables (shared names; what they do to HinD's Caddy they do to rust-lb).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hind {
+    /// `FQDN`, split at commas.
+    pub fqdn: Vec<String>,
+    /// `NOMAD_ADDR_EXTRA`, split at commas.
+    pub nomad_addr_extra: Vec<String>,
+    /// `TRUSTED_PROXIES`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `CERTS_SELF_SIGNED`.
+    pub certs_self_signed: bool,
+    /// `ALLOWED_REMOTE_IPS_CONTROL_PLANE`.
+    pub allowed_remote_ips_control_plane: Vec<IpNet>,
+    /// `ALLOWED_REMOTE_IPS_SERVICES`.
+    pub allowed_remote_ips_services: Vec<IpNet>,
+}
+
+/// An address in use: which entry point listens where, after binding.
+pub type Bound = BTreeMap<Arc<str>, Vec<SocketAddr>>;

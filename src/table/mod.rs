@@ -1,0 +1,71 @@
+//! Declarations to an immutable routing table: checked, compiled, indexed by host and path,
+//! compared with the last one, and kept on disk. Pure but for `store`.
+//!
+//! What always holds: a [`Table`] has no lock, atomic, counter, handle or connection in it; what
+//! did not change keeps its `Arc` from one table to the next.
+
+use crate::declare;
+use crate::model::{Provider, ServerId};
+use std::sync::Arc;
+
+/// A router as the data side sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Router {
+    /// Qualified name, `web@nomad`.
+    pub id: Arc<str>,
+    /// Who declared it.
+    pub provider: Provider,
+    /// Entry points that it answers on, resolved (never empty).
+    pub entry_points: Vec<Arc<str>>,
+    /// The rule's text.
+    pub rule: Arc<str>,
+    /// Effective priority: as declared, else the rule's length in bytes.
+    pub priority: i64,
+    /// True when it answers TLS connections only.
+    pub tls: bool,
+    /// Middlewares in order of execution.
+    pub middlewares: Vec<Arc<Middleware>>,
+    /// The service that answers.
+    pub service: Arc<Service>,
+    /// What it was declared as, for the API.
+    pub declared: Arc<declare::Router>,
+}
+
+/// A middleware, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Middleware {
+    /// Qualified name, `strip@nomad`.
+    pub id: Arc<str>,
+    /// What it does; never `NotServed` in a table.
+    pub kind: declare::MiddlewareKind,
+}
+
+/// A service, resolved: its servers and how one is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// Qualified name, `web@nomad`.
+    pub id: Arc<str>,
+    /// Servers, sorted by URL; empty while the service lingers after its last server left.
+    pub servers: Vec<Arc<Server>>,
+    /// How a server is chosen.
+    pub strategy: declare::Strategy,
+    /// Whether the client's Host goes to the server.
+    pub pass_host_header: bool,
+}
+
+/// One server, ready to be dialled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// Identity, the key of the registry.
+    pub id: ServerId,
+    /// True for `https://`.
+    pub tls: bool,
+    /// Host without brackets: an address or a DNS name.
+    pub host: Arc<str>,
+    /// Port.
+    pub port: u16,
+    /// `host:port` as a Host header writes it (brackets around IPv6, default port kept).
+    pub authority: Arc<str>,
+    /// Weight, at least 0; 0 gets no requests unless all have 0.
+    pub weight: u32,
+}
