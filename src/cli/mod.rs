@@ -1,1 +1,103 @@
-//! (in the making)
+//! The command line: one file a command. It reads arguments and environment, calls the stages,
+//! and turns the outcome into an exit code: 0 success, 1 what was checked does not hold, 2 usage.
+//! Results go to stdout, everything else to stderr.
+
+mod dev;
+mod healthcheck;
+mod serve;
+mod version;
+
+use crate::config;
+use std::io::Write;
+
+/// What the thing checked does not hold, or a start that failed.
+pub(crate) const FAILED: u8 = 1;
+/// Wrong words on the command line.
+pub(crate) const USAGE: u8 = 2;
+
+const HELP: &str = "\
+rust-lb: a proxy for Nomad and Consul, from a tag in the catalog to a served request
+
+usage: rust-lb <command> [options]
+       rust-lb [static configuration flags]        the same as `rust-lb serve`
+
+commands:
+  serve         run the proxy
+  dev           run it together with an embedded catalog and sample services
+  check         validate the static configuration
+  rule          parse, print and evaluate rules
+  healthcheck   exit 0 when the running instance is ready
+  version       print version, commit, features, TLS provider
+  help          this text; `rust-lb <command> --help` for one command
+
+static configuration, later wins: defaults, file (--configFile), environment (TRAEFIK_…, RUST_LB_…), flags
+(--entryPoints.web.address=:80)
+
+examples:
+  rust-lb dev
+  rust-lb serve --configFile=/etc/rust-lb.yaml
+  rust-lb check --configFile=/etc/traefik.yaml --strict
+";
+
+/// Commands of the surface that later versions bring; named so that the answer is clear.
+const NOT_YET: [&str; 6] = ["render", "explain", "migrate", "compare", "certs", "top"];
+
+/// Runs the program with its arguments (without the program's name) and environment.
+pub fn run(args: Vec<String>, env: impl IntoIterator<Item = (String, String)>) -> u8 {
+    let (stdout, stderr) = (&mut std::io::stdout(), &mut std::io::stderr());
+    let mut args = args;
+    let command = match args.first().map(String::as_str) {
+        None => "serve".to_owned(),
+        Some("-h" | "--help") => "help".to_owned(),
+        Some("-V" | "--version") => "version".to_owned(),
+        Some(first) if first.starts_with('-') => "serve".to_owned(),
+        Some(_) => args.remove(0),
+    };
+    if args.iter().any(|a| a == "--help" || a == "-h") {
+        if let Some(text) = help_of(&command) {
+            return written(write!(stdout, "{text}"));
+        }
+    }
+    let input = |args| config::Input::new(args, env.into_iter().collect());
+    match command.as_str() {
+        "help" => written(write!(stdout, "{HELP}")),
+        "version" => version::run(&args, stdout, stderr),
+        "serve" => serve::run(input(args), stdout, stderr),
+        "dev" => dev::run(input(args), stdout, stderr),
+        "check" => check::command(input(args), stdout, stderr),
+        "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
+        "healthcheck" => healthcheck::run(input(args), stdout, stderr),
+        later if NOT_YET.contains(&later) => {
+            fail(stderr, USAGE, format_args!("the command `{later}` is not in this version"))
+        }
+        other => fail(stderr, USAGE, format_args!("unknown command `{other}`\nhint: `rust-lb help` lists the commands")),
+    }
+}
+
+fn help_of(command: &str) -> Option<&'static str> {
+    match command {
+        "help" => Some(HELP),
+        "serve" => Some(serve::HELP),
+        "dev" => Some(dev::HELP),
+        "healthcheck" => Some(healthcheck::HELP),
+        "version" => Some(version::HELP),
+        // `check` and `rule` print their own.
+        _ => None,
+    }
+}
+
+/// Prints `error: …` and gives the exit code.
+pub(crate) fn fail(stderr: &mut dyn Write, code: u8, message: std::fmt::Arguments<'_>) -> u8 {
+    // Nobody is left to tell when stderr itself is gone.
+    let _ = writeln!(stderr, "error: {message}");
+    code
+}
+
+/// Exit code of a command whose only work was writing: a closed pipe is not a fault.
+pub(crate) fn written(result: std::io::Result<()>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(_) => FAILED,
+    }
+}

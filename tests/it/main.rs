@@ -1,6 +1,7 @@
 //! The one integration test binary: a module a capability, `support` for what they share.
 
 mod admin;
+mod architecture;
 mod catalog;
 mod config;
 mod embedded;
