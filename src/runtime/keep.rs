@@ -1,0 +1,113 @@
+//! Writes the last good state on a thread of its own: the state directory may be on a network file system that hangs,
+//! and nothing may wait for it. Only the newest value counts; at most one write a second.
+
+use crate::catalog::World;
+use crate::diagnostic::Diagnostic;
+use crate::table::{Accepted, Store, StoreError};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What is kept: the inventories as last believed, and what was last good of each definition.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LastGood {
+    /// Inventories by provider.
+    pub world: World,
+    /// The last good form of definitions whose live form is bad.
+    pub accepted: Accepted,
+}
+
+/// Least time between two writes.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Slot {
+    newest: Option<LastGood>,
+    ended: bool,
+    problem: Option<Diagnostic>,
+}
+
+/// Handle of the writing thread.
+pub struct Keeper {
+    shared: Arc<(Mutex<Slot>, Condvar)>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(store: Store<LastGood>) -> std::io::Result<Self> {
+        let shared = Arc::new((Mutex::new(Slot::default()), Condvar::new()));
+        let theirs = shared.clone();
+        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || write_newest(&store, &theirs))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Hands over the newest value; never waits for the disk.
+    pub fn keep(&self, value: LastGood) {
+        lock(&self.shared.0).newest = Some(value);
+        self.shared.1.notify_one();
+    }
+
+    /// Why the last write failed, until one succeeds.
+    pub fn problem(&self) -> Option<Diagnostic> {
+        lock(&self.shared.0).problem.clone()
+    }
+
+    /// Writes what is still to be written, and ends; gives up after `patience`.
+    pub fn finish(mut self, patience: Duration) {
+        lock(&self.shared.0).ended = true;
+        self.shared.1.notify_one();
+        let Some(thread) = self.thread.take() else { return };
+        let end = Instant::now() + patience;
+        while !thread.is_finished() && Instant::now() < end {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+}
+
+fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
+    loop {
+        let (value, ended) = {
+            let mut slot = lock(&shared.0);
+            while slot.newest.is_none() && !slot.ended {
+                slot = shared.1.wait(slot).unwrap_or_else(PoisonError::into_inner);
+            }
+            (slot.newest.take(), slot.ended)
+        };
+        if let Some(value) = value {
+            let outcome = store.write(&value);
+            report(&mut lock(&shared.0).problem, outcome);
+        }
+        if ended {
+            return;
+        }
+        // A storm of changes costs one write a second; the end is not delayed by it.
+        let slot = lock(&shared.0);
+        drop(shared.1.wait_timeout_while(slot, PAUSE, |slot| !slot.ended));
+    }
+}
+
+fn report(problem: &mut Option<Diagnostic>, outcome: Result<(), StoreError>) {
+    match outcome {
+        Ok(()) => {
+            if problem.take().is_some() {
+                tracing::info!("the last good state is written again");
+            }
+        }
+        Err(e) => {
+            let diagnostic = Diagnostic::warning("state_not_written", e.to_string())
+                .with_help("after a restart without a catalog no route would be known; make `rustLb.stateDir` writable");
+            if problem.as_ref() != Some(&diagnostic) {
+                tracing::warn!("{diagnostic}");
+            }
+            *problem = Some(diagnostic);
+        }
+    }
+}
+
+fn lock(mutex: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

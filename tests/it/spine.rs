@@ -1,0 +1,304 @@
+//! From a tag in a catalog to a served request, and what happens to the route when the catalog fails:
+//! the whole proxy over real sockets beside the embedded catalog.
+
+use super::support::client::{self, Connection};
+use super::support::eventually;
+use super::support::proxy::{Catalog, Proxy};
+use super::support::server::Server;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+#[test]
+fn a_consul_service_is_served_and_its_removal_seen() {
+    let proxy = Proxy::start(&["--rustLb.linger.for=0s"]);
+    let server = Server::start("hello");
+    assert_eq!(proxy.get("hello.test", "/").status, 404);
+    proxy.catalog.register(
+        "h1",
+        "hello",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.hello.rule=Host(`hello.test`)"],
+    );
+    let answer = proxy.wait_for("hello.test", "/a?b=c", 200);
+    assert!(answer.text().starts_with("hello\nGET /a?b=c HTTP/1.1\r\n"), "{}", answer.text());
+    proxy.catalog.deregister("h1");
+    proxy.wait_for("hello.test", "/", 404);
+}
+
+#[test]
+fn a_nomad_service_is_served_and_its_removal_seen() {
+    let proxy = Proxy::start(&["--rustLb.linger.for=0s"]);
+    let server = Server::start("hello");
+    proxy.catalog.register_nomad(
+        "n1",
+        "hello",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.hello.rule=Host(`hello.test`) && PathPrefix(`/api`)"],
+    );
+    proxy.wait_for("hello.test", "/api/x", 200);
+    assert_eq!(proxy.get("hello.test", "/other").status, 404);
+    proxy.catalog.deregister_nomad("hello", "n1");
+    proxy.wait_for("hello.test", "/api/x", 404);
+}
+
+#[test]
+fn every_dialect_routes() {
+    let proxy = Proxy::start(&[]);
+    let (fabio, site, plain) = (Server::start("fabio"), Server::start("site"), Server::start("plain"));
+    proxy.catalog.register("f1", "fab", fabio.addr, &["urlprefix-fab.test/app strip=/app"]);
+    proxy.catalog.register("s1", "site", site.addr, &["https://site.test"]);
+    proxy.catalog.register("p1", "plain", plain.addr, &["traefik.enable=true"]);
+    let answer = proxy.wait_for("fab.test", "/app/x", 200);
+    assert!(answer.text().starts_with("fabio\nGET /x HTTP/1.1"), "{}", answer.text());
+    proxy.wait_for("plain.localhost", "/", 200);
+    let redirect = proxy.wait_for("site.test", "/y?z=1", 301);
+    assert_eq!(redirect.header("location"), Some("https://site.test/y?z=1"));
+    assert_eq!(redirect.header("content-length"), Some("0"));
+}
+
+#[test]
+fn weights_share_requests() {
+    let proxy = Proxy::start(&[]);
+    let (a, b) = (Server::start("a"), Server::start("b"));
+    proxy.catalog.register("a", "wa", a.addr, &["urlprefix-w.test/ weight=0.75"]);
+    proxy.catalog.register("b", "wb", b.addr, &["urlprefix-w.test/ weight=0.25"]);
+    eventually("both servers are known", || {
+        let raw = proxy.admin("/api/rawdata").json();
+        let servers = raw["services"].as_object()?.values().find_map(|s| {
+            s["loadBalancer"]["servers"].as_array().filter(|servers| servers.len() == 2).map(Vec::len)
+        });
+        servers
+    });
+    let mut connection = Connection::open(proxy.web()).expect("connects");
+    let (before_a, before_b) = (a.requests(), b.requests());
+    for _ in 0..40 {
+        assert_eq!(connection.get("w.test", "/").expect("an answer").status, 200);
+    }
+    assert_eq!((a.requests() - before_a, b.requests() - before_b), (30, 10));
+}
+
+#[test]
+fn a_bad_tag_disables_only_itself_and_is_visible() {
+    let proxy = Proxy::start(&[]);
+    let server = Server::start("x");
+    proxy.catalog.register(
+        "x1",
+        "x",
+        server.addr,
+        &[
+            "traefik.enable=true",
+            "traefik.http.routers.good.rule=Host(`good.test`)",
+            "traefik.http.routers.bad.rule=Host(`bad.test`",
+            "traefik.http.routers.good.priotity=7",
+        ],
+    );
+    proxy.wait_for("good.test", "/", 200);
+    assert_eq!(proxy.get("bad.test", "/").status, 404);
+    let problems = proxy.admin("/api/problems").json().to_string();
+    assert!(problems.contains("routers.bad.rule"), "{problems}");
+    assert!(problems.contains("priority"), "the nearest known option is named: {problems}");
+}
+
+#[test]
+fn a_definition_that_turns_bad_keeps_its_last_good_form() {
+    let proxy = Proxy::start(&[]);
+    let server = Server::start("x");
+    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    proxy.wait_for("x.test", "/", 200);
+    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`"]);
+    eventually("the bad rule is reported", || {
+        proxy.admin("/api/problems").text().contains("routers.x.rule").then_some(())
+    });
+    assert_eq!(proxy.get("x.test", "/").status, 200);
+}
+
+#[test]
+fn a_request_waits_for_a_server_to_come_back() {
+    let proxy = Proxy::start(&["--rustLb.linger.for=1h", "--rustLb.linger.wait=1h"]);
+    let (first, second) = (Server::start("first"), Server::start("second"));
+    let tags = ["traefik.enable=true", "traefik.http.routers.w.rule=Host(`w.test`)"];
+    proxy.catalog.register("w1", "w", first.addr, &tags);
+    proxy.wait_for("w.test", "/", 200);
+    proxy.catalog.deregister("w1");
+    eventually("the server has left the table", || {
+        proxy.admin("/api/http/services/w@consulcatalog").json()["loadBalancer"]["servers"].is_null().then_some(())
+    });
+    let mut connection = Connection::open(proxy.web()).expect("connects");
+    connection.send(b"GET / HTTP/1.1\r\nHost: w.test\r\n\r\n").expect("sent");
+    proxy.catalog.register("w2", "w", second.addr, &tags);
+    let answer = connection.read(false).expect("an answer");
+    assert_eq!((answer.status, answer.header("x-server")), (200, Some("second")));
+}
+
+#[test]
+fn a_wait_that_ends_is_503_and_then_404() {
+    let proxy = Proxy::start(&["--rustLb.linger.for=500ms", "--rustLb.linger.wait=10ms"]);
+    let server = Server::start("x");
+    proxy.catalog.register("w1", "w", server.addr, &["traefik.enable=true", "traefik.http.routers.w.rule=Host(`w.test`)"]);
+    proxy.wait_for("w.test", "/", 200);
+    proxy.catalog.deregister("w1");
+    let answer = proxy.wait_for("w.test", "/", 503);
+    assert!(answer.header("retry-after").is_some());
+    proxy.wait_for("w.test", "/", 404);
+}
+
+/// Sends requests from a thread until told to stop; counts the answers that are not 200.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<Vec<String>>,
+}
+
+impl Traffic {
+    fn start(proxy: &Proxy, host: &'static str) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, count, web) = (stop.clone(), sent.clone(), proxy.web());
+        let thread = std::thread::spawn(move || {
+            let mut failures = Vec::new();
+            while !stopped.load(Ordering::SeqCst) {
+                match client::try_get(web, host, "/") {
+                    Ok(answer) if answer.status == 200 => {}
+                    Ok(answer) => failures.push(format!("{}", answer.status)),
+                    Err(e) => failures.push(e.to_string()),
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            failures
+        });
+        Self { stop, sent, thread }
+    }
+
+    /// Waits until this many more requests have been answered.
+    fn pass(&self, more: usize) {
+        let until = self.sent.load(Ordering::SeqCst) + more;
+        eventually("traffic goes on", || (self.sent.load(Ordering::SeqCst) >= until).then_some(()));
+    }
+
+    fn finish(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let failures = self.thread.join().expect("the traffic thread");
+        assert!(failures.is_empty(), "{} requests failed: {:?}", failures.len(), &failures[..failures.len().min(5)]);
+    }
+}
+
+fn provider_state(proxy: &Proxy, provider: &str) -> String {
+    proxy.admin("/api/rawdata").json()["providers"][provider]["state"].as_str().unwrap_or("missing").to_owned()
+}
+
+#[test]
+fn a_catalog_that_stops_and_returns_loses_no_request() {
+    let proxy = Proxy::start(&[]);
+    let server = Server::start("x");
+    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    proxy.catalog.register_nomad("y1", "y", server.addr, &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"]);
+    proxy.wait_for("x.test", "/", 200);
+    proxy.wait_for("y.test", "/", 200);
+    let traffic = (Traffic::start(&proxy, "x.test"), Traffic::start(&proxy, "y.test"));
+    traffic.0.pass(20);
+    proxy.catalog.stop();
+    for provider in ["consulcatalog", "nomad"] {
+        eventually("the outage is shown", || (provider_state(&proxy, provider) == "retrying").then_some(()));
+    }
+    traffic.0.pass(50);
+    traffic.1.pass(50);
+    proxy.catalog.resume();
+    for provider in ["consulcatalog", "nomad"] {
+        eventually("the return is shown", || (provider_state(&proxy, provider) == "connected").then_some(()));
+    }
+    traffic.0.pass(20);
+    traffic.0.finish();
+    traffic.1.finish();
+}
+
+#[test]
+fn a_wiped_catalog_keeps_the_routes() {
+    let proxy = Proxy::start(&["--rustLb.linger.for=0s"]);
+    let server = Server::start("x");
+    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    proxy.catalog.register_nomad("y1", "y", server.addr, &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"]);
+    proxy.wait_for("x.test", "/", 200);
+    proxy.wait_for("y.test", "/", 200);
+    let traffic = (Traffic::start(&proxy, "x.test"), Traffic::start(&proxy, "y.test"));
+    proxy.catalog.wipe();
+    for provider in ["consulcatalog", "nomad"] {
+        eventually("the removals are held and said so", || {
+            let held = proxy.admin("/api/rawdata").json()["providers"][provider]["held"].clone();
+            held.as_array().is_some_and(|held| !held.is_empty()).then_some(())
+        });
+    }
+    traffic.0.pass(50);
+    traffic.1.pass(50);
+    traffic.0.finish();
+    traffic.1.finish();
+}
+
+#[test]
+fn started_without_a_catalog_it_serves_what_it_last_knew() {
+    let catalog = Catalog::start();
+    let dir = Arc::new(tempfile::tempdir().expect("a folder"));
+    let server = Server::start("x");
+    let first = Proxy::over(catalog.clone(), dir.clone(), &[]);
+    catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    first.wait_for("x.test", "/", 200);
+    first.running.stop();
+    catalog.stop();
+    let second = Proxy::over(catalog, dir, &[]);
+    assert_eq!(second.get("x.test", "/").status, 200);
+    assert_eq!(second.admin("/ready").status, 200);
+    assert_eq!(provider_state(&second, "consulcatalog"), "retrying");
+}
+
+#[test]
+fn the_primary_wins_between_equal_routers() {
+    for (primary, winner) in [("nomad", "from-nomad"), ("consul", "from-consul")] {
+        let proxy = Proxy::start(&[&format!("--rustLb.primary={primary}")]);
+        let (nomad, consul) = (Server::start("from-nomad"), Server::start("from-consul"));
+        let tags = ["traefik.enable=true", "traefik.http.routers.both.rule=Host(`both.test`)"];
+        proxy.catalog.register("c", "both", consul.addr, &tags);
+        proxy.catalog.register_nomad("n", "both", nomad.addr, &tags);
+        eventually("both routers are known", || {
+            let routers = proxy.admin("/api/rawdata").json()["routers"].clone();
+            (routers["both@nomad"].is_object() && routers["both@consulcatalog"].is_object()).then_some(())
+        });
+        assert_eq!(proxy.get("both.test", "/").header("x-server"), Some(winner), "primary {primary}");
+    }
+}
+
+#[test]
+fn the_admin_api_tells_what_is_running() {
+    let proxy = Proxy::start(&[]);
+    let server = Server::start("x");
+    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    proxy.wait_for("x.test", "/", 200);
+    assert_eq!(proxy.admin("/ping").text(), "OK");
+    assert_eq!(proxy.admin("/health").status, 200);
+    let raw = proxy.admin("/api/rawdata").json();
+    assert_eq!(raw["routers"]["x@consulcatalog"]["status"], "enabled");
+    assert_eq!(raw["providers"]["consulcatalog"]["state"], "connected");
+    assert_eq!(raw["providers"]["consulcatalog"]["servicesSeen"], 1);
+    let metrics = proxy.admin("/metrics").text();
+    for name in ["traefik_entrypoint_requests_total", "traefik_service_requests_total", "rust_lb_table_changes_total"] {
+        assert!(metrics.contains(name), "{name} is missing:\n{metrics}");
+    }
+    let history = proxy.admin("/api/history").json().to_string();
+    assert!(history.contains("x@consulcatalog"), "{history}");
+}
+
+#[test]
+fn a_burst_of_registrations_arrives_whole() {
+    let proxy = Proxy::start(&[]);
+    let server = Server::start("many");
+    for i in 0..100 {
+        proxy.catalog.register_nomad(
+            &format!("m{i}"),
+            &format!("m{i}"),
+            server.addr,
+            &["traefik.enable=true", &format!("traefik.http.routers.m{i}.rule=Host(`m{i}.test`)")],
+        );
+    }
+    for i in 0..100 {
+        proxy.wait_for(&format!("m{i}.test"), "/", 200);
+    }
+    let connections = proxy.admin("/api/rawdata").json()["providers"]["nomad"]["connections"].as_u64();
+    assert!(connections.is_some_and(|n| n <= 3), "{connections:?} connections to Nomad");
+}
