@@ -5,4 +5,5 @@ mod catalog;
 mod config;
 mod embedded;
 mod proxy;
+mod rule;
 mod support;
