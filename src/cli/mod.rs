@@ -2,8 +2,11 @@
 //! and turns the outcome into an exit code: 0 success, 1 what was checked does not hold, 2 usage.
 //! Results go to stdout, everything else to stderr.
 
+pub mod check;
 mod dev;
 mod healthcheck;
+pub mod output;
+pub mod rule;
 mod serve;
 mod version;
 

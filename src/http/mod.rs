@@ -4,6 +4,7 @@
 //! The codec below is hyper's for now; it stays behind these types, so that it can change without them.
 
 mod reason;
+pub mod target;
 
 pub use reason::Reason;
 

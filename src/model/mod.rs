@@ -6,12 +6,14 @@ mod host;
 mod provider;
 mod secret;
 mod size;
+mod text;
 
 pub use duration::{DurationError, format_duration, parse_duration};
-pub use host::{canonical_host, split_port};
+pub use host::{canonical_host, split_port, without_port};
 pub use provider::Provider;
 pub use secret::Secret;
 pub use size::{SizeError, parse_size};
+pub use text::lossy;
 
 use std::sync::Arc;
 

@@ -6,4 +6,5 @@ mod catalog;
 mod config;
 mod embedded;
 mod proxy;
+mod rule;
 mod support;
