@@ -1,6 +1,17 @@
 //! Static configuration: what was said (file, environment, flags) and what it settles to
 //! (checked, defaults filled). Only this module and `cli` read the environment.
 
+mod file;
+mod from_toml;
+mod from_yaml;
+mod keys;
+mod raw;
+mod schema;
+mod value;
+
+pub use file::MAX_FILE_BYTES;
+pub use keys::{Effect, Key, Kind};
+
 use crate::model::Secret;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
