@@ -39,7 +39,9 @@ fn parse(bytes: &[u8], path: &Path, source: &Arc<str>) -> Result<Vec<Raw>, Diagn
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => text,
-        Ok(text) => return Err(malformed(source, spot(text, text.find('\0').unwrap_or(0)), "a zero byte; is it binary?")),
+        Ok(text) => {
+            return Err(malformed(source, spot(text, text.find('\0').unwrap_or(0)), "a zero byte; is it binary?"));
+        }
         Err(e) => {
             let good = std::str::from_utf8(&bytes[..e.valid_up_to()]).unwrap_or_default();
             return Err(malformed(source, spot(good, good.len()), "a byte that is not UTF-8; is it binary?"));
@@ -106,10 +108,9 @@ mod tests {
 
     #[test]
     fn places_are_those_of_key_and_value() {
-        for (name, source, key, value) in [
-            ("t.yaml", "# é\na:\n  bé: 'x'\n", (3, 3), (3, 7)),
-            ("t.toml", "# é\n[a]\n\"bé\" = 'x'\n", (3, 1), (3, 8)),
-        ] {
+        for (name, source, key, value) in
+            [("t.yaml", "# é\na:\n  bé: 'x'\n", (3, 3), (3, 7)), ("t.toml", "# é\n[a]\n\"bé\" = 'x'\n", (3, 1), (3, 8))]
+        {
             let parsed = parse(source.as_bytes(), &PathBuf::from(name), &name.into()).unwrap();
             let spot = |(line, column)| Some(Spot { line, column });
             assert_eq!((parsed[0].path[1].at, parsed[0].at), (spot(key), spot(value)), "{name}");

@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str, source: &Arc<str>) -> Result<Vec<Raw>, Diagnosti
     };
     let tree: Option<Spanned<Tree>> = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let at = e.location().map_or(Spot { line: 1, column: 1 }, spot);
-        malformed(source, at, &message(&e.without_snippet().to_string()))
+        malformed(source, at, &message(&e.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter)))
     })?;
     let mut out = Vec::new();
     match tree {

@@ -143,7 +143,11 @@ pub(super) const KEYS: &[Key] = &[
     ),
     later("providers.file", Switch, "files of dynamic configuration are not read yet"),
     later("providers.rest", Switch, "the API takes no dynamic configuration yet"),
-    later("providers.consul", Switch, "this is Traefik's KV provider; for Consul's services say `providers.consulCatalog`"),
+    later(
+        "providers.consul",
+        Switch,
+        "this is Traefik's KV provider; for Consul's services say `providers.consulCatalog`",
+    ),
     later("providers.plugin.*", Kind::Any, "plugins are not run yet"),
     idle("providers.providersThrottleDuration", Duration, "2s", "a change is applied at once, so it has no effect"),
     key("serversTransport.insecureSkipVerify", Bool, "false", "do not verify servers' certificates"),
@@ -172,7 +176,11 @@ pub(super) const KEYS: &[Key] = &[
     idle("global.checkNewVersion", Bool, "true", NO_REPORTS),
     idle("global.sendAnonymousUsage", Bool, "false", NO_REPORTS),
     idle("ping", Switch, "", NO_REPORTS),
-    later("certificatesResolvers", Section, "certificates are not ordered by ACME yet; PEM pairs in the certificate directory are used"),
+    later(
+        "certificatesResolvers",
+        Section,
+        "certificates are not ordered by ACME yet; PEM pairs in the certificate directory are used",
+    ),
     later("experimental.plugins.*.settings", Kind::Any, "plugins are not run yet"),
     later("experimental.localPlugins.*.settings", Kind::Any, "plugins are not run yet"),
     key("rustLb", Section, "", "what only rust-lb knows"),
@@ -241,3 +249,27 @@ pub(super) const MOUNTS: &[(&str, &[Key])] = &[
 /// Short names of flags (`--workers 4`) and variables (`RUST_LB_WORKERS`).
 pub(super) const ALIASES: &[(&str, &str)] =
     &[("workers", "rustLb.workers"), ("stateDir", "rustLb.stateDir"), ("overlap", "rustLb.overlap")];
+
+/// The default entry points (the HinD set-up), used when none is named.
+pub(super) const DEFAULT_ENTRY_POINTS: &[(&str, &str)] = &[
+    ("entryPoints.web", "true"),
+    ("entryPoints.web.address", ":80"),
+    ("entryPoints.web.transport.lifeCycle.graceTimeOut", "30s"),
+    ("entryPoints.websecure", "true"),
+    ("entryPoints.websecure.address", ":443"),
+    ("entryPoints.websecure.http.tls", "true"),
+    ("entryPoints.websecure.transport.lifeCycle.graceTimeOut", "30s"),
+];
+
+/// The default providers, used when none is named.
+pub(super) const DEFAULT_PROVIDERS: &[(&str, &str)] =
+    &[("providers.nomad", "true"), ("providers.consulCatalog", "true")];
+
+/// What is watched and added by default, unless a static file in Traefik's form says it.
+pub(super) const DEFAULT_OBSERVATION: &[(&str, &str)] = &[
+    ("accessLog", "true"),
+    ("accessLog.format", "json"),
+    ("metrics.prometheus", "true"),
+    ("metrics.prometheus.addRoutersLabels", "true"),
+    ("rustLb.securityHeaders", "true"),
+];

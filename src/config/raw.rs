@@ -40,12 +40,7 @@ impl Raw {
 
 /// The origin of something at a place of a source.
 pub(super) fn origin(source: &Arc<str>, at: Option<Spot>) -> Origin {
-    Origin {
-        file: Some(source.clone()),
-        line: at.map(|s| s.line),
-        column: at.map(|s| s.column),
-        ..Origin::default()
-    }
+    Origin { file: Some(source.clone()), line: at.map(|s| s.line), column: at.map(|s| s.column), ..Origin::default() }
 }
 
 /// Splits a dotted path, `domains[0].main` into `domains`, `[0]`, `main`.

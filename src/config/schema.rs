@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn only_subtrees_with_something_served_act() {
-        for (path, acts) in [("providers", true), ("providers.docker", false), ("metrics.datadog", false), ("tracing", false)] {
+        for (path, acts) in
+            [("providers", true), ("providers.docker", false), ("metrics.datadog", false), ("tracing", false)]
+        {
             assert_eq!(root().find(path.split('.')).unwrap().acts, acts, "{path}");
         }
     }

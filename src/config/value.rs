@@ -60,7 +60,9 @@ pub(super) fn read(kind: Kind, leaf: &Leaf) -> Result<Value, String> {
         },
         Kind::Switch => match leaf {
             Leaf::Group => Ok(Value::Bool(true)),
-            Leaf::Text(text) => parse_bool(text).map(Value::Bool).ok_or_else(|| expected("a group of keys, `true` or `false`", leaf)),
+            Leaf::Text(text) => {
+                parse_bool(text).map(Value::Bool).ok_or_else(|| expected("a group of keys, `true` or `false`", leaf))
+            }
             _ => Err(expected("a group of keys, `true` or `false`", leaf)),
         },
         Kind::Short(_) => match leaf {
@@ -211,7 +213,11 @@ mod tests {
             (Kind::Count(1, 8), "8", Value::Number(8)),
             (Kind::Size, "64KiB", Value::Number(65_536)),
             (Kind::List, "a, b,,c", Value::List(vec!["a".into(), "b".into(), "c".into()])),
-            (Kind::Nets, "10.0.0.0/8,::1", Value::Nets(vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()])),
+            (
+                Kind::Nets,
+                "10.0.0.0/8,::1",
+                Value::Nets(vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]),
+            ),
             (Kind::OneOf(&["INFO", "WARN"]), "warn", Value::Text("WARN".into())),
             (Kind::Buckets, "0.1,5", Value::Numbers(vec![0.1, 5.0])),
             (Kind::Switch, "false", Value::Bool(false)),
