@@ -184,6 +184,7 @@ pub(super) const KEYS: &[Key] = &[
     later("experimental.plugins.*.settings", Kind::Any, "plugins are not run yet"),
     later("experimental.localPlugins.*.settings", Kind::Any, "plugins are not run yet"),
     key("rustLb", Section, "", "what only rust-lb knows"),
+    key("rustLb.legacyTags", Short("mode"), "", "what `urlprefix-` and `https://` tags do, for all catalogs"),
     key("rustLb.workers", Count(1, 1024), "", "worker threads; as many as cores by default"),
     key("rustLb.stateDir", Path, "/var/lib/rust-lb", "directory of the last good table"),
     key("rustLb.overlap", Bool, "false", "share ports with another process on purpose"),

@@ -45,8 +45,8 @@ type Path = Vec<String>;
 #[derive(Debug, Default)]
 pub(super) struct Merged {
     entries: BTreeMap<Path, Entry>,
-    /// Switches and named groups: on or off.
-    on: BTreeMap<Path, bool>,
+    /// Switches and named groups: on or off, and who said so.
+    on: BTreeMap<Path, (bool, Origin)>,
     /// Names as they were first spelt.
     spelt: BTreeMap<Path, String>,
 }
@@ -58,7 +58,7 @@ fn lower(path: &[impl AsRef<str>]) -> Path {
 impl Merged {
     /// Puts a layer on top. Saying a key switches on the groups that it stands in.
     pub fn apply(&mut self, layer: Layer, said: Vec<Said>, diagnostics: &mut Vec<Diagnostic>) {
-        let mut switched: Vec<(Path, bool)> = Vec::new();
+        let mut switched: Vec<(Path, (bool, Origin))> = Vec::new();
         for said in said {
             let path = lower(&said.path);
             for len in 1..=path.len() {
@@ -67,12 +67,14 @@ impl Merged {
             if layer >= Layer::File {
                 for len in 1..path.len() {
                     if root().find(&path[..len]).is_some_and(|node| node.kind() == Kind::Switch) {
-                        self.on.insert(path[..len].to_vec(), true);
+                        self.on.insert(path[..len].to_vec(), (true, said.origin.clone()));
                     }
                 }
             }
             match (&said.value, root().find(&path).map(|node| node.kind())) {
-                (Value::Bool(on), Some(Kind::Switch)) => switched.push((path, *on)),
+                (Value::Bool(on), Some(Kind::Switch)) => {
+                    switched.push((path, (*on, said.origin.clone())));
+                }
                 _ => self.set(layer, path, said, diagnostics),
             }
         }
@@ -108,7 +110,7 @@ impl Merged {
         let on: BTreeSet<&Path> = self
             .on
             .iter()
-            .filter(|(p, on)| **on && p.len() == below.len() + 1 && p.starts_with(&below))
+            .filter(|(p, (on, _))| *on && p.len() == below.len() + 1 && p.starts_with(&below))
             .map(|(p, _)| p)
             .collect();
         on.into_iter().filter_map(|p| self.spelt.get(p).cloned()).collect()
@@ -116,18 +118,12 @@ impl Merged {
 
     /// True where a switch is on.
     pub fn is_on(&self, path: &[&str]) -> bool {
-        self.on.get(&lower(path)).copied().unwrap_or(false)
+        self.on.get(&lower(path)).is_some_and(|(on, _)| *on)
     }
 
-    /// Who said something at or below a path.
+    /// Who switched something on or off last, or said something in it.
     pub fn origin(&self, path: &[&str]) -> Origin {
-        let path = lower(path);
-        self.entries
-            .range(path.clone()..)
-            .take_while(|(p, _)| p.starts_with(&path))
-            .map(|(_, entry)| entry.origin.clone())
-            .next()
-            .unwrap_or_default()
+        self.on.get(&lower(path)).map(|(_, origin)| origin.clone()).unwrap_or_default()
     }
 
     /// The options below a path.
@@ -185,7 +181,7 @@ impl View<'_> {
     }
 
     pub fn is_on(&self, key: &str) -> bool {
-        self.merged.on.get(&self.path(key)).copied().unwrap_or(false)
+        self.merged.on.get(&self.path(key)).is_some_and(|(on, _)| *on)
     }
 
     pub fn bool(&self, key: &str) -> bool {

@@ -134,7 +134,7 @@ pub(super) fn flags(args: &[String]) -> Flags {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (name, None),
         };
-        let source = format!("--{name}");
+        let source = arg.split('=').next().unwrap_or_default().to_owned();
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         if COMMAND_FLAGS.iter().any(|flag| is(flag)) {
             continue;
