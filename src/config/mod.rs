@@ -1,6 +1,26 @@
 //! Static configuration: what was said (file, environment, flags) and what it settles to
 //! (checked, defaults filled). Only this module and `cli` read the environment.
 
+mod entry_points;
+mod file;
+mod from_toml;
+mod from_yaml;
+mod hind;
+mod keys;
+mod load;
+mod merge;
+mod providers;
+mod raw;
+mod resolve;
+mod schema;
+mod settle;
+mod sources;
+mod value;
+
+pub use file::MAX_FILE_BYTES;
+pub use load::{DEFAULT_PATHS, Input, Loaded, Note, load};
+pub use sources::wants_check;
+
 use crate::model::Secret;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -73,7 +93,7 @@ pub struct EntryPoint {
 /// Where an entry point listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindAddress {
-    /// Host part as said; empty means all addresses.
+    /// Host part, an IPv6 address without its brackets; empty means all addresses.
     pub host: String,
     /// Port; 0 lets the kernel choose.
     pub port: u16,

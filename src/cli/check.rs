@@ -1,0 +1,240 @@
+//! `rust-lb check` and `--check`: reads the configuration as `serve` would, tells every problem with
+//! its place and a suggestion, and what is settled if it holds. It opens no socket.
+
+use super::output::{self, Style};
+use crate::config::{
+    self, ADMIN_ENTRY_POINT, CatalogCommon, EntryPoint, Input, LegacyMode, Loaded, Note, Primary, Settled, Token,
+};
+use crate::diagnostic::Diagnostic;
+use crate::model::format_duration;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+/// Exit code: everything holds.
+pub const HOLDS: u8 = 0;
+/// Exit code: the configuration does not hold.
+pub const DOES_NOT_HOLD: u8 = 1;
+/// Exit code: the command line itself is wrong.
+pub const USAGE: u8 = 2;
+
+/// How to check and to tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Warnings are errors.
+    pub strict: bool,
+    /// One JSON document on stdout instead of text.
+    pub json: bool,
+    /// Colours of stdout.
+    pub stdout: Style,
+    /// Colours of stderr.
+    pub stderr: Style,
+}
+
+/// Checks; problems go to `stderr`, the result to `stdout`. Returns the exit code. A reader that went
+/// away changes nothing about the verdict.
+pub fn run(input: &Input, options: Options, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    let (loaded, problems) = match config::load(input) {
+        Ok(mut loaded) => {
+            let problems = std::mem::take(&mut loaded.diagnostics);
+            (Some(loaded), problems)
+        }
+        Err(problems) => (None, problems),
+    };
+    let code = verdict(loaded.is_some(), &problems, options.strict);
+    let _ = if options.json {
+        let document = document(code == HOLDS, loaded.as_ref(), &problems);
+        writeln!(stdout, "{document:#}")
+    } else {
+        tell(code, loaded.as_ref(), &problems, options, stdout, stderr)
+    };
+    code
+}
+
+fn verdict(holds: bool, problems: &[Diagnostic], strict: bool) -> u8 {
+    let usage = |d: &Diagnostic| {
+        let of_flag = d.origin.file.as_deref().is_some_and(|file| file.starts_with('-'));
+        match &*d.code {
+            "unexpected_argument" | "missing_value" => true,
+            "unknown_key" | "not_served" => of_flag,
+            _ => false,
+        }
+    };
+    match holds {
+        false if problems.iter().any(|d| d.is_error() && usage(d)) => USAGE,
+        false => DOES_NOT_HOLD,
+        true if strict && !problems.is_empty() => DOES_NOT_HOLD,
+        true => HOLDS,
+    }
+}
+
+fn tell(
+    code: u8,
+    loaded: Option<&Loaded>,
+    problems: &[Diagnostic],
+    options: Options,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> io::Result<()> {
+    for problem in problems {
+        output::diagnostic(stderr, problem, options.stderr)?;
+    }
+    let errors = problems.iter().filter(|d| d.is_error()).count();
+    let warnings = problems.len() - errors;
+    let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let counts = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
+    let style = options.stdout;
+    if code == HOLDS {
+        writeln!(stdout, "{} ({counts})", style.green("the configuration holds"))?;
+    } else {
+        writeln!(stdout, "{} ({counts})", style.red("the configuration does not hold"))?;
+    }
+    match loaded {
+        Some(loaded) => {
+            for note in &loaded.notes {
+                writeln!(stdout, "{} {note}", style.dim("note:"))?;
+            }
+            summary(&loaded.settled, style, stdout)
+        }
+        None => Ok(()),
+    }
+}
+
+fn summary(settled: &Settled, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let file = settled.file.as_ref().map_or("none".to_owned(), |file| file.display().to_string());
+    writeln!(out, "{} {file}", style.bold("static file"))?;
+    writeln!(out, "{}", style.bold("entry points"))?;
+    for ep in settled.entry_points.values() {
+        writeln!(out, "  {:<12} {:<22} {}", ep.name, ep.address.to_string(), traits(ep).join(", "))?;
+    }
+    writeln!(out, "{}", style.bold("providers"))?;
+    if let Some(nomad) = &settled.nomad {
+        writeln!(out, "  {:<12} {}", "nomad", catalog(&nomad.common, &nomad.namespaces))?;
+    }
+    if let Some(consul) = &settled.consul {
+        writeln!(out, "  {:<12} {}", "consulcatalog", catalog(&consul.common, &consul.namespaces))?;
+        writeln!(out, "  {:<12} {}", "", watch_connections(consul.watch_connections))?;
+    }
+    if settled.nomad.is_none() && settled.consul.is_none() {
+        writeln!(out, "  none")?;
+    }
+    writeln!(
+        out,
+        "{} {} workers, state in {}, certificates in {}",
+        style.bold("process"),
+        settled.own.workers,
+        settled.own.state_dir.display(),
+        settled.own.certificates_dir.display()
+    )
+}
+
+fn traits(ep: &EntryPoint) -> Vec<String> {
+    let mut out = Vec::new();
+    if &*ep.name == ADMIN_ENTRY_POINT {
+        out.push("admin".to_owned());
+    }
+    if ep.as_default {
+        out.push("default".to_owned());
+    }
+    if ep.tls {
+        out.push("TLS".to_owned());
+    }
+    if let Some(redirect) = &ep.redirect {
+        out.push(format!("redirects to {}", redirect.to));
+    }
+    if !ep.middlewares.is_empty() {
+        out.push(format!("middlewares {}", ep.middlewares.join(" ")));
+    }
+    out
+}
+
+fn catalog(common: &CatalogCommon, namespaces: &[String]) -> String {
+    let namespaces = if namespaces.is_empty() { "the token's".to_owned() } else { namespaces.join(" ") };
+    format!("{}, namespaces {namespaces}, exposedByDefault {}", common.endpoint, common.exposed_by_default)
+}
+
+/// What the limit means and what to raise when there are more services.
+fn watch_connections(limit: usize) -> String {
+    format!(
+        "up to {limit} routed services are watched one by one; above that two queries ring for all and what changed is \
+         read again: if that is too slow, raise `providers.consulCatalog.watchConnections` and, above 200, Consul's \
+         `limits.http_max_conns_per_client`"
+    )
+}
+
+fn document(ok: bool, loaded: Option<&Loaded>, problems: &[Diagnostic]) -> Value {
+    let note = |note: &Note| json!({"file": note.origin.file, "line": note.origin.line, "message": note.message});
+    json!({
+        "ok": ok,
+        "problems": problems,
+        "notes": loaded.map(|l| l.notes.iter().map(note).collect::<Vec<_>>()).unwrap_or_default(),
+        "settled": loaded.map(|l| settled(&l.settled)),
+    })
+}
+
+fn settled(settled: &Settled) -> Value {
+    let entry_points: serde_json::Map<String, Value> =
+        settled.entry_points.values().map(|ep| (ep.name.to_string(), entry_point(ep))).collect();
+    let mut providers = serde_json::Map::new();
+    if let Some(nomad) = &settled.nomad {
+        let mut value = provider(&nomad.common, &nomad.namespaces);
+        value["region"] = json!(nomad.region);
+        providers.insert("nomad".to_owned(), value);
+    }
+    if let Some(consul) = &settled.consul {
+        let mut value = provider(&consul.common, &consul.namespaces);
+        value["watchConnections"] = json!(consul.watch_connections);
+        value["strictChecks"] = json!(consul.strict_checks);
+        providers.insert("consulcatalog".to_owned(), value);
+    }
+    let own = &settled.own;
+    json!({
+        "file": settled.file,
+        "entryPoints": entry_points,
+        "providers": providers,
+        "api": {"insecure": settled.api_insecure},
+        "accessLog": settled.access_log.is_some(),
+        "metrics": settled.metrics.is_some(),
+        "log": {"level": settled.log.level.to_string()},
+        "rustLb": {
+            "workers": own.workers,
+            "stateDir": own.state_dir,
+            "certificates": {"directory": own.certificates_dir},
+            "primary": match own.primary { Primary::Nomad => "nomad", Primary::Consul => "consul" },
+            "domainSuffix": own.domain_suffix,
+            "linger": {"for": format_duration(own.linger_for), "wait": format_duration(own.linger_wait)},
+        },
+    })
+}
+
+fn entry_point(ep: &EntryPoint) -> Value {
+    json!({
+        "address": ep.address.to_string(),
+        "asDefault": ep.as_default,
+        "tls": ep.tls,
+        "redirect": ep.redirect.as_ref().map(|r| json!({"to": r.to, "scheme": r.scheme, "permanent": r.permanent})),
+        "middlewares": ep.middlewares,
+        "forwardedHeaders": {
+            "insecure": ep.forwarded_headers.insecure,
+            "trustedIPs": ep.forwarded_headers.trusted_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        },
+        "graceTimeOut": format_duration(ep.lifecycle.grace),
+    })
+}
+
+fn provider(common: &CatalogCommon, namespaces: &[String]) -> Value {
+    json!({
+        "endpoint": common.endpoint,
+        "token": match &common.token { Token::None => "none", Token::Value(_) => "given", Token::File(_) => "file" },
+        "namespaces": namespaces,
+        "exposedByDefault": common.exposed_by_default,
+        "stale": common.stale,
+        "defaultRule": common.default_rule,
+        "prefix": common.prefix,
+        "constraints": common.constraints,
+        "legacyTags": match common.legacy_tags.mode {
+            LegacyMode::Fallback => "fallback",
+            LegacyMode::Merge => "merge",
+            LegacyMode::Off => "off",
+        },
+    })
+}

@@ -1,0 +1,120 @@
+//! HinD's environment variables: what they do to HinD's Caddy they do to rust-lb.
+
+use super::value::{nets, shown};
+use super::*;
+use crate::diagnostic::{Diagnostic, Origin};
+
+/// What Caddy calls `private_ranges`.
+const PRIVATE_RANGES: [&str; 6] =
+    ["192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "127.0.0.0/8", "fd00::/8", "::1/128"];
+
+/// Reads the variables. Where HinD's own entry points are in use, unset trusted proxies are the
+/// private ranges, as there.
+pub(super) fn hind(
+    env: &BTreeMap<String, String>,
+    default_entry_points: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Hind {
+    let get = |name: &str| env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+    let origin = |name: &str| Origin { file: Some(format!("${name}").into()), ..Origin::default() };
+    let mut told = Vec::new();
+    let mut refuse = |name: &str, message: String| {
+        told.push(Diagnostic::error("bad_value", message).with_origin(origin(name)));
+    };
+    let mut networks = |name: &str, default: &str| {
+        let text = get(name).unwrap_or(default);
+        let words = text.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        let words = words.flat_map(|word| match word {
+            "private_ranges" => PRIVATE_RANGES.to_vec(),
+            word => vec![word],
+        });
+        nets(words).unwrap_or_else(|message| {
+            refuse(name, message);
+            Vec::new()
+        })
+    };
+    let trusted_proxies = networks("TRUSTED_PROXIES", if default_entry_points { "private_ranges" } else { "" });
+    let allowed_remote_ips_control_plane = networks("ALLOWED_REMOTE_IPS_CONTROL_PLANE", "");
+    let allowed_remote_ips_services = networks("ALLOWED_REMOTE_IPS_SERVICES", "");
+    let mut hosts = |name: &str| {
+        let mut out = Vec::new();
+        for host in get(name).unwrap_or_default().split(',').map(str::trim).filter(|host| !host.is_empty()) {
+            match host_name(host) {
+                Some(host) => out.push(host),
+                None => refuse(name, format!("expected host names separated by commas, got `{}`", shown(host))),
+            }
+        }
+        out
+    };
+    let (fqdn, nomad_addr_extra) = (hosts("FQDN"), hosts("NOMAD_ADDR_EXTRA"));
+    for name in ["ON_DEMAND_TLS_ASK", "ACME_DNS"] {
+        if get(name).is_some() {
+            let d = Diagnostic::warning("not_served", format!("`{name}` is not served yet and does nothing"));
+            told.push(d.with_origin(origin(name)).with_help("certificates are not ordered by ACME yet"));
+        }
+    }
+    diagnostics.append(&mut told);
+    Hind {
+        fqdn,
+        nomad_addr_extra,
+        trusted_proxies,
+        certs_self_signed: get("CERTS_SELF_SIGNED").is_some(),
+        allowed_remote_ips_control_plane,
+        allowed_remote_ips_services,
+    }
+}
+
+/// A host name in lower case, without the scheme that HinD's installer puts before it on macOS.
+fn host_name(text: &str) -> Option<String> {
+    let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    (!text.is_empty() && text.bytes().all(good)).then(|| text.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)], defaults: bool) -> (Hind, Vec<String>) {
+        let env = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut diagnostics = Vec::new();
+        let hind = hind(&env, defaults, &mut diagnostics);
+        (hind, diagnostics.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn reads_lists_as_hind_writes_them() {
+        let (hind, told) = read(
+            &[
+                ("FQDN", "A.example,http://b"),
+                ("NOMAD_ADDR_EXTRA", "c"),
+                ("TRUSTED_PROXIES", "private_ranges 192.0.2.0/24"),
+                ("CERTS_SELF_SIGNED", "x"),
+                ("ALLOWED_REMOTE_IPS_SERVICES", "192.0.2.1 255.255.255.255"),
+            ],
+            false,
+        );
+        assert!(told.is_empty(), "{told:?}");
+        assert_eq!(
+            (hind.fqdn, hind.nomad_addr_extra),
+            (vec!["a.example".to_owned(), "b".into()], vec!["c".to_owned()])
+        );
+        assert_eq!((hind.trusted_proxies.len(), hind.allowed_remote_ips_services.len()), (7, 2));
+        assert!(hind.certs_self_signed && hind.allowed_remote_ips_control_plane.is_empty());
+    }
+
+    #[test]
+    fn trusted_proxies_are_private_only_in_hinds_set_up() {
+        assert_eq!(read(&[], true).0.trusted_proxies.len(), 6);
+        assert!(read(&[], false).0.trusted_proxies.is_empty());
+    }
+
+    #[test]
+    fn bad_values_are_told_with_the_variable() {
+        let (_, told) = read(&[("TRUSTED_PROXIES", "10.0.0.0/99"), ("FQDN", "a b{c}"), ("ACME_DNS", "x")], true);
+        assert_eq!(told.len(), 3);
+        for (told, start) in told.iter().zip(["$TRUSTED_PROXIES: error", "$FQDN: error", "$ACME_DNS: warning"]) {
+            assert!(told.starts_with(start), "{told}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Every option that rust-lb serves, defined once: its path, the kind of its value, its default,
+//! what it does and whether it acts. Reading, checking, defaults, suggestions and messages all
+//! derive from this table. What Traefik knows besides is listed in `traefik_keys.txt`.
+
+/// What a value may look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A group of keys without a value of its own.
+    Section,
+    /// A group that may stand alone (`{}`, `true`) and be switched off (`false`).
+    Switch,
+    /// A group that may be a plain value instead, which then is the value of this key in it.
+    Short(&'static str),
+    /// `true` or `false`, as Go's `strconv.ParseBool` reads them.
+    Bool,
+    /// Any text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// Path of a file or directory.
+    Path,
+    /// Several paths.
+    Paths,
+    /// `10s`, `1h30m`, or seconds.
+    Duration,
+    /// A duration or `off`.
+    DurationOrOff,
+    /// A whole number within bounds, both included.
+    Count(u64, u64),
+    /// Bytes, with an optional unit.
+    Size,
+    /// Numbers above zero, ascending.
+    Buckets,
+    /// Texts, as a list or separated by commas.
+    List,
+    /// Addresses and networks (CIDR).
+    Nets,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Some of these words.
+    SomeOf(&'static [&'static str]),
+    /// Whatever stands there; for keys that are known but not served.
+    Loose,
+    /// Any keys below.
+    Any,
+}
+
+/// What saying a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is served.
+    Acts,
+    /// It is accepted and needs no effect; a text says why, and is shown as a note.
+    Ignored(&'static str),
+    /// It is known, but not served yet; a text says what happens instead.
+    NotYet(&'static str),
+}
+
+/// One option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Dotted path in Traefik's spelling; `*` stands for a name, `[]` for a place in a list.
+    pub path: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// Default as it would be written; empty means none.
+    pub default: &'static str,
+    /// What saying it does.
+    pub effect: Effect,
+    /// What it is for, in a few words.
+    pub doc: &'static str,
+}
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { path, kind, default, effect: Effect::Acts, doc }
+}
+
+const fn later(path: &'static str, kind: Kind, instead: &'static str) -> Key {
+    Key { path, kind, default: "", effect: Effect::NotYet(instead), doc: "" }
+}
+
+const fn idle(path: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Key {
+    Key { path, kind, default, effect: Effect::Ignored(why), doc: "" }
+}
+
+use Kind::{
+    Bool, Buckets, Count, Duration, DurationOrOff, List, Loose, Nets, OneOf, Path, Paths, Secret, Section, Short, Size,
+    SomeOf, Switch, Text,
+};
+
+/// Levels as Traefik names them (<https://doc.traefik.io/traefik/reference/install-configuration/observability/logs-and-accesslogs/>).
+const LEVELS: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
+const WAITED_FOR: &str = "changes are waited for, so it has no effect";
+const NO_REPORTS: &str = "";
+
+/// The options at the top of the file.
+pub(super) const KEYS: &[Key] = &[
+    key("entryPoints", Section, "", "entry points by name"),
+    key("entryPoints.*", Switch, "", "an entry point"),
+    key("entryPoints.*.address", Text, "", "`[host]:port` to listen on"),
+    key("entryPoints.*.asDefault", Bool, "false", "routers that name no entry point use it"),
+    key("entryPoints.*.forwardedHeaders.insecure", Bool, "false", "believe everybody's `X-Forwarded-*`"),
+    key("entryPoints.*.forwardedHeaders.trustedIPs", Nets, "", "whose `X-Forwarded-*` are believed"),
+    key("entryPoints.*.http.maxHeaderBytes", Size, "1048576", "limit of a request's head"),
+    key("entryPoints.*.http.middlewares", List, "", "middlewares before those of each router"),
+    key("entryPoints.*.http.redirections.entryPoint", Section, "", "redirect to another entry point"),
+    key("entryPoints.*.http.redirections.entryPoint.to", Text, "", "entry point or `:port` to redirect to"),
+    key("entryPoints.*.http.redirections.entryPoint.scheme", Text, "https", "scheme to redirect to"),
+    key("entryPoints.*.http.redirections.entryPoint.permanent", Bool, "true", "301 or 308 instead of 302 or 307"),
+    key("entryPoints.*.http.tls", Switch, "", "routers on it answer TLS"),
+    later("entryPoints.*.http.tls.certResolver", Loose, "certificates are not ordered by ACME yet"),
+    key("entryPoints.*.http2.maxConcurrentStreams", Count(1, 2_147_483_647), "250", "streams of one connection"),
+    key("entryPoints.*.transport.lifeCycle.graceTimeOut", Duration, "10s", "how long requests may go on at the end"),
+    key(
+        "entryPoints.*.transport.lifeCycle.requestAcceptGraceTimeout",
+        Duration,
+        "0s",
+        "how long requests are still accepted at the end",
+    ),
+    key("entryPoints.*.transport.respondingTimeouts.idleTimeout", Duration, "180s", "a connection without a request"),
+    key("entryPoints.*.transport.respondingTimeouts.readTimeout", Duration, "60s", "a request that does not come on"),
+    key("entryPoints.*.transport.respondingTimeouts.writeTimeout", Duration, "0s", "an answer that is not taken"),
+    key("providers", Section, "", "where services come from"),
+    key("providers.nomad", Switch, "", "Nomad's service catalog"),
+    key("providers.nomad.namespaces", List, "default", "namespaces to read; `*` means all"),
+    key("providers.nomad.endpoint.region", Text, "", "region; the agent's if empty"),
+    key("providers.consulCatalog", Switch, "", "Consul's service catalog"),
+    key("providers.consulCatalog.namespaces", List, "", "namespaces to read (Consul Enterprise)"),
+    key("providers.consulCatalog.partition", Text, "", "admin partition (Consul Enterprise)"),
+    key("providers.consulCatalog.endpoint.datacenter", Text, "", "datacenter; the agent's if empty"),
+    key("providers.consulCatalog.endpoint.scheme", OneOf(&["http", "https"]), "", "scheme of an address without one"),
+    key(
+        "providers.consulCatalog.strictChecks",
+        SomeOf(&["passing", "warning", "critical", "maintenance"]),
+        "passing,warning",
+        "states in which an instance is routed",
+    ),
+    key(
+        "providers.consulCatalog.watchConnections",
+        Count(1, 1_000_000),
+        "128",
+        "services watched one by one; above it two doorbell queries are",
+    ),
+    later("providers.file", Switch, "files of dynamic configuration are not read yet"),
+    later("providers.rest", Switch, "the API takes no dynamic configuration yet"),
+    later(
+        "providers.consul",
+        Switch,
+        "this is Traefik's KV provider; for Consul's services say `providers.consulCatalog`",
+    ),
+    later("providers.plugin.*", Kind::Any, "plugins are not run yet"),
+    idle("providers.providersThrottleDuration", Duration, "2s", "a change is applied at once, so it has no effect"),
+    key("serversTransport.insecureSkipVerify", Bool, "false", "do not verify servers' certificates"),
+    key("serversTransport.rootCAs", Paths, "", "PEM files of authorities to trust besides the system's"),
+    key("serversTransport.maxIdleConnsPerHost", Count(0, 1_000_000), "200", "idle connections kept to a server"),
+    key("serversTransport.forwardingTimeouts.dialTimeout", Duration, "30s", "connecting to a server"),
+    key("serversTransport.forwardingTimeouts.responseHeaderTimeout", Duration, "0s", "waiting for an answer's head"),
+    key("serversTransport.forwardingTimeouts.idleConnTimeout", Duration, "90s", "keeping an idle connection"),
+    key("log", Switch, "", "the log of the process"),
+    key("log.level", OneOf(LEVELS), "INFO", "least level that is logged"),
+    key("log.format", OneOf(&["common", "json"]), "", "text or JSON; by default text on a terminal"),
+    key("log.filePath", Path, "", "file to write to instead of stderr"),
+    key("log.noColor", Bool, "false", "no colours"),
+    key("accessLog", Switch, "", "one line a request"),
+    key("accessLog.format", OneOf(&["common", "json", "genericCLF"]), "common", "how a line is written"),
+    key("accessLog.filePath", Path, "", "file to write to instead of stdout"),
+    key("metrics.prometheus", Switch, "", "metrics on the admin entry point"),
+    key("metrics.prometheus.buckets", Buckets, "0.1,0.3,1.2,5", "bounds of durations in seconds"),
+    key("metrics.prometheus.addEntryPointsLabels", Bool, "true", "metrics by entry point"),
+    key("metrics.prometheus.addRoutersLabels", Bool, "false", "metrics by router"),
+    key("metrics.prometheus.addServicesLabels", Bool, "true", "metrics by service"),
+    key("api", Switch, "", "the admin API"),
+    key("api.insecure", Bool, "false", "the admin entry point listens on all addresses"),
+    idle("api.dashboard", Bool, "true", NO_REPORTS),
+    idle("api.disableDashboardAd", Bool, "false", NO_REPORTS),
+    idle("global.checkNewVersion", Bool, "true", NO_REPORTS),
+    idle("global.sendAnonymousUsage", Bool, "false", NO_REPORTS),
+    idle("ping", Switch, "", NO_REPORTS),
+    later(
+        "certificatesResolvers",
+        Section,
+        "certificates are not ordered by ACME yet; PEM pairs in the certificate directory are used",
+    ),
+    later("experimental.plugins.*.settings", Kind::Any, "plugins are not run yet"),
+    later("experimental.localPlugins.*.settings", Kind::Any, "plugins are not run yet"),
+    key("rustLb", Section, "", "what only rust-lb knows"),
+    key("rustLb.legacyTags", Short("mode"), "", "what `urlprefix-` and `https://` tags do, for all catalogs"),
+    key("rustLb.workers", Count(1, 1024), "", "worker threads; as many as cores by default"),
+    key("rustLb.stateDir", Path, "/var/lib/rust-lb", "directory of the last good table"),
+    key("rustLb.overlap", Bool, "false", "share ports with another process on purpose"),
+    key("rustLb.maxConnections", Count(1, 10_000_000), "10000", "connections open at once on each entry point"),
+    key("rustLb.certificates.directory", Path, "/pv/CERTS", "directory of certificates"),
+    key("rustLb.primary", OneOf(&["nomad", "consul"]), "nomad", "catalog that wins between equals"),
+    key("rustLb.domainSuffix", Text, "localhost", "domain of services without a rule"),
+    key("rustLb.securityHeaders", Bool, "false", "add security headers where the server set none"),
+    key("rustLb.history.size", Count(0, 100_000), "100", "changes kept for `/api/history`"),
+    key("rustLb.linger.for", Duration, "10s", "how long a route outlives its last server"),
+    key("rustLb.linger.wait", Duration, "5s", "how long a request waits for a server"),
+    key("rustLb.resetHold", Duration, "10m", "how long removals are held after a catalog reset"),
+    key("rustLb.lastGood.maxAge", DurationOrOff, "24h", "age up to which the last good table is served at start"),
+    key("rustLb.api.tokenFile", Path, "", "file with the token for writes on the admin API"),
+    later("rustLb.notify.url", Loose, "no webhook is called yet"),
+    later("rustLb.fabio.auth.*", Loose, "no scheme is checked yet"),
+    later("rustLb.panicThreshold", Loose, "servers are not ejected yet"),
+];
+
+/// What both catalog providers know, below `providers.nomad` and `providers.consulCatalog`.
+pub(super) const CATALOG: &[Key] = &[
+    key("endpoint", Short("address"), "", "the agent's API"),
+    key("endpoint.address", Text, "", "`http://host:port`, `https://host:port` or `unix:///path`"),
+    key("endpoint.token", Secret, "", "ACL token"),
+    key("endpoint.tokenFile", Path, "", "file with the ACL token, read again when it is refused"),
+    key("endpoint.tls.ca", Path, "", "PEM file of the authorities to trust"),
+    key("endpoint.tls.cert", Path, "", "PEM file of the client certificate"),
+    key("endpoint.tls.key", Path, "", "PEM file of the client key"),
+    key("endpoint.tls.serverName", Text, "", "name to verify instead of the host"),
+    key("endpoint.tls.insecureSkipVerify", Bool, "false", "do not verify the agent's certificate"),
+    key("stale", Bool, "false", "ask with `stale` first"),
+    key("exposedByDefault", Bool, "false", "route services without `traefik.enable=true`"),
+    key("defaultRule", Text, "", "rule of services without one"),
+    key("prefix", Text, "traefik", "prefix of the tags"),
+    key("constraints", Text, "", "expression over tags that a service must meet"),
+    key("watch", Bool, "true", "wait for changes"),
+    idle("refreshInterval", Duration, "15s", WAITED_FOR),
+    idle("throttleDuration", Duration, "0s", "a change is applied at once, so it has no effect"),
+    key("legacyTags", Short("mode"), "", "what `urlprefix-` and `https://` tags do"),
+];
+
+/// Below `rustLb.legacyTags` and each catalog's `legacyTags`.
+pub(super) const LEGACY: &[Key] = &[
+    key("mode", OneOf(&["fallback", "merge", "off"]), "fallback", "when legacy tags count"),
+    key("prefix", Text, "urlprefix-", "prefix of Fabio's tags"),
+    key("dialects", SomeOf(&["traefik", "urlprefix", "site"]), "traefik,urlprefix,site", "dialects that are read"),
+    later("matcher", OneOf(&["prefix", "iprefix", "glob"]), "paths are compared as prefixes"),
+    later("globDisabled", Bool, "host globs are read"),
+    later("serviceStatus", List, "instances are routed as `strictChecks` says"),
+    later("checksRequired", OneOf(&["one", "all"]), "instances are routed as `strictChecks` says"),
+];
+
+/// Where the shared tables stand.
+pub(super) const MOUNTS: &[(&str, &[Key])] = &[
+    ("", KEYS),
+    ("providers.nomad", CATALOG),
+    ("providers.consulCatalog", CATALOG),
+    ("rustLb.legacyTags", LEGACY),
+    ("providers.nomad.legacyTags", LEGACY),
+    ("providers.consulCatalog.legacyTags", LEGACY),
+];
+
+/// Short names of flags (`--workers 4`) and variables (`RUST_LB_WORKERS`).
+pub(super) const ALIASES: &[(&str, &str)] =
+    &[("workers", "rustLb.workers"), ("stateDir", "rustLb.stateDir"), ("overlap", "rustLb.overlap")];
+
+/// The default entry points (the HinD set-up), used when none is named.
+pub(super) const DEFAULT_ENTRY_POINTS: &[(&str, &str)] = &[
+    ("entryPoints.web", "true"),
+    ("entryPoints.web.address", ":80"),
+    ("entryPoints.web.transport.lifeCycle.graceTimeOut", "30s"),
+    ("entryPoints.websecure", "true"),
+    ("entryPoints.websecure.address", ":443"),
+    ("entryPoints.websecure.http.tls", "true"),
+    ("entryPoints.websecure.transport.lifeCycle.graceTimeOut", "30s"),
+];
+
+/// The default providers, used when none is named.
+pub(super) const DEFAULT_PROVIDERS: &[(&str, &str)] =
+    &[("providers.nomad", "true"), ("providers.consulCatalog", "true")];
+
+/// What is watched and added by default, unless a static file in Traefik's form says it.
+pub(super) const DEFAULT_OBSERVATION: &[(&str, &str)] = &[
+    ("accessLog", "true"),
+    ("accessLog.format", "json"),
+    ("metrics.prometheus", "true"),
+    ("metrics.prometheus.addRoutersLabels", "true"),
+    ("rustLb.securityHeaders", "true"),
+];

@@ -1,0 +1,130 @@
+//! From the merged options to [`Settled`]: what a single value cannot tell is checked here, and
+//! every default that depends on others is filled in.
+
+use super::entry_points::entry_points;
+use super::hind::hind;
+use super::merge::{Merged, View};
+use super::providers::{consul, nomad};
+use super::*;
+use crate::diagnostic::Diagnostic;
+
+/// What the sources were like.
+#[derive(Debug)]
+pub(super) struct SetUp {
+    /// The static file that was read.
+    pub file: Option<PathBuf>,
+    /// No entry point was named.
+    pub default_entry_points: bool,
+    /// A file names the Nomad provider in Traefik's form, so that Traefik's defaults hold.
+    pub traefiks_nomad: bool,
+    /// The same for the Consul catalog.
+    pub traefiks_consul: bool,
+}
+
+/// Settles everything; problems are added to `diagnostics`, and where one is an error the result
+/// is not to be used.
+pub(super) fn settle(
+    merged: &Merged,
+    set_up: SetUp,
+    env: &BTreeMap<String, String>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Settled {
+    let root = merged.at(&[]);
+    let hind = hind(env, set_up.default_entry_points, diagnostics);
+    let entry_points = entry_points(merged, &hind.trusted_proxies, diagnostics);
+    let lifecycle = LifeCycle {
+        request_accept_grace: longest(&entry_points, |ep| ep.lifecycle.request_accept_grace),
+        grace: longest(&entry_points, |ep| ep.lifecycle.grace),
+    };
+    let own = own(&root);
+    Settled {
+        nomad: nomad(merged, &set_up, &own.domain_suffix, diagnostics),
+        consul: consul(merged, &set_up, &own.domain_suffix, diagnostics),
+        log: Log {
+            level: level(&root.text("log.level")),
+            format: match root.text("log.format").as_str() {
+                "common" => Some(LogFormat::Common),
+                "json" => Some(LogFormat::Json),
+                _ => None,
+            },
+            file: root.path_of("log.filePath"),
+            no_color: root.bool("log.noColor"),
+        },
+        access_log: root.is_on("accessLog").then(|| access_log(&root, diagnostics)),
+        metrics: root.is_on("metrics.prometheus").then(|| Metrics {
+            buckets: root.numbers("metrics.prometheus.buckets"),
+            entry_points_labels: root.bool("metrics.prometheus.addEntryPointsLabels"),
+            routers_labels: root.bool("metrics.prometheus.addRoutersLabels"),
+            services_labels: root.bool("metrics.prometheus.addServicesLabels"),
+        }),
+        api_insecure: root.bool("api.insecure"),
+        servers_transport: servers_transport(&root),
+        file: set_up.file,
+        entry_points,
+        lifecycle,
+        own,
+        hind,
+    }
+}
+
+fn longest(entry_points: &BTreeMap<Arc<str>, EntryPoint>, time: impl Fn(&EntryPoint) -> Duration) -> Duration {
+    entry_points.values().map(time).max().unwrap_or_default()
+}
+
+fn level(text: &str) -> tracing::Level {
+    match text {
+        "TRACE" => tracing::Level::TRACE,
+        "DEBUG" => tracing::Level::DEBUG,
+        "WARN" => tracing::Level::WARN,
+        "ERROR" | "FATAL" | "PANIC" => tracing::Level::ERROR,
+        _ => tracing::Level::INFO,
+    }
+}
+
+fn access_log(root: &View<'_>, diagnostics: &mut Vec<Diagnostic>) -> AccessLog {
+    let format = match root.text("accessLog.format").as_str() {
+        "json" => LogFormat::Json,
+        "genericCLF" => {
+            let message = "`accessLog.format`: `genericCLF` is known to Traefik, but not served yet";
+            let d = Diagnostic::warning("not_served", message).with_origin(root.origin("accessLog.format"));
+            diagnostics.push(d.with_help("`common` is written"));
+            LogFormat::Common
+        }
+        _ => LogFormat::Common,
+    };
+    AccessLog { format, file: root.path_of("accessLog.filePath") }
+}
+
+fn servers_transport(root: &View<'_>) -> ServersTransport {
+    let time = |key: &str| root.time(&format!("serversTransport.forwardingTimeouts.{key}"));
+    ServersTransport {
+        dial_timeout: time("dialTimeout"),
+        response_header_timeout: time("responseHeaderTimeout"),
+        idle_conn_timeout: time("idleConnTimeout"),
+        max_idle_per_server: root.size("serversTransport.maxIdleConnsPerHost"),
+        insecure_skip_verify: root.bool("serversTransport.insecureSkipVerify"),
+        root_cas: root.list("serversTransport.rootCAs").into_iter().map(PathBuf::from).collect(),
+    }
+}
+
+fn own(root: &View<'_>) -> Own {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    Own {
+        workers: root.number("rustLb.workers").and_then(|n| usize::try_from(n).ok()).unwrap_or_else(cores),
+        state_dir: root.path_of("rustLb.stateDir").unwrap_or_default(),
+        certificates_dir: root.path_of("rustLb.certificates.directory").unwrap_or_default(),
+        primary: match root.text("rustLb.primary").as_str() {
+            "consul" => Primary::Consul,
+            _ => Primary::Nomad,
+        },
+        domain_suffix: root.text("rustLb.domainSuffix").trim_matches('.').to_ascii_lowercase(),
+        security_headers: root.bool("rustLb.securityHeaders"),
+        history_size: root.size("rustLb.history.size"),
+        linger_for: root.time("rustLb.linger.for"),
+        linger_wait: root.time("rustLb.linger.wait"),
+        reset_hold: root.time("rustLb.resetHold"),
+        last_good_max_age: root.duration("rustLb.lastGood.maxAge"),
+        api_token_file: root.path_of("rustLb.api.tokenFile"),
+        overlap: root.bool("rustLb.overlap"),
+    }
+}
