@@ -329,16 +329,14 @@ fn retries(families: &mut Families, services: &Scopes) {
 }
 
 fn open_connections(sum: &Shard) -> Vec<OpenConnections> {
-    let of = |(entry_point, list): (&Arc<str>, &smallvec::SmallVec<[(&'static str, i64); 1]>)| {
-        let entry_point = entry_point.clone();
-        let one = move |(protocol, open): &(&'static str, i64)| OpenConnections {
+    let mut all = Vec::new();
+    for (entry_point, list) in &sum.connections {
+        all.extend(list.iter().map(|(protocol, open)| OpenConnections {
             entry_point: entry_point.clone(),
             protocol,
             open: *open,
-        };
-        list.iter().map(one).collect::<Vec<_>>()
-    };
-    let mut all: Vec<_> = sum.connections.iter().flat_map(of).collect();
+        }));
+    }
     all.sort_unstable();
     all
 }

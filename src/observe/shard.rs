@@ -179,6 +179,9 @@ pub(super) struct Wanted {
     pub(super) services: bool,
 }
 
+/// Open connections by transport (`TCP`, `UDP`).
+pub(super) type ByTransport = SmallVec<[(&'static str, i64); 1]>;
+
 /// What one worker has counted since it started.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shard {
@@ -186,7 +189,7 @@ pub(super) struct Shard {
     pub(super) routers: Scopes,
     pub(super) services: Scopes,
     /// Open connections by entry point and transport.
-    pub(super) connections: HashMap<Arc<str>, SmallVec<[(&'static str, i64); 1]>>,
+    pub(super) connections: HashMap<Arc<str>, ByTransport>,
     /// Answers that the proxy made itself.
     pub(super) reasons: HashMap<Reason, u64>,
 }
