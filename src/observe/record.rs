@@ -51,3 +51,13 @@ pub struct RequestRecord<'a> {
     /// `Referer`.
     pub referer: Option<&'a str>,
 }
+
+/// Where the data side reports to. A worker owns one; it is neither shared nor locked.
+pub trait Sink {
+    /// A request has ended.
+    fn finished(&self, record: &RequestRecord<'_>);
+
+    /// `delta` connections more (or fewer) are open on an entry point. `protocol` is Traefik's
+    /// label of the transport: `TCP` or `UDP`. A `delta` of 0 makes the entry point known.
+    fn connection(&self, entry_point: &Arc<str>, protocol: &'static str, delta: i32);
+}

@@ -1,0 +1,89 @@
+//! Choosing the certificate of a handshake. Reads what is in memory and waits for nothing: neither
+//! for a disk nor for the thread that looks at it.
+
+use super::local::LocalAuthority;
+use super::watch::{Findings, Watch};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// After a miss has made the thread look, further misses are not told for so long.
+const NEGATIVE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    findings: Arc<Findings>,
+    watch: Option<Arc<Watch>>,
+    local: Option<Arc<LocalAuthority>>,
+    started: Instant,
+    /// Milliseconds after `started` until which misses are not told.
+    quiet_until: AtomicU64,
+}
+
+impl Resolver {
+    pub(super) fn new(
+        findings: Arc<Findings>,
+        watch: Option<Arc<Watch>>,
+        local: Option<Arc<LocalAuthority>>,
+        started: Instant,
+    ) -> Self {
+        Self { findings, watch, local, started, quiet_until: AtomicU64::new(0) }
+    }
+
+    fn miss(&self, clock: Instant) {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(clock.saturating_duration_since(self.started));
+        let until = self.quiet_until.load(Ordering::Relaxed);
+        let next = now.saturating_add(millis(NEGATIVE));
+        if now >= until
+            && self.quiet_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && let Some(watch) = &self.watch
+        {
+            watch.missed();
+        }
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let now = SystemTime::now();
+        let schemes = hello.signature_schemes();
+        let index = self.findings.index.load();
+        let Some(host) = hello.server_name() else {
+            let default = index.for_no_host().map(|pair| pair.key.clone());
+            return default.or_else(|| self.local.as_ref()?.default_leaf(now));
+        };
+        let found = index.find(host, now, |pair| pair.key.key.choose_scheme(schemes).is_some());
+        // What the house's own authority once issued and nobody renews is worse than a fresh one.
+        if let Some(pair) = found.filter(|pair| !pair.local || pair.valid_at(now)) {
+            return Some(pair.key.clone());
+        }
+        let clock = Instant::now();
+        self.miss(clock);
+        let local = self.local.as_ref().and_then(|local| local.leaf(host, now, clock));
+        local.or_else(|| found.map(|pair| pair.key.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_are_told_at_once_but_not_more_than_once_a_second() {
+        let (watch, mut missed) = Watch::unwatched();
+        let start = Instant::now();
+        let resolver = Resolver::new(Arc::default(), Some(watch), None, start);
+        for _ in 0..3 {
+            resolver.miss(start);
+        }
+        assert_eq!(missed(), 1);
+        resolver.miss(start + NEGATIVE / 2);
+        assert_eq!(missed(), 0);
+        resolver.miss(start + NEGATIVE);
+        assert_eq!(missed(), 1);
+    }
+}
