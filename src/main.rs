@@ -4,6 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-    let env = std::env::vars_os().map(|(k, v)| (k.to_string_lossy().into_owned(), v.to_string_lossy().into_owned()));
-    ExitCode::from(rust_lb::cli::run(args, env))
+    ExitCode::from(rust_lb::cli::run(args))
 }

@@ -10,6 +10,21 @@ use crate::model::format_duration;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
+pub(super) const HELP: &str = "\
+usage: rust-lb check [--strict] [--json] [static configuration flags]
+
+Reads the static configuration as `serve` would, prints every problem with file, line, column and a suggestion, and what is
+settled. Opens no socket. Exit 0 when it holds, 1 when not, 2 when the command line is wrong.
+
+options:
+  --strict   warnings are errors
+  --json     one JSON document on stdout
+
+examples:
+  rust-lb check --configFile=/etc/traefik.yaml
+  rust-lb check --strict --json
+";
+
 /// Exit code: everything holds.
 pub const HOLDS: u8 = 0;
 /// Exit code: the configuration does not hold.
@@ -50,7 +65,7 @@ pub fn run(input: &Input, options: Options, stdout: &mut dyn Write, stderr: &mut
     code
 }
 
-fn verdict(holds: bool, problems: &[Diagnostic], strict: bool) -> u8 {
+pub(super) fn verdict(holds: bool, problems: &[Diagnostic], strict: bool) -> u8 {
     let usage = |d: &Diagnostic| {
         let of_flag = d.origin.file.as_deref().is_some_and(|file| file.starts_with('-'));
         match &*d.code {

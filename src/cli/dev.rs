@@ -2,7 +2,7 @@
 //! nothing else is installed. The catalog and the samples run on a thread of their own; the proxy reaches
 //! them over loopback, as it would reach real ones.
 
-use super::{FAILED, USAGE, check, fail};
+use super::{FAILED, USAGE, fail, refused};
 use crate::config;
 use crate::embedded::{self, samples};
 use crate::runtime::{self, Options, Running};
@@ -142,10 +142,7 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
     let input = settle_on(input, &said, &catalog);
     let loaded = match config::load(&input) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            check::print(&problems, stderr);
-            return USAGE;
-        }
+        Err(problems) => return refused(&problems, &input, stderr),
     };
     let options = Options { reload: Some(input), signals: true, log: true };
     match runtime::start(loaded.settled, loaded.diagnostics, options) {

@@ -1,7 +1,7 @@
 //! `rust-lb healthcheck`: asks the running instance's `/ready`, at the address that the same
 //! configuration gives it.
 
-use super::{FAILED, USAGE, check, fail, written};
+use super::{FAILED, fail, refused, written};
 use crate::config::{self, ADMIN_ENTRY_POINT};
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -19,13 +19,10 @@ example, in a Dockerfile:
 /// Longer than any healthy answer, shorter than Docker's default time-out of 30 s.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
-    let loaded = match config::load(&input) {
+pub(super) fn run(input: &config::Input, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    let loaded = match config::load(input) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            check::print(&problems, stderr);
-            return USAGE;
-        }
+        Err(problems) => return refused(&problems, input, stderr),
     };
     let Some(admin) = loaded.settled.entry_points.get(ADMIN_ENTRY_POINT) else {
         return fail(stderr, FAILED, format_args!("the configuration has no admin entry point"));

@@ -10,8 +10,10 @@ pub mod rule;
 mod serve;
 mod version;
 
-use crate::config;
-use std::io::Write;
+use crate::config::Input;
+use crate::diagnostic::Diagnostic;
+use output::Style;
+use std::io::{IsTerminal, Write};
 
 /// What the thing checked does not hold, or a start that failed.
 pub(crate) const FAILED: u8 = 1;
@@ -45,36 +47,67 @@ examples:
 /// Commands of the surface that later versions bring; named so that the answer is clear.
 const NOT_YET: [&str; 6] = ["render", "explain", "migrate", "compare", "certs", "top"];
 
-/// Runs the program with its arguments (without the program's name) and environment.
-pub fn run(args: Vec<String>, env: impl IntoIterator<Item = (String, String)>) -> u8 {
+/// Runs the program with its arguments (without the program's name); the environment is this process's.
+pub fn run(mut args: Vec<String>) -> u8 {
     let (stdout, stderr) = (&mut std::io::stdout(), &mut std::io::stderr());
-    let mut args = args;
     let command = match args.first().map(String::as_str) {
         None => "serve".to_owned(),
         Some("-h" | "--help") => "help".to_owned(),
-        Some("-V" | "--version") => "version".to_owned(),
+        Some("-V" | "--version") => args.remove(0).replace("-V", "version").replace("--version", "version"),
         Some(first) if first.starts_with('-') => "serve".to_owned(),
         Some(_) => args.remove(0),
     };
-    if args.iter().any(|a| a == "--help" || a == "-h") {
-        if let Some(text) = help_of(&command) {
-            return written(write!(stdout, "{text}"));
-        }
+    if args.iter().any(|a| a == "--help" || a == "-h")
+        && let Some(text) = help_of(&command)
+    {
+        return written(write!(stdout, "{text}"));
     }
-    let input = |args| config::Input::new(args, env.into_iter().collect());
     match command.as_str() {
         "help" => written(write!(stdout, "{HELP}")),
         "version" => version::run(&args, stdout, stderr),
-        "serve" => serve::run(input(args), stdout, stderr),
-        "dev" => dev::run(input(args), stdout, stderr),
-        "check" => check::command(input(args), stdout, stderr),
+        "serve" => serve::run(Input::of_process(args), stdout, stderr),
+        "dev" => dev::run(Input::of_process(args), stdout, stderr),
+        "check" => run_check(args, stdout, stderr),
         "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
-        "healthcheck" => healthcheck::run(input(args), stdout, stderr),
+        "healthcheck" => healthcheck::run(&Input::of_process(args), stdout, stderr),
         later if NOT_YET.contains(&later) => {
             fail(stderr, USAGE, format_args!("the command `{later}` is not in this version"))
         }
         other => fail(stderr, USAGE, format_args!("unknown command `{other}`\nhint: `rust-lb help` lists the commands")),
     }
+}
+
+/// `check`, and `serve --check`: `--strict` and `--json` are its own, the rest is configuration.
+fn run_check(mut args: Vec<String>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    let mut take = |flag: &str| {
+        let before = args.len();
+        args.retain(|a| a != flag);
+        args.len() != before
+    };
+    let (strict, json) = (take("--strict"), take("--json"));
+    let input = Input::of_process(args);
+    let options = check::Options {
+        strict,
+        json,
+        stdout: style(std::io::stdout().is_terminal(), &input),
+        stderr: style(std::io::stderr().is_terminal(), &input),
+    };
+    check::run(&input, options, stdout, stderr)
+}
+
+fn style(is_terminal: bool, input: &Input) -> Style {
+    let variable = |name: &str| input.env.get(name).map(String::as_str);
+    Style::for_stream(is_terminal, variable("NO_COLOR"), variable("TERM"))
+}
+
+/// Tells why the configuration was refused. Gives the exit code: a configuration that does not hold.
+fn refused(problems: &[Diagnostic], input: &Input, stderr: &mut dyn Write) -> u8 {
+    let style = style(std::io::stderr().is_terminal(), input);
+    for problem in problems {
+        // Nobody is left to tell when stderr itself is gone.
+        let _ = output::diagnostic(stderr, problem, style);
+    }
+    check::verdict(false, problems, false)
 }
 
 fn help_of(command: &str) -> Option<&'static str> {
@@ -84,7 +117,8 @@ fn help_of(command: &str) -> Option<&'static str> {
         "dev" => Some(dev::HELP),
         "healthcheck" => Some(healthcheck::HELP),
         "version" => Some(version::HELP),
-        // `check` and `rule` print their own.
+        "check" => Some(check::HELP),
+        // `rule` prints its own.
         _ => None,
     }
 }

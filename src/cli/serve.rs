@@ -1,6 +1,6 @@
 //! `rust-lb serve`: settles the configuration, starts the runtime, waits for signals.
 
-use super::{FAILED, USAGE, check, fail};
+use super::{FAILED, fail, refused, run_check};
 use crate::config;
 use crate::runtime::{self, Options};
 use std::io::Write;
@@ -26,15 +26,12 @@ example:
 ";
 
 pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
-    if input.wants_check() {
-        return check::command(input, stdout, stderr);
+    if config::wants_check(&input.args) {
+        return run_check(input.args, stdout, stderr);
     }
     let loaded = match config::load(&input) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            check::print(&problems, stderr);
-            return USAGE;
-        }
+        Err(problems) => return refused(&problems, &input, stderr),
     };
     let options = Options { reload: Some(input), signals: true, log: true };
     match runtime::start(loaded.settled, loaded.diagnostics, options) {

@@ -1,19 +1,20 @@
-//! The control loop: waits until a catalog, a deadline or a person changes something, decodes what changed, plans the
-//! table and publishes it. The first change is applied at once; while more arrive, batches of [`BATCH`].
+//! The control loop: waits until a catalog or a deadline changes something, decodes what changed, plans the table and
+//! publishes it. The first change is applied at once; while more arrive, in batches of [`BATCH`].
 //!
 //! It may wait and may fail; the data side reads the last published table and never notices.
 
 use super::keep::{Keeper, LastGood};
 use super::state::State;
-use crate::catalog::merge::Merge;
-use crate::catalog::{Snapshot, SourceState};
-use crate::model::Provider;
-use crate::table::{Accepted, Planner};
-use crate::tags::{Decoder, TagOptions};
-use crate::upstream::Registry;
-use std::collections::BTreeMap;
+use crate::api::Change;
+use crate::catalog::{Snapshot, World, merge};
+use crate::diagnostic::Diagnostic;
+use crate::observe::metrics::{Live, Metrics};
+use crate::table::{Diff, Planner, Table};
+use crate::tags::Decoder;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,86 +22,121 @@ use tokio_util::sync::CancellationToken;
 const BATCH: Duration = Duration::from_millis(10);
 
 /// Everything that the loop owns.
-pub struct Control {
+pub(super) struct Control {
     pub state: Arc<State>,
     pub sources: Vec<watch::Receiver<Snapshot>>,
-    pub merge: Merge,
+    /// What stands for a source until it has answered.
+    pub restored: World,
     pub decoder: Decoder,
-    pub tag_options: BTreeMap<Provider, TagOptions>,
     pub planner: Planner,
-    pub registry: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
     pub keeper: Option<Keeper>,
+    /// Problems that the log knows already.
+    pub told: Vec<Diagnostic>,
 }
 
 impl Control {
     /// Runs until cancelled; gives the keeper back so that the last write can be waited for.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Option<Keeper> {
-        let mut deadline = self.apply();
-        let mut applied = Instant::now();
+    pub async fn run(mut self, mut deadline: Option<Instant>, shutdown: CancellationToken) -> Option<Keeper> {
+        let mut applied = None::<Instant>;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return self.keeper,
                 () = any_changed(&mut self.sources) => {}
                 () = at(deadline) => {}
             }
-            let pause = BATCH.saturating_sub(applied.elapsed());
+            let pause = applied.map_or(Duration::ZERO, |applied| BATCH.saturating_sub(applied.elapsed()));
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
             deadline = self.apply();
-            applied = Instant::now();
+            applied = Some(Instant::now());
         }
     }
 
     /// Reads every source, and publishes a new table where something changed. Gives the time at which
     /// the plan wants to be looked at again.
-    fn apply(&mut self) -> Option<Instant> {
-        for source in &mut self.sources {
-            let snapshot = source.borrow_and_update().clone();
-            if snapshot.status.state == SourceState::Connected {
-                self.state.restored.store(None);
-            }
+    pub fn apply(&mut self) -> Option<Instant> {
+        let snapshots: Vec<Snapshot> = self.sources.iter_mut().map(|s| s.borrow_and_update().clone()).collect();
+        for snapshot in &snapshots {
             self.state.set_status(snapshot.status.clone());
-            self.merge.update(snapshot);
         }
-        let world = self.merge.world();
-        let decoded = self.decoder.decode(&world, &self.tag_options);
+        if snapshots.iter().any(|snapshot| snapshot.inventory.is_some()) {
+            self.state.restored.store(false, Relaxed);
+        }
+        let world = merge(&snapshots, &self.restored);
+        let decoded = self.decoder.decode(&world);
         let planned = self.planner.plan(&decoded.declarations, Instant::now());
+
         let mut problems = decoded.diagnostics;
         problems.extend(planned.diagnostics);
         problems.extend(self.keeper.as_ref().and_then(Keeper::problem));
-        self.state.set_problems(problems);
+        self.tell(&problems);
+        self.state.set_problems(problems, planned.refused);
+
         if !planned.diff.is_empty() {
-            tracing::info!(
-                added = planned.diff.added.len(),
-                changed = planned.diff.changed.len(),
-                removed = planned.diff.removed.len(),
-                "routing table changed"
-            );
-            self.registry.retain(&planned.table);
-            self.state.publish(planned.table, planned.diff);
+            self.publish(planned.table, &planned.diff);
             if let Some(keeper) = &self.keeper {
-                keeper.keep(LastGood { world, accepted: self.accepted() });
+                keeper.keep(LastGood { world, accepted: self.planner.accepted().clone() });
             }
         }
         planned.next_deadline
     }
 
-    fn accepted(&self) -> Accepted {
-        self.planner.accepted().clone()
+    fn publish(&self, table: Arc<Table>, diff: &Diff) {
+        let now = SystemTime::now();
+        let change = change(now, diff);
+        tracing::info!(
+            added = change.added.len(),
+            changed = change.changed.len(),
+            removed = change.removed.len(),
+            routers = table.routers.len(),
+            "routing table changed"
+        );
+        self.metrics.table_changed(now, change.added.len(), change.changed.len(), change.removed.len());
+        let live = Live {
+            routers: table.routers.keys().cloned().collect(),
+            services: table.services.keys().cloned().collect(),
+        };
+        self.state.publish(table, change);
+        self.metrics.retain(live, Instant::now());
+    }
+
+    /// Logs each problem once, when it comes.
+    fn tell(&mut self, problems: &[Diagnostic]) {
+        if self.told == problems {
+            return;
+        }
+        let known: BTreeSet<&Diagnostic> = self.told.iter().collect();
+        problems.iter().filter(|problem| !known.contains(problem)).for_each(super::tell);
+        self.told = problems.to_vec();
+    }
+}
+
+/// A change of the table in the API's words.
+fn change(at: SystemTime, diff: &Diff) -> Change {
+    Change {
+        at,
+        provider: None,
+        services: Vec::new(),
+        added: diff.added.clone(),
+        changed: diff.changed.clone(),
+        removed: diff.removed.clone(),
     }
 }
 
 /// Ends as soon as one of the sources has published; never, when there is none (left).
 async fn any_changed(sources: &mut [watch::Receiver<Snapshot>]) {
-    let changes = sources.iter_mut().map(|source| {
-        Box::pin(async move {
-            if source.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+    let changes: Vec<_> = sources
+        .iter_mut()
+        .map(|source| {
+            Box::pin(async move {
+                if source.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            })
         })
-    });
-    let changes: Vec<_> = changes.collect();
+        .collect();
     if changes.is_empty() {
         return std::future::pending().await;
     }

@@ -1,1 +1,502 @@
-//! (in the making)
+//! Starts everything in order, runs the control side on one small runtime, and ends it in order. The only place that
+//! spawns what lives as long as the process.
+//!
+//! Start: cryptography, log, certificates, sockets, last good state, workers, watchers, admin API. The last good table is in
+//! force before the first connection is accepted; ports in use and other faults are told before anything runs.
+//! End: `/ready` turns to 503, listeners stay open for `requestAcceptGraceTimeout`, then the workers drain.
+
+mod control;
+mod keep;
+mod signals;
+mod state;
+mod translate;
+mod transport;
+mod view;
+
+use crate::api::{self, Admin};
+use crate::catalog::{self, Snapshot, Spawn};
+use crate::certs::{self, Store as Certificates};
+use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Input, Settled};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::listen::{self, ListenError, Listening};
+use crate::observe::access::{self, AccessLogError, AccessLogWriter};
+use crate::observe::log::{self, Log, LogError};
+use crate::observe::metrics::Metrics;
+use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
+use crate::proxy::settings::EntryPoint;
+use crate::table::{Planner, Store};
+use crate::tags::{self, Decoder};
+use crate::upstream::Registry;
+use control::Control;
+use keep::{Keeper, LastGood};
+use signals::Asked;
+use state::State;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How the process takes part in its surroundings; a test runs the proxy without.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Where the configuration came from, for SIGHUP.
+    pub reload: Option<Input>,
+    /// Listen to signals.
+    pub signals: bool,
+    /// Set up the process's log.
+    pub log: bool,
+}
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The access log cannot be written.
+    #[error(transparent)]
+    Access(#[from] AccessLogError),
+    /// A port cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The certificates to trust towards servers.
+    #[error(transparent)]
+    Transport(#[from] transport::TransportError),
+    /// A provider's endpoint, token or certificates make no sense.
+    #[error("provider `{provider}`: {message}")]
+    Provider {
+        /// Name of the provider.
+        provider: &'static str,
+        /// Why.
+        message: String,
+    },
+    /// The system gave no thread, runtime or signal handler.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// The answer.
+        source: std::io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// A running proxy. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Running {
+    bound: Bound,
+    root: Option<PathBuf>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where the entry points listen.
+    pub fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// File of the local root certificate, which signs where the certificate directory has nothing for a host.
+    pub fn root_certificate(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// Waits until it ends by a signal. Gives the exit code.
+    pub fn join(mut self) -> u8 {
+        self.wait()
+    }
+
+    /// Drains and ends it, as SIGTERM does.
+    pub fn stop(mut self) -> u8 {
+        self.stop.cancel();
+        self.wait()
+    }
+
+    fn wait(&mut self) -> u8 {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(_)) => 1,
+            _ => 0,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.wait();
+    }
+}
+
+/// Starts the proxy on threads of its own.
+///
+/// # Errors
+/// What keeps it from starting, before it has served anything.
+pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartError> {
+    certs::install_provider();
+    let config::Loaded { settled, diagnostics, notes, .. } = loaded;
+    let log = if options.log { Some(log::init(&translate::log_options(&settled.log))?) } else { None };
+    for note in &notes {
+        tracing::info!("{note}");
+    }
+    diagnostics.iter().for_each(tell);
+
+    let state_dir = absolute(&settled.own.state_dir);
+    let certificates = Certificates::open(&absolute(&settled.own.certificates_dir), &state_dir.join("local"));
+    certificates.diagnostics(SystemTime::now()).iter().for_each(tell);
+    let tls = certs::server_config(&certificates)?;
+    let access = match &settled.access_log {
+        Some(log) => Some(Arc::new(access::start(translate::access_format(log.format), log.file.as_deref())?)),
+        None => None,
+    };
+    let client_tls = transport::client_config(&settled.servers_transport)?;
+
+    let (admin, public): (Vec<_>, Vec<_>) =
+        settled.entry_points.values().map(translate::endpoint).partition(|e| &*e.name == ADMIN_ENTRY_POINT);
+    let public = listen::bind(&public, settled.own.workers, settled.own.overlap)?;
+    let admin = listen::bind(&admin, 1, settled.own.overlap)?;
+    let mut bound = public.bound.clone();
+    bound.extend(admin.bound.clone());
+    for (name, addresses) in &bound {
+        for address in addresses {
+            tracing::info!(entry_point = %name, %address, "listening");
+        }
+    }
+
+    let stop = CancellationToken::new();
+    let root = certificates.root_pem_path().map(Path::to_owned);
+    let parts = Parts {
+        state: Arc::new(State::new(settled.own.history_size, diagnostics)),
+        registry: Arc::new(Registry::new(Instant::now())),
+        metrics: Arc::new(Metrics::new(translate::metrics_options(settled.metrics.as_ref()))),
+        settled,
+        state_dir,
+        certificates,
+        tls,
+        client_tls,
+        access,
+        log,
+        bound: bound.clone(),
+        stop: stop.clone(),
+    };
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(e) => return drop(tell.send(Err(system("the control runtime")(e)))),
+            };
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, parts.run(public, admin, options, tell));
+            // Whoever hangs in a blocking call (a name server, a file) does not keep the process.
+            runtime.shutdown_background();
+        })
+        .map_err(system("the control thread"))?;
+    // The thread tells exactly once; it can only be silent by a panic, which the join shows.
+    match told.recv() {
+        Ok(Ok(())) => Ok(Running { bound, root, stop, thread: Some(thread) }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(system("the control thread")(std::io::ErrorKind::Interrupted.into())),
+    }
+}
+
+/// A path that stays right whatever the working directory is.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Logs a diagnostic at its severity.
+fn tell(diagnostic: &Diagnostic) {
+    match diagnostic.severity {
+        Severity::Error => tracing::error!("{diagnostic}"),
+        Severity::Warning => tracing::warn!("{diagnostic}"),
+    }
+}
+
+/// What the control thread is given.
+struct Parts {
+    settled: Settled,
+    state_dir: PathBuf,
+    state: Arc<State>,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    certificates: Certificates,
+    tls: Arc<rustls::ServerConfig>,
+    client_tls: Arc<rustls::ClientConfig>,
+    access: Option<Arc<AccessLogWriter>>,
+    log: Option<Log>,
+    bound: Bound,
+    stop: CancellationToken,
+}
+
+type Tell = mpsc::Sender<Result<(), StartError>>;
+
+impl Parts {
+    /// The control thread's life.
+    async fn run(self, public: Listening, admin: Listening, options: Options, tell: Tell) {
+        let signals = match options.signals.then(signals::Stream::open).transpose() {
+            Ok(signals) => signals,
+            Err(e) => return drop(tell.send(Err(system("signal handlers")(e)))),
+        };
+        let watchers = CancellationToken::new();
+        let started = match self.begin(public, admin, &watchers) {
+            Ok(started) => started,
+            Err(e) => return drop(tell.send(Err(e))),
+        };
+        if tell.send(Ok(())).is_err() {
+            return;
+        }
+        let mut hurry = self.serve(signals, options.reload).await;
+        self.drain(&started.workers, &mut hurry).await;
+        watchers.cancel();
+        if let Ok(Some(keeper)) = started.control.await {
+            keeper.finish(LAST_WRITE);
+        }
+        started.workers.into_iter().for_each(WorkerHandle::join);
+        if let Some(access) = self.access.and_then(Arc::into_inner) {
+            access.close(LAST_WRITE);
+        }
+        tracing::info!("ended");
+    }
+
+    /// Puts the last good table in force, then starts workers, watchers, control loop and admin API.
+    fn begin(&self, public: Listening, admin: Listening, watchers: &CancellationToken) -> Result<Started, StartError> {
+        let store = Store::new(self.state_dir.join("last-good.json"));
+        let restored = self.restore(&store);
+        let keeper = match self.settled.own.last_good_max_age {
+            Some(_) => Some(Keeper::start(store).map_err(system("the keeper thread"))?),
+            None => None,
+        };
+        let tag_options = translate::tag_options(&self.settled);
+        let sources = self.watch(watchers)?;
+        let planner = Planner::new(
+            translate::build_options(&self.settled),
+            self.settled.own.linger_for,
+            restored.accepted,
+        );
+        let mut control = Control {
+            state: self.state.clone(),
+            sources,
+            restored: restored.world,
+            decoder: Decoder::new(tag_options),
+            planner,
+            metrics: self.metrics.clone(),
+            keeper,
+            told: Vec::new(),
+        };
+        let deadline = control.apply();
+        let workers = self.workers(public)?;
+        let shutdown = watchers.clone();
+        let control = tokio::task::spawn_local(control.run(deadline, shutdown));
+        self.admin(admin)?;
+        Ok(Started { workers, control })
+    }
+
+    /// The last good state, if there is one that is young enough.
+    fn restore(&self, store: &Store<LastGood>) -> LastGood {
+        let Some(max_age) = self.settled.own.last_good_max_age else { return LastGood::default() };
+        match store.read(SystemTime::now(), max_age) {
+            Ok(Some(last_good)) => {
+                let services: usize = last_good.world.sources.values().map(|i| i.services.len()).sum();
+                tracing::info!(services, "serving the last good state until the catalogs answer");
+                self.state.restored.store(services > 0, Relaxed);
+                last_good
+            }
+            Ok(None) => LastGood::default(),
+            Err(e) => {
+                tracing::warn!("the last good state is not used: {e}");
+                LastGood::default()
+            }
+        }
+    }
+
+    /// Starts the watchers of the configured catalogs.
+    fn watch(&self, shutdown: &CancellationToken) -> Result<Vec<watch::Receiver<Snapshot>>, StartError> {
+        let mut sources = Vec::new();
+        let options = translate::tag_options(&self.settled);
+        let spawn = |provider| {
+            let options: tags::TagOptions = options.get(&provider).cloned().unwrap_or_default();
+            Spawn {
+                all: options.exposed_by_default,
+                routing: Arc::new(move |tag: &str| tags::is_routing_tag(tag, &options)),
+                reset_hold: self.settled.own.reset_hold,
+                shutdown: shutdown.clone(),
+                timing: catalog::Timing::default(),
+            }
+        };
+        let failed = |provider: &'static str| {
+            move |e: catalog::http::Error| StartError::Provider { provider, message: e.to_string() }
+        };
+        let mut add = |handle: catalog::Handle| {
+            self.state.add_forget(handle.forget);
+            sources.push(handle.snapshots);
+        };
+        if let Some(nomad) = &self.settled.nomad {
+            let provider = crate::model::Provider::Nomad;
+            add(catalog::nomad::spawn(nomad, spawn(provider)).map_err(failed("nomad"))?);
+        }
+        if let Some(consul) = &self.settled.consul {
+            let provider = crate::model::Provider::ConsulCatalog;
+            add(catalog::consul::spawn(consul, spawn(provider)).map_err(failed("consulCatalog"))?);
+        }
+        Ok(sources)
+    }
+
+    /// Starts the worker threads.
+    fn workers(&self, public: Listening) -> Result<Vec<WorkerHandle>, StartError> {
+        let entry_points: Vec<EntryPoint> =
+            self.settled.entry_points.values().map(|ep| translate::entry_point(ep, &self.settled, &self.bound)).collect();
+        let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+        let settings = translate::settings(&self.settled, self.client_tls.clone(), hostname);
+        let start = |(index, listeners): (usize, listen::WorkerListeners)| {
+            let tls = self.tls.clone();
+            let metrics = self.metrics.clone();
+            let access = self.access.as_ref().map(|access| access.handle());
+            worker::spawn(WorkerConfig {
+                index,
+                listeners: listeners.into_iter().filter_map(|(name, l)| Some((of(&name)?, l))).collect(),
+                table: self.state.table.clone(),
+                generation: self.state.generation.subscribe(),
+                tls: Some(Arc::new(move || tls.clone())),
+                registry: self.registry.clone(),
+                settings: settings.clone(),
+                sink: Box::new(move || {
+                    let observer = Rc::new(metrics.observer(access));
+                    tokio::task::spawn_local(observer.clone().serve());
+                    observer
+                }),
+            })
+        };
+        let workers: Result<_, _> = public.workers.into_iter().enumerate().map(start).collect();
+        workers.map_err(system("a worker thread"))
+    }
+
+    /// Starts the admin API.
+    fn admin(&self, listening: Listening) -> Result<(), StartError> {
+        let view = view::View {
+            state: self.state.clone(),
+            registry: self.registry.clone(),
+            certificates: self.certificates.clone(),
+            metrics: self.metrics.clone(),
+            metrics_on: self.settled.metrics.is_some(),
+            access: self.access.clone(),
+            entry_points: self.settled.entry_points.values().cloned().collect(),
+            bound: self.bound.clone(),
+        };
+        let options = api::Options {
+            insecure: self.settled.api_insecure,
+            metrics: self.settled.metrics.is_some(),
+            access_log: self.settled.access_log.is_some(),
+            token_file: self.settled.own.api_token_file.clone(),
+            started: SystemTime::now(),
+            limits: api::Limits::default(),
+        };
+        let admin = Arc::new(Admin::new(Arc::new(view), options));
+        for (_, listener) in listening.workers.into_iter().flatten() {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(system("the admin listener"))?;
+            tokio::spawn(api::serve(admin.clone(), listener));
+        }
+        Ok(())
+    }
+
+    /// Waits until the end is asked for. Gives the signals back: a second one hurries.
+    async fn serve(&self, mut signals: Option<signals::Stream>, reload: Option<Input>) -> Option<signals::Stream> {
+        loop {
+            let asked = tokio::select! {
+                () = self.stop.cancelled() => Asked::Terminate,
+                asked = next(&mut signals) => asked,
+            };
+            match asked {
+                Asked::Terminate => return signals,
+                Asked::Reload => self.reload(reload.as_ref()),
+                Asked::ReopenLogs => self.reopen_logs(),
+                Asked::Upgrade => {
+                    tracing::warn!("SIGUSR2: handing the sockets to a new process is not in this version; restart instead");
+                }
+            }
+        }
+    }
+
+    /// SIGHUP: certificates are looked at again; what else differs needs a restart, and is named.
+    fn reload(&self, input: Option<&Input>) {
+        self.certificates.rescan(Duration::ZERO);
+        let Some(input) = input else { return };
+        match config::load(input) {
+            Ok(loaded) => {
+                loaded.diagnostics.iter().for_each(tell);
+                let differing = translate::differences(&self.settled, &loaded.settled);
+                if differing.is_empty() {
+                    tracing::info!("configuration read again: unchanged");
+                } else {
+                    tracing::warn!("configuration read again: a restart is needed for {}", differing.join(", "));
+                }
+            }
+            Err(problems) => {
+                problems.iter().for_each(tell);
+                tracing::error!("configuration read again and refused; what runs stays as it is");
+            }
+        }
+    }
+
+    /// SIGUSR1.
+    fn reopen_logs(&self) {
+        if let Some(access) = &self.access {
+            access.reopen();
+        }
+        if let Some(Err(e)) = self.log.as_ref().map(Log::reopen) {
+            tracing::error!("the log file cannot be opened again: {e}");
+        }
+    }
+
+    /// Lets everything that is in flight end, within the limits; a second signal ends it at once.
+    async fn drain(&self, workers: &[WorkerHandle], signals: &mut Option<signals::Stream>) {
+        self.state.terminating.store(true, Relaxed);
+        let lifecycle = &self.settled.lifecycle;
+        tracing::info!(grace = ?lifecycle.grace, "draining");
+        let hurried = async {
+            while next(signals).await != Asked::Terminate {}
+        };
+        let ended = async {
+            tokio::time::sleep(lifecycle.request_accept_grace).await;
+            workers.iter().for_each(|worker| worker.drain(lifecycle.grace));
+            for worker in workers {
+                worker.ended().await;
+            }
+        };
+        tokio::select! {
+            () = hurried => {
+                tracing::warn!("asked again: ending at once");
+                workers.iter().for_each(|worker| worker.drain(Duration::ZERO));
+            }
+            () = ended => {}
+        }
+    }
+}
+
+/// How long the end waits for the last lines and the last state to be written.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// What runs besides the control thread's own waiting.
+struct Started {
+    workers: Vec<WorkerHandle>,
+    control: tokio::task::JoinHandle<Option<Keeper>>,
+}
+
+async fn next(signals: &mut Option<signals::Stream>) -> Asked {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}

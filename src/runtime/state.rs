@@ -1,53 +1,33 @@
 //! What is running now, as the control loop writes it and the admin API reads it. The data side
 //! reads only the table in it, through [`arc_swap`], and never a lock.
 
-use crate::catalog::SourceStatus;
+use crate::api::{Change, Refused};
+use crate::catalog::{Forget, SourceStatus};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use crate::table::Table;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
-
-/// One change of the routing table.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Change {
-    /// When it was published.
-    #[serde(serialize_with = "rfc3339")]
-    pub time: SystemTime,
-    /// Number of the table.
-    pub generation: u64,
-    /// What changed and who caused it.
-    #[serde(flatten)]
-    pub diff: crate::table::Diff,
-}
-
-fn rfc3339<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    match jiff::Timestamp::try_from(*time) {
-        Ok(time) => serializer.collect_str(&time),
-        Err(_) => serializer.serialize_none(),
-    }
-}
 
 /// Shared by the control loop (writes), the workers (read the table) and the API (reads).
-pub struct State {
+pub(super) struct State {
     /// The table in force.
     pub table: Arc<ArcSwap<Table>>,
-    /// Its number; workers wait on it where a request waits for a server.
+    /// Its number; a worker looks at it where a request waits for a server.
     pub generation: tokio::sync::watch::Sender<u64>,
-    /// Tables published since start.
-    pub changes: AtomicU64,
-    /// Set once SIGTERM has come.
+    /// SIGTERM has come.
     pub terminating: AtomicBool,
-    /// When the last good state on disk was written, if it is what is served.
-    pub restored: ArcSwapOption<SystemTime>,
+    /// What is served came from disk, and no catalog has answered yet.
+    pub restored: AtomicBool,
     statuses: Mutex<BTreeMap<Provider, SourceStatus>>,
+    forget: Mutex<Vec<Forget>>,
     history: Mutex<VecDeque<Change>>,
     history_size: usize,
-    catalog_problems: ArcSwap<Vec<Diagnostic>>,
-    static_problems: ArcSwap<Vec<Diagnostic>>,
+    refused: ArcSwap<Vec<Refused>>,
+    problems: ArcSwap<Vec<Diagnostic>>,
+    static_problems: Vec<Diagnostic>,
 }
 
 impl State {
@@ -56,44 +36,41 @@ impl State {
         Self {
             table: Arc::new(ArcSwap::from_pointee(Table::empty())),
             generation: tokio::sync::watch::channel(0).0,
-            changes: AtomicU64::new(0),
             terminating: AtomicBool::new(false),
-            restored: ArcSwapOption::empty(),
+            restored: AtomicBool::new(false),
             statuses: Mutex::default(),
+            forget: Mutex::default(),
             history: Mutex::default(),
             history_size,
-            catalog_problems: ArcSwap::default(),
-            static_problems: ArcSwap::from_pointee(static_problems),
+            refused: ArcSwap::default(),
+            problems: ArcSwap::default(),
+            static_problems,
         }
     }
 
     /// Publishes a table: workers take it up with their next request, waiting requests at once.
-    pub fn publish(&self, table: Arc<Table>, diff: crate::table::Diff) {
+    pub fn publish(&self, table: Arc<Table>, change: Change) {
         self.table.store(table);
-        self.changes.fetch_add(1, Ordering::Relaxed);
-        let mut generation = 0;
-        self.generation.send_modify(|g| {
-            *g += 1;
-            generation = *g;
-        });
+        self.generation.send_modify(|generation| *generation += 1);
         let mut history = lock(&self.history);
-        history.push_front(Change { time: SystemTime::now(), generation, diff });
+        history.push_front(change);
         history.truncate(self.history_size);
     }
 
     /// Replaces what is wrong with tags and rules now.
-    pub fn set_problems(&self, problems: Vec<Diagnostic>) {
-        self.catalog_problems.store(Arc::new(problems));
+    pub fn set_problems(&self, problems: Vec<Diagnostic>, refused: Vec<Refused>) {
+        self.problems.store(Arc::new(problems));
+        self.refused.store(Arc::new(refused));
     }
 
-    /// Replaces the remarks on the static configuration.
-    pub fn set_static_problems(&self, problems: Vec<Diagnostic>) {
-        self.static_problems.store(Arc::new(problems));
-    }
-
-    /// Everything that is wrong now.
+    /// Everything that is wrong now, the static configuration first.
     pub fn problems(&self) -> Vec<Diagnostic> {
-        self.static_problems.load().iter().chain(self.catalog_problems.load().iter()).cloned().collect()
+        self.static_problems.iter().chain(self.problems.load().iter()).cloned().collect()
+    }
+
+    /// Routers that were declared and do not act.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.refused.load().to_vec()
     }
 
     /// Takes note of how a source stands.
@@ -109,6 +86,22 @@ impl State {
     /// The last changes, newest first.
     pub fn history(&self) -> Vec<Change> {
         lock(&self.history).iter().cloned().collect()
+    }
+
+    /// Adds a source whose holds can be ended by hand.
+    pub fn add_forget(&self, forget: Forget) {
+        lock(&self.forget).push(forget);
+    }
+
+    /// Ends the holds of all sources; gives how many names were held.
+    pub fn forget(&self) -> usize {
+        lock(&self.forget).iter().for_each(Forget::now);
+        lock(&self.statuses).values().map(|status| status.held.len()).sum()
+    }
+
+    /// True once SIGTERM has come.
+    pub fn is_terminating(&self) -> bool {
+        self.terminating.load(Relaxed)
     }
 }
 

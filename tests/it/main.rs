@@ -3,8 +3,13 @@
 mod admin;
 mod architecture;
 mod catalog;
+mod cli;
 mod config;
 mod embedded;
 mod proxy;
+mod real;
 mod rule;
+mod spine;
 mod support;
+mod table;
+mod tags;

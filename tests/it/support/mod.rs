@@ -1,8 +1,11 @@
 //! What the tests share: a raw HTTP client, servers that say who they are, and waiting for a thing
 //! itself instead of for time to pass.
 
+pub mod binary;
 pub mod client;
+pub mod proxy;
 pub mod server;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 

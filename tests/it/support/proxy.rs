@@ -5,7 +5,6 @@ use super::eventually;
 use rust_lb::config::{self, Input};
 use rust_lb::embedded::{self, Embedded};
 use rust_lb::runtime::{self, Options, Running};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -95,7 +94,7 @@ impl Proxy {
             "--workers=2".to_owned(),
         ];
         args.extend(flags.iter().map(|f| (*f).to_owned()));
-        let loaded = config::load(&Input::new(args, BTreeMap::new())).unwrap_or_else(|problems| {
+        let loaded = config::load(&Input { args, ..Input::default() }).unwrap_or_else(|problems| {
             panic!("configuration refused: {}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         });
         let options = Options { reload: None, signals: false, log: false };

@@ -1,0 +1,174 @@
+//! The static configuration in the words of each stage: stages do not know `config`'s types where they can do without.
+
+use crate::catalog::Health;
+use crate::config::{self, CatalogCommon, EntryPoint, Settled};
+use crate::declare::Dialect;
+use crate::listen::Endpoint;
+use crate::model::Provider;
+use crate::observe::{access, log, metrics};
+use crate::proxy::settings as proxy;
+use crate::table::{BuildOptions, EntryPointOptions};
+use crate::tags::{LegacyMode, LegacyOptions, TagOptions};
+use crate::{http, middleware, upstream};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What `listen` binds for an entry point.
+pub(super) fn endpoint(entry_point: &EntryPoint) -> Endpoint {
+    Endpoint {
+        name: entry_point.name.clone(),
+        host: entry_point.address.host.clone(),
+        port: entry_point.address.port,
+    }
+}
+
+/// What the proxy knows of an entry point.
+pub(super) fn entry_point(ep: &EntryPoint, settled: &Settled) -> proxy::EntryPoint {
+    let redirect = ep.redirect.as_ref().map(|redirect| {
+        let target = settled.entry_points.get(&redirect.to).map(|to| to.address.port);
+        let port = target.or_else(|| redirect.to.trim_start_matches(':').parse().ok());
+        middleware::Redirection {
+            scheme: redirect.scheme.clone(),
+            port: port.map(|port| port.to_string().into()).unwrap_or_default(),
+            permanent: redirect.permanent,
+        }
+    });
+    let trust = proxy::Trust {
+        everybody: ep.forwarded_headers.insecure,
+        networks: ep.forwarded_headers.trusted_ips.clone(),
+    };
+    proxy::EntryPoint {
+        redirect,
+        trust,
+        read_timeout: ep.timeouts.read,
+        write_timeout: ep.timeouts.write,
+        idle_timeout: ep.timeouts.idle,
+        max_header_bytes: ep.max_header_bytes,
+        max_connections: ep.max_connections,
+        max_concurrent_streams: ep.max_concurrent_streams,
+        ..proxy::EntryPoint::new(ep.name.clone())
+    }
+}
+
+/// What workers share besides entry points.
+pub(super) fn settings(settled: &Settled, tls: Option<Arc<rustls::ClientConfig>>, host: Option<String>) -> proxy::Settings {
+    let transport = &settled.servers_transport;
+    proxy::Settings {
+        upstream: upstream::Settings {
+            dial_timeout: transport.dial_timeout,
+            response_header_timeout: transport.response_header_timeout,
+            idle_timeout: transport.idle_conn_timeout,
+            max_idle: transport.max_idle_per_server,
+            tls,
+        },
+        linger_wait: settled.own.linger_wait,
+        security_headers: settled.own.security_headers,
+        hostname: host.and_then(|host| http::HeaderValue::from_str(&host).ok()),
+        ..proxy::Settings::default()
+    }
+}
+
+/// How the tags of each provider are read.
+pub(super) fn tag_options(settled: &Settled) -> BTreeMap<Provider, TagOptions> {
+    let mut options = BTreeMap::new();
+    if let Some(nomad) = &settled.nomad {
+        options.insert(Provider::Nomad, of_provider(settled, &nomad.common, BTreeSet::new()));
+    }
+    if let Some(consul) = &settled.consul {
+        let strict = consul.strict_checks.iter().filter_map(|state| health(state)).collect();
+        options.insert(Provider::ConsulCatalog, of_provider(settled, &consul.common, strict));
+    }
+    options
+}
+
+fn of_provider(settled: &Settled, common: &CatalogCommon, strict_checks: BTreeSet<Health>) -> TagOptions {
+    let dialects = common.legacy_tags.dialects.iter().map(|dialect| match dialect {
+        config::Dialect::Traefik => Dialect::Traefik,
+        config::Dialect::Urlprefix => Dialect::Urlprefix,
+        config::Dialect::Site => Dialect::Site,
+    });
+    let port_of = |name: &str| settled.entry_points.get(name).map(|ep| ep.address.port);
+    let ports = settled.entry_points.values().filter(|ep| ep.address.port != 0 && &*ep.name != config::ADMIN_ENTRY_POINT);
+    TagOptions {
+        exposed_by_default: common.exposed_by_default,
+        default_rule: common.default_rule.clone(),
+        prefix: common.prefix.as_str().into(),
+        constraints: common.constraints.clone(),
+        strict_checks,
+        dialects: dialects.collect(),
+        legacy: LegacyOptions {
+            mode: match common.legacy_tags.mode {
+                config::LegacyMode::Fallback => LegacyMode::Fallback,
+                config::LegacyMode::Merge => LegacyMode::Merge,
+                config::LegacyMode::Off => LegacyMode::Off,
+            },
+            prefix: common.legacy_tags.prefix.as_str().into(),
+            ports: ports.map(|ep| (ep.address.port, ep.name.clone())).collect(),
+            redirect_port: match port_of("websecure") {
+                None | Some(0 | 443) => Arc::default(),
+                Some(port) => port.to_string().into(),
+            },
+            ..LegacyOptions::default()
+        },
+    }
+}
+
+fn health(state: &str) -> Option<Health> {
+    match state {
+        "passing" => Some(Health::Passing),
+        "warning" => Some(Health::Warning),
+        "critical" => Some(Health::Critical),
+        "maintenance" => Some(Health::Maintenance),
+        _ => None,
+    }
+}
+
+/// What `table::build` knows of the configuration.
+pub(super) fn build_options(settled: &Settled) -> BuildOptions {
+    let entry_points = settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
+    BuildOptions {
+        entry_points: entry_points
+            .map(|ep| EntryPointOptions {
+                name: ep.name.clone(),
+                tls: ep.tls,
+                as_default: ep.as_default,
+                middlewares: ep.middlewares.clone(),
+            })
+            .collect(),
+        primary: match settled.own.primary {
+            config::Primary::Nomad => Provider::Nomad,
+            config::Primary::Consul => Provider::ConsulCatalog,
+        },
+    }
+}
+
+/// How the process logs.
+pub(super) fn log_options(log: &config::Log) -> log::Options {
+    log::Options { level: log.level, format: log.format.map(access_format), file: log.file.clone(), no_color: log.no_color }
+}
+
+/// How the access log is written.
+pub(super) fn access_format(format: config::LogFormat) -> access::Format {
+    match format {
+        config::LogFormat::Common => access::Format::Common,
+        config::LogFormat::Json => access::Format::Json,
+    }
+}
+
+/// Which metrics are counted; none of the labels when the exposition is off.
+pub(super) fn metrics_options(metrics: Option<&config::Metrics>) -> metrics::Options {
+    match metrics {
+        Some(metrics) => metrics::Options {
+            buckets: metrics.buckets.clone(),
+            entry_points_labels: metrics.entry_points_labels,
+            routers_labels: metrics.routers_labels,
+            services_labels: metrics.services_labels,
+        },
+        None => metrics::Options {
+            entry_points_labels: false,
+            routers_labels: false,
+            services_labels: false,
+            ..metrics::Options::default()
+        },
+    }
+}

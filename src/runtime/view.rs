@@ -1,0 +1,151 @@
+//! The admin API's view: everything read from where it lives, nothing kept.
+
+use super::state::State;
+use crate::api::{self, Connections, Readiness, Routing, ServerConnections};
+use crate::catalog::{SourceState, SourceStatus};
+use crate::certs::{Certificate, Store as Certificates};
+use crate::config::{Bound, EntryPoint};
+use crate::diagnostic::Diagnostic;
+use crate::model::ServerId;
+use crate::observe::access::AccessLogWriter;
+use crate::observe::metrics::{CertificateFact, Facts, Metrics, ProviderFact, ServerFact};
+use crate::config::ADMIN_ENTRY_POINT;
+use crate::upstream::Registry;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Instant, SystemTime};
+
+/// Implements [`api::Source`] over what the runtime holds.
+pub(super) struct View {
+    pub state: Arc<State>,
+    pub registry: Arc<Registry>,
+    pub certificates: Certificates,
+    pub metrics: Arc<Metrics>,
+    /// `metrics.prometheus` is on.
+    pub metrics_on: bool,
+    pub access: Option<Arc<AccessLogWriter>>,
+    pub entry_points: Vec<EntryPoint>,
+    pub bound: Bound,
+}
+
+impl View {
+    fn facts(&self, admin: usize) -> Facts {
+        let now = SystemTime::now();
+        let table = self.state.table.load();
+        let problems = self.problems();
+        let errors = problems.iter().filter(|d| d.is_error()).count();
+        let providers = self.state.statuses().into_iter().map(|s| ProviderFact {
+            provider: s.provider,
+            connected: s.state == SourceState::Connected,
+            last_contact: s.last_contact,
+            services: s.services_seen,
+        });
+        let certificates = self.certificates.certificates(now).into_iter().filter_map(|c| {
+            Some(CertificateFact {
+                common_name: c.common_name,
+                sans: c.names.join(","),
+                serial: c.serial,
+                not_after: c.not_after?,
+            })
+        });
+        let servers = table.services.values().flat_map(|service| &service.servers).map(|server| ServerFact {
+            service: server.id.service.clone(),
+            url: server.id.url.clone(),
+            up: self.server_up(&server.id),
+        });
+        Facts {
+            providers: providers.collect(),
+            certificates: certificates.collect(),
+            servers: servers.collect(),
+            routers: table.routers.len(),
+            services: table.services.len(),
+            errors,
+            warnings: problems.len() - errors,
+            connections: vec![(Arc::from(ADMIN_ENTRY_POINT), i64::try_from(admin).unwrap_or(i64::MAX))],
+            dropped_lines: self.access.as_ref().map_or(0, |access| access.dropped()),
+        }
+    }
+}
+
+impl api::Source for View {
+    fn routing(&self) -> Routing {
+        let table = self.state.table.load();
+        let mut middlewares: Vec<_> = table.routers.values().flat_map(|r| r.middlewares.iter().cloned()).collect();
+        middlewares.sort_by(|a, b| a.id.cmp(&b.id));
+        middlewares.dedup_by(|a, b| a.id == b.id);
+        Routing {
+            routers: table.routers.values().cloned().collect(),
+            services: table.services.values().cloned().collect(),
+            middlewares,
+            refused: self.state.refused(),
+        }
+    }
+
+    fn statuses(&self) -> Vec<SourceStatus> {
+        self.state.statuses()
+    }
+
+    fn problems(&self) -> Vec<Diagnostic> {
+        let mut problems = self.state.problems();
+        problems.extend(self.certificates.diagnostics(SystemTime::now()));
+        problems
+    }
+
+    fn history(&self) -> Vec<api::Change> {
+        self.state.history()
+    }
+
+    fn entry_points(&self) -> Vec<EntryPoint> {
+        self.entry_points.clone()
+    }
+
+    fn bound(&self) -> Bound {
+        self.bound.clone()
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        self.certificates.certificates(SystemTime::now())
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness {
+            terminating: self.state.is_terminating(),
+            // The API is served only once everything is bound.
+            listeners_bound: true,
+            last_good_loaded: self.state.restored.load(Relaxed),
+        }
+    }
+
+    fn server_up(&self, id: &ServerId) -> bool {
+        self.registry.is_up(id, Instant::now())
+    }
+
+    fn connections(&self) -> BoxFuture<'_, Connections> {
+        Box::pin(async move {
+            let servers = self.registry.servers(Instant::now()).into_iter().map(|server| ServerConnections {
+                service: server.id.service,
+                url: server.id.url,
+                in_flight: server.in_flight as usize,
+            });
+            Connections {
+                entry_points: self.metrics.connections().await,
+                routers: Vec::new(),
+                servers: servers.collect(),
+            }
+        })
+    }
+
+    fn metrics_text(&self, admin: usize) -> BoxFuture<'_, Option<Vec<u8>>> {
+        Box::pin(async move {
+            if !self.metrics_on {
+                return None;
+            }
+            Some(self.metrics.text(&self.facts(admin), Instant::now(), SystemTime::now()).await)
+        })
+    }
+
+    fn forget(&self) -> usize {
+        self.state.forget()
+    }
+}
