@@ -51,7 +51,8 @@ pub enum TargetError {
 ///
 /// # Errors
 /// [`TargetError`] for what Traefik answers with 400. Besides, URLs without a slash behind the scheme
-/// (`mailto:x`) and percent-encoding in a URL's host are refused, which Go's library would take.
+/// (`mailto:x`) and hosts in URLs with percent-encoding or stray brackets are refused, which Go's library
+/// would take.
 pub fn normalise(target: &str) -> Result<Target<'_>, TargetError> {
     check_characters(target)?;
     let (before_query, query) = cut_query(target);
@@ -125,7 +126,7 @@ fn split_authority(rest: &str) -> Result<(Option<&str>, &str), TargetError> {
     let port_fits =
         port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let name_fits = name.bytes().all(|b| plain(b"<>\"")(b) || !b.is_ascii());
-    if !port_fits || !name_fits || !user.bytes().all(plain(b":%@")) {
+    if !port_fits || !name_fits || !user.bytes().all(plain(b":%@")) || !has_valid_escapes(user) {
         return Err(TargetError::Host);
     }
     Ok(((!host.is_empty()).then_some(host), path))
@@ -156,8 +157,7 @@ fn normalise_encoding(path: &str) -> Result<Cow<'_, str>, TargetError> {
     if is_legal && !path.contains('%') {
         return Ok(Cow::Borrowed(path));
     }
-    let valid = |tail: &str| tail.len() >= 2 && tail.bytes().take(2).all(|b| b.is_ascii_hexdigit());
-    if !path.split('%').skip(1).all(valid) {
+    if !has_valid_escapes(path) {
         return Err(TargetError::Escape);
     }
     if !is_legal {
@@ -250,6 +250,11 @@ fn push_encoded(out: &mut String, byte: u8) {
     out.push('%');
     out.push(char::from(DIGITS[usize::from(byte >> 4)]));
     out.push(char::from(DIGITS[usize::from(byte & 15)]));
+}
+
+/// True if two hexadecimal digits stand behind each `%`.
+fn has_valid_escapes(text: &str) -> bool {
+    text.split('%').skip(1).all(|tail| tail.len() >= 2 && tail.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
 }
 
 /// RFC 3986 section 2.3.
@@ -347,6 +352,7 @@ mod tests {
             ("http://a:1:2/", TargetError::Host),
             ("http://[::1/", TargetError::Host),
             ("http://a#b/", TargetError::Host),
+            ("http://%9@a/", TargetError::Host),
         ] {
             assert_eq!(normalise(target), Err(error), "{target}");
         }

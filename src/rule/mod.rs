@@ -3,8 +3,8 @@
 //!
 //! What always holds: parsing returns a value or an error with its byte span and never panics;
 //! printing a [`Rule`] and parsing the text again gives the same rule; matching does not allocate
-//! (but for percent-encoded query values of over 256 bytes); every request that a rule matches
-//! satisfies one of its [`hints`].
+//! (but for percent-encoded query values that are long or no UTF-8, and the scratch space that a
+//! regular expression keeps for each thread); every request that a rule matches satisfies one of its [`hints`].
 //!
 //! Source of the behaviour: Traefik v3's rule documentation
 //! (<https://doc.traefik.io/traefik/routing/routers/#rule>), v2's

@@ -12,7 +12,7 @@ use crate::model::lossy;
 use nom::branch::alt;
 use nom::bytes::complete::{is_not, tag, take_until, take_while_m_n, take_while1};
 use nom::character::complete::{char, one_of};
-use nom::combinator::{cut, map, map_opt, opt, recognize, value, verify};
+use nom::combinator::{map, map_opt, opt, recognize, value, verify};
 use nom::error::{ErrorKind, ParseError};
 use nom::multi::{fold_many0, many0, many0_count};
 use nom::sequence::{delimited, pair, preceded, terminated};
@@ -322,9 +322,6 @@ fn escape(i: &str) -> Parsed<'_, Vec<u8>> {
         map_opt(preceded(char('U'), digits(8, 16)), unicode),
     ));
     let all = alt((named, numbered));
-    preceded(
-        char('\\'),
-        cut(need(all, "an escape such as `\\n`, `\\\\`, `\\x41` or `\\u00e9` (or a string in backticks)")),
-    )
-    .parse_complete(i)
+    preceded(char('\\'), need(all, "an escape such as `\\n`, `\\\\`, `\\x41` or `\\u00e9` (or a string in backticks)"))
+        .parse_complete(i)
 }
