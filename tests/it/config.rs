@@ -601,6 +601,16 @@ fn entry_points_as_default_redirect_and_udp() {
 }
 
 #[test]
+fn a_key_that_does_nothing_still_names_its_group() {
+    assert!(yaml("providers:\n  nomad:\n    refreshInterval: 5s\n").settled().nomad.is_some());
+    assert!(yaml("providers:\n  consulCatalog:\n    cache: true\n").settled().consul.is_some());
+    let given = yaml("entryPoints:\n  a:\n    address: ':1'\n    http:\n      tls:\n        certResolver: le\n");
+    let told = given.warnings();
+    assert!(told.len() == 1 && told[0].contains("certificates are not ordered by ACME yet"), "{told:?}");
+    assert!(ep(&given.settled(), "a").tls);
+}
+
+#[test]
 fn switches_go_off_again() {
     let file = "accessLog: {format: json}\nmetrics: {prometheus: {}}\n";
     assert!(yaml(file).settled().access_log.is_some());
