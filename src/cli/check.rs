@@ -119,15 +119,15 @@ fn summary(settled: &Settled, style: Style, out: &mut dyn Write) -> io::Result<(
     writeln!(out, "{} {file}", style.bold("static file"))?;
     writeln!(out, "{}", style.bold("entry points"))?;
     for ep in settled.entry_points.values() {
-        writeln!(out, "  {:<12} {:<22} {}", ep.name, ep.address.to_string(), traits(ep).join(", "))?;
+        writeln!(out, "  {:<14} {:<22} {}", ep.name, ep.address.to_string(), traits(ep).join(", "))?;
     }
     writeln!(out, "{}", style.bold("providers"))?;
     if let Some(nomad) = &settled.nomad {
-        writeln!(out, "  {:<12} {}", "nomad", catalog(&nomad.common, &nomad.namespaces))?;
+        writeln!(out, "  {:<14} {}", "nomad", catalog(&nomad.common, &nomad.namespaces))?;
     }
     if let Some(consul) = &settled.consul {
-        writeln!(out, "  {:<12} {}", "consulcatalog", catalog(&consul.common, &consul.namespaces))?;
-        writeln!(out, "  {:<12} {}", "", watch_connections(consul.watch_connections))?;
+        writeln!(out, "  {:<14} {}", "consulcatalog", catalog(&consul.common, &consul.namespaces))?;
+        writeln!(out, "  {:<14} {}", "", watch_connections(consul.watch_connections))?;
     }
     if settled.nomad.is_none() && settled.consul.is_none() {
         writeln!(out, "  none")?;

@@ -15,27 +15,28 @@ pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// Reads and takes apart a static file: TOML by its ending `.toml`, else YAML (JSON is YAML).
-pub(super) fn read(path: &Path) -> Result<Vec<Raw>, Diagnostic> {
+pub(super) fn read(path: &Path) -> Result<Vec<Raw>, Box<Diagnostic>> {
     let source: Arc<str> = path.to_string_lossy().into();
-    let bytes = read_bytes(path).map_err(|d| d.with_origin(origin(&source, None)))?;
+    let bytes = read_bytes(path).map_err(|d| Box::new(d.with_origin(origin(&source, None))))?;
     parse(&bytes, path, &source)
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    let unreadable = |e: std::io::Error| Diagnostic::error("unreadable_file", format!("cannot be read: {e}"));
+fn read_bytes(path: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
+    let unreadable = |e: std::io::Error| Box::new(Diagnostic::error("unreadable_file", format!("cannot be read: {e}")));
     let file = std::fs::File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
-        return Err(Diagnostic::error("unreadable_file", "is a directory, expected a file"));
+        return Err(Box::new(Diagnostic::error("unreadable_file", "is a directory, expected a file")));
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Diagnostic::error("file_too_large", format!("is larger than {MAX_FILE_BYTES} bytes")));
+        let message = format!("is larger than {MAX_FILE_BYTES} bytes");
+        return Err(Box::new(Diagnostic::error("file_too_large", message)));
     }
     Ok(bytes)
 }
 
-fn parse(bytes: &[u8], path: &Path, source: &Arc<str>) -> Result<Vec<Raw>, Diagnostic> {
+fn parse(bytes: &[u8], path: &Path, source: &Arc<str>) -> Result<Vec<Raw>, Box<Diagnostic>> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => text,
@@ -56,8 +57,8 @@ fn parse(bytes: &[u8], path: &Path, source: &Arc<str>) -> Result<Vec<Raw>, Diagn
 }
 
 /// The error of a file that does not parse.
-pub(super) fn malformed(source: &Arc<str>, at: Spot, message: &str) -> Diagnostic {
-    Diagnostic::error("malformed_file", message).with_origin(origin(source, Some(at)))
+pub(super) fn malformed(source: &Arc<str>, at: Spot, message: &str) -> Box<Diagnostic> {
+    Box::new(Diagnostic::error("malformed_file", message).with_origin(origin(source, Some(at))))
 }
 
 /// Line and column of a byte offset.
@@ -134,7 +135,6 @@ mod tests {
         ] {
             let message = said(name, source).unwrap_err();
             assert!(message.starts_with(place) && message.contains("malformed_file"), "{message}");
-            println!("{message}");
         }
     }
 

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 const MAX_DOTS: usize = 512;
 
 /// Takes a document apart.
-pub(super) fn parse(text: &str, source: &Arc<str>) -> Result<Vec<Raw>, Diagnostic> {
+pub(super) fn parse(text: &str, source: &Arc<str>) -> Result<Vec<Raw>, Box<Diagnostic>> {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         if line.bytes().filter(|b| *b == b'.').count() > MAX_DOTS {
@@ -37,7 +37,7 @@ struct Flatten<'a> {
 }
 
 impl Flatten<'_> {
-    fn table(&mut self, table: &DeTable<'_>) -> Result<(), Diagnostic> {
+    fn table(&mut self, table: &DeTable<'_>) -> Result<(), Box<Diagnostic>> {
         for (name, value) in table {
             let at = spot(self.text, name.span().start);
             self.path.push(Step { name: name.get_ref().to_string(), at: Some(at) });
@@ -50,7 +50,7 @@ impl Flatten<'_> {
         Ok(())
     }
 
-    fn value(&mut self, value: &Spanned<DeValue<'_>>) -> Result<(), Diagnostic> {
+    fn value(&mut self, value: &Spanned<DeValue<'_>>) -> Result<(), Box<Diagnostic>> {
         let at = spot(self.text, value.span().start);
         let leaf = match value.get_ref() {
             DeValue::Table(table) if table.is_empty() => Leaf::Group,

@@ -27,7 +27,7 @@ enum Tree {
 struct Name(String);
 
 /// Takes a document apart.
-pub(super) fn parse(text: &str, source: &Arc<str>) -> Result<Vec<Raw>, Diagnostic> {
+pub(super) fn parse(text: &str, source: &Arc<str>) -> Result<Vec<Raw>, Box<Diagnostic>> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         strict_booleans: true,
@@ -53,7 +53,9 @@ pub(super) fn parse(text: &str, source: &Arc<str>) -> Result<Vec<Raw>, Diagnosti
 fn message(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = line.find(" at line ").map_or(line, |at| &line[..at]);
-    line.trim_end_matches('.').trim().to_owned()
+    let line = line.trim_end_matches('.').trim();
+    let mut chars = line.chars();
+    chars.next().map_or_else(String::new, |first| format!("{}{}", first.to_ascii_lowercase(), chars.as_str()))
 }
 
 fn spot(location: Location) -> Spot {

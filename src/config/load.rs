@@ -88,13 +88,8 @@ pub fn load(input: &Input) -> Result<Loaded, Vec<Diagnostic>> {
         Some((path, named_by)) => match file::read(&path) {
             Ok(raws) => (Some(path), raws),
             Err(d) => {
-                diagnostics.push(match named_by {
-                    Some(by) => {
-                        let help = d.help.clone().unwrap_or_else(|| format!("it was named by `{by}`"));
-                        d.with_help(help)
-                    }
-                    None => d,
-                });
+                let help = d.help.clone().or_else(|| named_by.map(|by| format!("it was named by `{by}`")));
+                diagnostics.push(Diagnostic { help, ..*d });
                 return Err(diagnostics);
             }
         },
@@ -140,39 +135,7 @@ pub fn load(input: &Input) -> Result<Loaded, Vec<Diagnostic>> {
         traefiks_nomad: in_traefiks_form("nomad"),
         traefiks_consul: in_traefiks_form("consulCatalog"),
     };
-    let mut built_in: Vec<(&str, &str)> = Vec::new();
-    let mut notes = Vec::new();
-    let mut group = |use_it: bool, defaults: &[(&'static str, &'static str)], dropped: &str| {
-        if use_it {
-            built_in.extend(defaults);
-        } else {
-            notes.push(Note { origin: Origin::default(), message: dropped.to_owned() });
-        }
-    };
-    group(
-        !entry_points_named,
-        DEFAULT_ENTRY_POINTS,
-        "entry points are named, so the default ones (`web` :80, `websecure` :443) are dropped",
-    );
-    group(
-        !providers_named,
-        DEFAULT_PROVIDERS,
-        "providers are named, so the default ones (`nomad`, `consulCatalog`) are dropped",
-    );
-    group(
-        !traefiks_file,
-        DEFAULT_OBSERVATION,
-        "access log, metrics and security headers are as the static file says, by default off",
-    );
-    if set_up.traefiks_nomad {
-        built_in.push(("providers.nomad.exposedByDefault", "true"));
-    } else {
-        built_in.push(("providers.nomad.namespaces", "*"));
-    }
-    if set_up.traefiks_consul {
-        built_in.push(("providers.consulCatalog.exposedByDefault", "true"));
-    }
-    let built_in = built_in.iter().map(|(path, value)| Raw::plain(split_path(path), value, "built in")).collect();
+    let (built_in, mut notes) = built_in(&set_up, !providers_named, !traefiks_file);
     said.insert(0, (Layer::BuiltIn, resolver.resolve(built_in, Severity::Error)));
 
     diagnostics.append(&mut resolver.diagnostics);
@@ -187,6 +150,41 @@ pub fn load(input: &Input) -> Result<Loaded, Vec<Diagnostic>> {
         true => Err(diagnostics),
         false => Ok(Loaded { settled, diagnostics, notes, default_entry_points }),
     }
+}
+
+/// The lowest layer: the groups of defaults that nothing said drops, and a note for each that is.
+fn built_in(set_up: &SetUp, default_providers: bool, default_observation: bool) -> (Vec<Raw>, Vec<Note>) {
+    let (mut said, mut notes) = (Vec::new(), Vec::new());
+    for (used, defaults, dropped) in [
+        (
+            set_up.default_entry_points,
+            DEFAULT_ENTRY_POINTS,
+            "entry points are named, so the default ones (`web` :80, `websecure` :443) are dropped",
+        ),
+        (
+            default_providers,
+            DEFAULT_PROVIDERS,
+            "providers are named, so the default ones (`nomad`, `consulCatalog`) are dropped",
+        ),
+        (
+            default_observation,
+            DEFAULT_OBSERVATION,
+            "access log, metrics and security headers are as the static file says, by default off",
+        ),
+    ] {
+        match used {
+            true => said.extend(defaults),
+            false => notes.push(Note { origin: Origin::default(), message: dropped.to_owned() }),
+        }
+    }
+    said.push(match set_up.traefiks_nomad {
+        true => ("providers.nomad.exposedByDefault", "true"),
+        false => ("providers.nomad.namespaces", "*"),
+    });
+    if set_up.traefiks_consul {
+        said.push(("providers.consulCatalog.exposedByDefault", "true"));
+    }
+    (said.into_iter().map(|(path, value)| Raw::plain(split_path(path), value, "built in")).collect(), notes)
 }
 
 /// The file to read and who named it; a file that was looked for and is not there is none.

@@ -49,6 +49,13 @@ pub(super) fn is_kv(raws: &[Raw]) -> bool {
     })
 }
 
+/// A key that does nothing itself still switches on the group that it stands in.
+fn switched_on(path: &[String], origin: Origin) -> Option<Said> {
+    let is_switch = |path: &[String]| root().find(path).is_some_and(|node| node.kind() == Kind::Switch);
+    let path = (1..=path.len()).rev().map(|len| &path[..len]).find(|path| is_switch(path))?;
+    Some(Said { path: path.to_vec(), value: Value::Bool(true), place: None, origin })
+}
+
 impl Resolver {
     /// A resolver for which `providers.consul` is the KV provider, or not.
     pub fn new(kv: bool) -> Self {
@@ -109,7 +116,7 @@ impl Resolver {
         let at = || origin(&raw.source, raw.at);
         if let Some((len, group)) = idle {
             self.not_yet(&raw, &path[..len], group, len == path.len());
-            return None;
+            return switched_on(&path[..len - 1], at());
         }
         if raw.leaf == Leaf::Null {
             self.diagnostics.push(
@@ -141,7 +148,7 @@ impl Resolver {
                     let message = format!("`{}` is accepted: {why}", path.join("."));
                     self.notes.push(Note { origin: at(), message });
                 }
-                None
+                switched_on(&path[..path.len() - 1], at())
             }
             _ if node.kind() == Kind::Section => None,
             _ => Some(Said { path, value, place: index, origin: at() }),
@@ -263,7 +270,7 @@ mod tests {
             ("entryPoints.web.http.sanitizePath", "false"),
             ("rustLb.notify.url", "http://x"),
         ]);
-        assert!(said.is_empty());
+        assert!(said.iter().all(|s| s.path == ["entryPoints", "web"]), "the group is named all the same");
         assert_eq!(
             told,
             [
