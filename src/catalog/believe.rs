@@ -108,8 +108,10 @@ impl Belief {
     }
 
     /// The read of the name itself came back good and empty, or an event took its last instance.
+    /// A name that is held stays held: after a reset an empty read is what is to be expected.
     pub fn gone(&mut self, key: &ServiceKey, trust: Trust, now: Instant) {
         match trust {
+            Trust::Full if self.is_held(key) => {}
             Trust::Full => self.remove(key),
             Trust::Aged => {}
             Trust::Reset => self.hold([key.clone()], now),
@@ -243,6 +245,8 @@ mod tests {
         belief.hold([key("web"), key("api"), key("never-seen")], now);
         assert_eq!(belief.held(), ["default/api", "default/web"]);
         assert_eq!(missing(&belief, &[]), [""; 0], "held names are not asked for");
+        belief.gone(&key("api"), Trust::Full, now);
+        assert_eq!(belief.services().len(), 2, "nor does an empty read end the hold");
         belief.put(&key("web"), vec![instance("new", 9)], Trust::Full);
         assert_eq!(belief.held(), ["default/api"]);
         assert_eq!(belief.get(&key("web")).unwrap().instances, [instance("new", 9)]);

@@ -125,7 +125,7 @@ impl Error {
     }
 
     /// From a status and the begin of its body.
-    pub(super) fn status(code: u16, body: &[u8]) -> Self {
+    pub(in crate::catalog) fn status(code: u16, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(&body[..body.len().min(400)]);
         let mut text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").replace('`', "'");
         if let Some((end, _)) = text.char_indices().nth(200) {

@@ -136,31 +136,7 @@ pub fn escape(text: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    use super::*;
-    use crate::config::{ClientTls, LegacyMode, LegacyTags, Token};
-
-    /// An agent at an address, with everything else by default.
-    pub(in crate::catalog) fn agent(product: Product, address: &str) -> Agent {
-        // Another test may have installed it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Agent::new(product, &common(address), Timing::default()).unwrap()
-    }
-
-    pub(in crate::catalog) fn common(address: &str) -> CatalogCommon {
-        CatalogCommon {
-            endpoint: address.to_owned(),
-            tls: ClientTls::default(),
-            token: Token::None,
-            stale: false,
-            exposed_by_default: false,
-            default_rule: String::new(),
-            prefix: "traefik".into(),
-            constraints: String::new(),
-            legacy_tags: LegacyTags { mode: LegacyMode::Off, prefix: String::new(), dialects: Vec::new() },
-        }
-    }
-}
+pub(super) mod testing;
 
 #[cfg(test)]
 mod tests {
