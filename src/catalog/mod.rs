@@ -5,6 +5,18 @@
 //! an unchanged service keeps its `Arc`, and a removal is believed only by the rules of
 //! ARCHITECTURE.md, invariant 5.
 
+pub mod believe;
+pub mod consul;
+pub mod http;
+mod merge;
+pub mod nomad;
+pub mod poll;
+mod publish;
+mod source;
+
+pub use merge::merge;
+pub use source::{Forget, Handle, Spawn, Timing};
+
 use crate::model::Provider;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

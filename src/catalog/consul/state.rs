@@ -1,0 +1,328 @@
+//! What the list and the reads of each name make of the services together. Pure.
+//!
+//! What always holds: a service goes when both the list and its own read say so, in whatever
+//! order they come. A name that the list shows and whose read is empty twice is one whose nodes
+//! may not be seen: it is held, not removed. So is everything when `consul`, which every server
+//! registers, is no longer in a list that had it.
+
+use crate::catalog::believe::{Belief, Trust};
+use crate::catalog::{Instance, ServiceKey, Spawn};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The service that the servers register themselves.
+const SERVERS: &str = "consul";
+
+/// What `/v1/catalog/services` answers.
+pub type List<'a> = BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>;
+
+/// The services of one namespace.
+#[derive(Debug)]
+pub struct State {
+    spawn: Spawn,
+    namespace: Arc<str>,
+    /// What is believed of them.
+    pub belief: Belief,
+    listed: BTreeSet<Arc<str>>,
+    servers_seen: bool,
+    doubted: BTreeMap<Arc<str>, Doubt>,
+}
+
+/// A listed name whose read was empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// The list is older than the read; a newer one has to tell.
+    Listed(Instant),
+    /// A newer list still shows it; another read has to tell.
+    ListedStill,
+    /// That was empty as well.
+    Unseen,
+}
+
+/// What to do after a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Next {
+    /// Names that are new, or whose doubt or hold another read settles.
+    pub read: Vec<Arc<str>>,
+    /// Names that are no longer listed: no watcher is needed, and a read has to confirm it.
+    pub gone: Vec<Arc<str>>,
+    /// The servers' own service vanished: the token lost rights on services.
+    pub narrowed: bool,
+}
+
+/// What a read came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// It counts.
+    Taken,
+    /// Empty although listed: a newer list has to tell.
+    Doubted,
+    /// Empty although still listed: the nodes of its instances may not be seen.
+    Unseen,
+}
+
+impl State {
+    /// Nothing known.
+    pub fn new(spawn: Spawn, namespace: &str) -> Self {
+        let belief = Belief::new(spawn.reset_hold);
+        Self {
+            spawn,
+            namespace: namespace.into(),
+            belief,
+            listed: BTreeSet::new(),
+            servers_seen: false,
+            doubted: BTreeMap::new(),
+        }
+    }
+
+    /// The routed names of the last list.
+    pub fn listed(&self) -> &BTreeSet<Arc<str>> {
+        &self.listed
+    }
+
+    /// Names are listed, and of none of them may an instance be seen.
+    pub fn sees_no_instance(&self) -> bool {
+        !self.listed.is_empty()
+            && self.belief.services().is_empty()
+            && self.listed.iter().all(|name| self.doubted.contains_key(name))
+    }
+
+    /// Some name is listed, still, and its read is empty: nodes may not be seen.
+    pub fn unseen(&self) -> bool {
+        self.doubted.values().any(|doubt| !matches!(doubt, Doubt::Listed(_))) || self.sees_no_instance()
+    }
+
+    /// Whether some name waits for a newer list.
+    pub fn waits_for_list(&self) -> bool {
+        self.doubted.values().any(|doubt| matches!(doubt, Doubt::Listed(_)))
+    }
+
+    /// Takes a list that was asked for at `asked`.
+    pub fn list(&mut self, list: &List<'_>, trust: Trust, asked: Instant, now: Instant) -> Next {
+        let narrowed = self.servers_seen && !list.contains_key(SERVERS);
+        self.servers_seen |= list.contains_key(SERVERS);
+        let trust = if narrowed && trust == Trust::Full { Trust::Reset } else { trust };
+        let routed = list.iter().filter(|(_, tags)| self.spawn.routes(*tags));
+        let before = std::mem::take(&mut self.listed);
+        // A name that stays keeps its text.
+        self.listed =
+            routed.map(|(name, _)| before.get(&**name).cloned().unwrap_or_else(|| (&**name).into())).collect();
+
+        let mut next = Next { narrowed, ..Next::default() };
+        let keys: BTreeSet<_> = self.listed.iter().map(|name| key(&self.namespace, name)).collect();
+        let missing: Vec<_> = self.belief.missing(&keys).cloned().collect();
+        match trust {
+            Trust::Full => next.gone.extend(missing.into_iter().map(|key| key.name)),
+            Trust::Aged => {}
+            Trust::Reset => self.belief.hold(missing, now),
+        }
+        next.read.extend(
+            self.listed
+                .iter()
+                .filter(|name| {
+                    let key = key(&self.namespace, name);
+                    self.belief.get(&key).is_none() && !self.doubted.contains_key(*name) || self.belief.is_held(&key)
+                })
+                .cloned(),
+        );
+        let (mut settled, listed) = (Vec::new(), &self.listed);
+        self.doubted.retain(|name, doubt| {
+            match (listed.contains(name), *doubt) {
+                (false, _) => {
+                    settled.push(name.clone());
+                    return false;
+                }
+                (true, Doubt::Listed(at)) if asked > at => {
+                    *doubt = Doubt::ListedStill;
+                    next.read.push(name.clone());
+                }
+                _ => {}
+            }
+            true
+        });
+        // Its own read said so before the list did: nothing more to ask.
+        for name in settled {
+            self.belief.gone(&key(&self.namespace, &name), trust, now);
+            next.gone.retain(|gone| *gone != name);
+        }
+        next
+    }
+
+    /// Takes a read of one name.
+    pub fn read(&mut self, name: &Arc<str>, instances: Vec<Instance>, trust: Trust, now: Instant) -> Read {
+        let key = key(&self.namespace, name);
+        if !instances.is_empty() {
+            self.doubted.remove(name);
+            if self.spawn.routes(instances.iter().flat_map(|i| &i.tags)) {
+                self.belief.put(&key, instances, trust);
+            } else if trust == Trust::Full {
+                self.belief.remove(&key);
+            }
+            return Read::Taken;
+        }
+        if !self.listed.contains(name) {
+            self.belief.gone(&key, trust, now);
+            return Read::Taken;
+        }
+        let doubt = self.doubted.entry(name.clone()).or_insert(Doubt::Listed(now));
+        match doubt {
+            Doubt::Listed(_) => Read::Doubted,
+            Doubt::ListedStill | Doubt::Unseen => {
+                *doubt = Doubt::Unseen;
+                self.belief.hold([key], now);
+                Read::Unseen
+            }
+        }
+    }
+}
+
+fn key(namespace: &Arc<str>, name: &Arc<str>) -> ServiceKey {
+    ServiceKey { namespace: namespace.clone(), name: name.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::consul::decode;
+    use crate::catalog::http::testing::{Recording, spawn};
+    use std::time::Duration;
+
+    const TAG: &str = "traefik.enable=true";
+
+    fn list(text: &str) -> List<'_> {
+        text.split_whitespace()
+            .map(|name| (Cow::from(name), if name == SERVERS { vec![] } else { vec![TAG.into()] }))
+            .collect()
+    }
+
+    fn instances(tags: &[&str]) -> Vec<Instance> {
+        let json = serde_json::json!([{"Node": {"Node": "n", "Address": "10.0.0.1"}, "Service": {"ID": "a", "Port": 80, "Tags": tags}}]);
+        decode::service(json.to_string().as_bytes()).unwrap()
+    }
+
+    struct Steps {
+        state: State,
+        now: Instant,
+    }
+
+    impl Steps {
+        fn new(names: &str) -> Self {
+            let mut steps = Self { state: State::new(spawn(false), ""), now: Instant::now() };
+            let next = steps.list(names);
+            for name in next.read {
+                assert_eq!(steps.read(&name, &[TAG]), Read::Taken);
+            }
+            steps
+        }
+
+        fn list(&mut self, names: &str) -> Next {
+            self.now += Duration::from_secs(1);
+            self.state.list(&list(names), Trust::Full, self.now, self.now)
+        }
+
+        fn read(&mut self, name: &str, tags: &[&str]) -> Read {
+            self.now += Duration::from_secs(1);
+            self.state.read(&name.into(), instances(tags), Trust::Full, self.now)
+        }
+
+        fn empty(&mut self, name: &str) -> Read {
+            self.now += Duration::from_secs(1);
+            self.state.read(&name.into(), Vec::new(), Trust::Full, self.now)
+        }
+
+        fn names(&self) -> String {
+            self.state.belief.services().keys().map(|k| &*k.name).collect::<Vec<_>>().join(" ")
+        }
+    }
+
+    #[test]
+    fn a_service_goes_when_list_and_read_agree_in_either_order() {
+        let mut steps = Steps::new("consul web api");
+        assert_eq!(steps.names(), "api web");
+        assert_eq!(steps.list("consul api").gone, ["web".into()]);
+        assert_eq!(steps.names(), "api web", "the list alone does not remove");
+        assert_eq!(steps.empty("web"), Read::Taken);
+        assert_eq!(steps.names(), "api");
+        assert_eq!(steps.empty("api"), Read::Doubted);
+        assert_eq!(steps.names(), "api", "nor does the read alone");
+        assert_eq!(steps.list("consul"), Next::default());
+        assert_eq!(steps.names(), "");
+    }
+
+    #[test]
+    fn a_name_that_is_listed_without_instances_is_held() {
+        let mut steps = Steps::new("consul web");
+        assert_eq!(steps.empty("web"), Read::Doubted);
+        assert!(steps.state.waits_for_list() && !steps.state.sees_no_instance());
+        let before = steps.now - Duration::from_secs(1);
+        assert_eq!(
+            steps.state.list(&list("consul web"), Trust::Full, before, steps.now),
+            Next::default(),
+            "an older list"
+        );
+        assert_eq!(steps.list("consul web").read, ["web".into()]);
+        assert_eq!(steps.empty("web"), Read::Unseen);
+        assert_eq!((steps.names().as_str(), steps.state.belief.held()), ("web", vec!["web".to_owned()]));
+        assert_eq!(steps.list("consul web").read, ["web".into()], "looked at again with each list");
+        assert_eq!(steps.read("web", &[TAG]), Read::Taken);
+        assert_eq!(steps.state.belief.held(), [""; 0]);
+    }
+
+    #[test]
+    fn a_token_without_node_rights_from_the_start_sees_no_instance() {
+        let mut state = State::new(spawn(false), "");
+        let now = Instant::now();
+        let next = state.list(&list("consul web"), Trust::Full, now, now);
+        assert_eq!(state.read(&next.read[0], Vec::new(), Trust::Full, now), Read::Doubted);
+        assert!(state.sees_no_instance());
+    }
+
+    #[test]
+    fn when_the_servers_vanish_from_the_list_nothing_goes() {
+        let mut steps = Steps::new("consul web api");
+        let next = steps.list("api");
+        assert_eq!((next.narrowed, next.gone.len()), (true, 0));
+        assert_eq!(steps.empty("web"), Read::Taken);
+        assert_eq!((steps.names().as_str(), steps.state.belief.held()), ("api web", vec!["web".to_owned()]));
+        let next = steps.list("consul web api");
+        assert_eq!((next.narrowed, next.read), (false, vec!["web".into()]));
+    }
+
+    #[test]
+    fn a_reset_holds_what_is_missing_and_an_aged_list_takes_nothing() {
+        let mut steps = Steps::new("web api");
+        assert_eq!(steps.state.list(&list(""), Trust::Aged, steps.now, steps.now).gone.len(), 0);
+        assert_eq!(steps.state.list(&list("api"), Trust::Reset, steps.now, steps.now).gone.len(), 0);
+        assert_eq!(steps.state.belief.held(), ["web"]);
+        assert_eq!(steps.names(), "api web");
+    }
+
+    #[test]
+    fn a_name_without_a_routing_tag_any_more_goes() {
+        let mut steps = Steps::new("consul web");
+        assert_eq!(steps.read("web", &["plain"]), Read::Taken);
+        assert_eq!(steps.names(), "");
+        let before = steps.state.listed().first().unwrap().clone();
+        steps.list("consul web");
+        assert!(Arc::ptr_eq(&before, steps.state.listed().first().unwrap()));
+    }
+
+    /// The tokens of the recorded matrix: what may be seen decides what is believed.
+    #[test]
+    fn recorded_answers_without_rights_remove_nothing() {
+        let recording = Recording::read("consul", "acl-default-deny.json");
+        let lists: Vec<_> = recording.good().filter(|e| e.path() == "/v1/catalog/services").map(|e| e.body()).collect();
+        let empty = lists.iter().find(|body| *body == "{}").expect("an answer without rights");
+        let full = lists.iter().find(|body| body.contains("web")).expect("an answer with rights");
+        let mut state = State::new(spawn(true), "");
+        let now = Instant::now();
+        for name in state.list(&decode::list(full.as_bytes()).unwrap(), Trust::Full, now, now).read {
+            state.read(&name, instances(&[]), Trust::Full, now);
+        }
+        let next = state.list(&decode::list(empty.as_bytes()).unwrap(), Trust::Full, now, now);
+        assert!(next.narrowed && next.gone.is_empty());
+        assert_eq!((state.belief.services().len(), state.belief.held().len()), (3, 3));
+    }
+}

@@ -1,0 +1,585 @@
+//! The watcher of one namespace: keeps list, watchers and reads together, and publishes what
+//! comes of them.
+//!
+//! Everything happens in one loop over what list, watchers, readers and timers bring. What always
+//! holds: whatever fails, the last good services stay; all failures share one back-off, and one
+//! read of the list, not a return of hundreds of watchers, finds out whether the agent is back.
+
+use super::decode;
+use super::reader::{Job, Paths, Readers};
+use super::state::{Read, State};
+use super::watcher::{self, Told};
+use crate::catalog::believe::{Trust, trust};
+use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
+use crate::catalog::poll::{Backoff, Bucket, Poll, Step};
+use crate::catalog::publish::Publisher;
+use crate::catalog::{Instance, Spawn};
+use crate::config::ConsulProvider;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+
+type Pending<T> = Option<(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>, Instant)>;
+
+/// Where the watcher stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// After a failure, until then.
+    Waiting(Instant),
+    /// The list is being read.
+    Listing,
+    /// The routed names are being read.
+    Reading(Trust),
+    /// Complete.
+    Live,
+}
+
+/// The watcher.
+pub struct Watch {
+    agent: Agent,
+    paths: Paths,
+    stale: bool,
+    spawn: Spawn,
+    publisher: Publisher,
+    state: State,
+    rng: SmallRng,
+
+    phase: Phase,
+    backoff: Backoff,
+    reset: bool,
+    /// The last empty list said that what is not allowed is denied (later versions do).
+    denies: bool,
+
+    list_lane: Lane,
+    list: Poll,
+    list_at: Option<Instant>,
+    list_rate: Bucket,
+    blocked: Pending<Answer>,
+
+    read_lanes: Vec<Lane>,
+    readers: Readers,
+    outstanding: BTreeSet<Arc<str>>,
+    broken: BTreeMap<Arc<str>, String>,
+    broken_at: Option<Instant>,
+
+    watchers: BTreeMap<Arc<str>, AbortOnDropHandle<()>>,
+    told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    /// `watchConnections`, and what the agent turned out to allow.
+    wanted: usize,
+    allowed: usize,
+    /// Watchers that ended although the agent answers: since when, how many, which.
+    strikes: Option<(Instant, usize)>,
+    struck: BTreeSet<Arc<str>>,
+
+    doorbell: bool,
+    checks_lane: Lane,
+    checks: Poll,
+    rung: Pending<Meta>,
+    ring_rate: Bucket,
+    ring_at: Option<Instant>,
+
+    missing: BTreeSet<&'static str>,
+    published: Instant,
+}
+
+/// Rights in the words of Consul's policies.
+const SERVICES: &str = "service_prefix \"\" needs `read`";
+const NODES: &str = "node_prefix \"\" needs `read`";
+
+impl Watch {
+    /// A watcher that has not asked yet.
+    pub fn new(
+        agent: Agent,
+        paths: Paths,
+        config: &ConsulProvider,
+        namespace: &str,
+        spawn: Spawn,
+        publisher: Publisher,
+    ) -> Result<Self, Error> {
+        let timing = spawn.timing;
+        let stale = config.common.stale;
+        let read_lanes = Readers::lanes(&agent)?;
+        let now = Instant::now();
+        Ok(Self {
+            readers: Readers::new(&read_lanes, &paths, stale, timing),
+            state: State::new(spawn.clone(), namespace),
+            rng: SmallRng::from_rng(&mut rand::rng()),
+            phase: Phase::Waiting(now),
+            backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
+            reset: false,
+            denies: false,
+            list_lane: agent.lane()?,
+            list: Poll::default(),
+            list_at: None,
+            list_rate: Bucket::new(2, Duration::from_millis(200)),
+            blocked: None,
+            read_lanes,
+            outstanding: BTreeSet::new(),
+            broken: BTreeMap::new(),
+            broken_at: None,
+            watchers: BTreeMap::new(),
+            told: mpsc::channel(64),
+            wanted: config.watch_connections,
+            allowed: config.watch_connections,
+            strikes: None,
+            struck: BTreeSet::new(),
+            doorbell: false,
+            checks_lane: agent.lane()?,
+            checks: Poll::default(),
+            rung: None,
+            ring_rate: Bucket::new(2, Duration::from_secs(1)),
+            ring_at: None,
+            missing: BTreeSet::new(),
+            published: now,
+            agent,
+            paths,
+            stale,
+            spawn,
+            publisher,
+        })
+    }
+
+    /// Watches until the source is shut down.
+    pub async fn run(mut self, forget: Arc<Notify>) {
+        let shutdown = self.spawn.shutdown.clone();
+        loop {
+            let wake = self.next_timer();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                (answer, asked) = pending(&mut self.blocked) => self.listed(answer, asked),
+                Some(told) = self.told.1.recv() => self.told(told),
+                Some((job, answer)) = self.readers.answers.recv() => self.answered(job, answer),
+                (answer, _) = pending(&mut self.rung) => self.rung(answer),
+                () = forget.notified() => self.forget(),
+                () = sleep_until(wake) => self.timers(Instant::now()),
+            }
+        }
+    }
+
+    fn next_timer(&self) -> Instant {
+        let phase = match self.phase {
+            Phase::Waiting(at) => Some(at),
+            _ => None,
+        };
+        [phase, self.list_at, self.broken_at, self.ring_at, self.state.belief.next_end()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn timers(&mut self, now: Instant) {
+        let ended = self.state.belief.end_holds(now);
+        if !ended.is_empty() {
+            self.publisher.dropped(&ended);
+            self.publish();
+        }
+        if matches!(self.phase, Phase::Waiting(at) if at <= now) {
+            self.phase = Phase::Listing;
+            self.list.failed();
+            self.block();
+        }
+        if self.list_at.is_some_and(|at| at <= now) {
+            self.list_at = None;
+            if self.state.waits_for_list() {
+                self.list.failed();
+                self.blocked = None;
+            }
+            if self.blocked.is_none() {
+                self.block();
+            }
+        }
+        if self.broken_at.is_some_and(|at| at <= now) {
+            self.broken_at = None;
+            let names = self.broken.keys().cloned().collect();
+            self.ask(names);
+        }
+        if self.ring_at.is_some_and(|at| at <= now) && self.outstanding.is_empty() {
+            self.ring_at = None;
+            let names = self.state.listed().iter().cloned().collect();
+            self.ask(names);
+        }
+    }
+
+    /// Asks for the list: at once after a failure or a doubt, else when it changes.
+    fn block(&mut self) {
+        let timing = self.spawn.timing;
+        let query = self.list.query(&timing.waits, &mut self.rng);
+        let (lane, stale) = (self.list_lane.clone(), self.stale);
+        let asked: Pin<Box<dyn Future<Output = _> + Send>> = if query.index.is_some() {
+            let path = self.paths.list(&with_stale(query.parameters(), stale));
+            Box::pin(async move { lane.get(&path, query.deadline).await })
+        } else {
+            let path = self.paths.list("");
+            Box::pin(async move { lane.read(&path, stale, query.deadline, timing.stale_bound).await })
+        };
+        self.blocked = Some((asked, Instant::now()));
+    }
+
+    fn listed(&mut self, answer: Result<Answer, Error>, asked: Instant) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.refuse_or_fail(&error),
+        };
+        let list = match decode::list(&answer.body) {
+            Ok(list) => list,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        if list.is_empty() {
+            self.denies = answer.meta.default_deny || answer.meta.filtered;
+            // Every server lists itself: nothing at all is what a caller without rights sees.
+            // Nodes tell, since there is always one.
+            self.phase = Phase::Listing;
+            self.reset |= self.list.answered(answer.meta.index) == Step::Back;
+            return self.readers.ask(Job::Nodes);
+        }
+        let step = self.list.answered(answer.meta.index);
+        self.take(list, answer.meta, step, asked);
+    }
+
+    fn take(&mut self, list: super::state::List<'_>, meta: Meta, step: Step, asked: Instant) {
+        let now = Instant::now();
+        if step == Step::Back && !matches!(self.phase, Phase::Listing) {
+            // Read everything anew: what the watchers wait for is void as well.
+            self.reset = true;
+            self.phase = Phase::Listing;
+            self.watchers.clear();
+            return self.block();
+        }
+        self.reset |= step == Step::Back;
+        let sync = self.phase == Phase::Listing;
+        let reset = std::mem::take(&mut self.reset);
+        let trust = self.trust(meta, reset);
+        if trust == Trust::Reset {
+            tracing::warn!(index = self.list.index(), "consul's index went back: its state was wiped or restored");
+        }
+        self.contact(meta);
+        let next = self.state.list(&list, trust, asked, now);
+        self.lack(SERVICES, next.narrowed);
+        for name in &next.gone {
+            self.watchers.remove(name);
+        }
+        self.watchers.retain(|name, _| self.state.listed().contains(name));
+        self.broken.retain(|name, _| self.state.listed().contains(name));
+        let mut names = next.read;
+        if sync {
+            names.extend(self.state.listed().iter().cloned());
+            self.phase = Phase::Reading(trust);
+        } else {
+            self.publisher.connected(trust == Trust::Aged, self.agent.connections());
+        }
+        names.extend(next.gone);
+        self.choose_strategy();
+        if !self.doorbell {
+            names.extend(self.state.listed().iter().filter(|name| !self.watchers.contains_key(*name)).cloned());
+        }
+        self.ask(names);
+        if self.doorbell && step == Step::Forward && !sync {
+            self.ring();
+        }
+        self.list_at = Some(self.list_rate.take(now));
+        self.complete();
+    }
+
+    /// Reads names, each once at a time.
+    fn ask(&mut self, names: Vec<Arc<str>>) {
+        for name in names {
+            if self.outstanding.insert(name.clone()) {
+                self.readers.ask(Job::Service(name));
+            }
+        }
+    }
+
+    fn answered(&mut self, job: Job, answer: Result<Answer, Error>) {
+        let name = match job {
+            Job::Service(name) => name,
+            Job::Nodes => return self.nodes(answer),
+        };
+        self.outstanding.remove(&name);
+        let read = answer.and_then(|answer| Ok((decode::service(&answer.body)?, answer.meta)));
+        match read {
+            Ok((instances, meta)) => {
+                if self.broken.remove(&name).is_some() {
+                    self.notes();
+                }
+                self.survived(&name);
+                self.contact(meta);
+                self.read(&name, instances, meta);
+                self.watch(&name, meta.index);
+                self.complete();
+            }
+            Err(error) if error.is_of_one_answer() && !error.is_refusal() => {
+                // A name that could not be read keeps what was last good.
+                self.broken.insert(name, error.to_string());
+                self.broken_at = Some(Instant::now() + self.spawn.timing.backoff.1);
+                self.notes();
+                self.complete();
+            }
+            Err(error) => self.refuse_or_fail(&error),
+        }
+    }
+
+    fn told(&mut self, told: Told) {
+        let mut next = Some(told);
+        // What is there already is published together.
+        while let Some(Told { name, what, lasted }) = next {
+            match what {
+                // One that was stopped may have told before.
+                _ if !self.watchers.contains_key(&name) => {}
+                Ok((instances, meta)) => {
+                    self.contact(meta);
+                    self.read(&name, instances, meta);
+                }
+                Err(error) => {
+                    self.watchers.remove(&name);
+                    // A connection over the agent's limit is closed at once, or told so.
+                    let refused = matches!(error, Error::Connect(_) | Error::Cut(_) | Error::Status { code: 429, .. });
+                    if refused && lasted < Duration::from_secs(1) {
+                        self.struck.insert(name.clone());
+                    }
+                    // Whether it is the agent or only this query, a read tells.
+                    self.ask(vec![name]);
+                }
+            }
+            next = self.told.1.try_recv().ok();
+        }
+        self.complete();
+    }
+
+    fn read(&mut self, name: &Arc<str>, instances: Vec<Instance>, meta: Meta) {
+        let now = Instant::now();
+        // Filtered to nothing is not gone: later versions say which it is.
+        let trust = self.trust(meta, meta.filtered && instances.is_empty());
+        if self.state.read(name, instances, trust, now) == Read::Doubted {
+            // The list usually follows by itself, within milliseconds.
+            let at = now + self.spawn.timing.lag / 10;
+            self.list_at = Some(self.list_at.map_or(at, |before| before.max(at)));
+        }
+        let unseen = self.state.unseen();
+        self.lack(NODES, unseen);
+    }
+
+    /// Puts a watcher on a name that was read, where that is the strategy.
+    fn watch(&mut self, name: &Arc<str>, index: Option<u64>) {
+        if self.doorbell || self.watchers.contains_key(name) || !self.state.listed().contains(name) {
+            return;
+        }
+        // TLS files that can no longer be read show with the next read of the list as well.
+        let Ok(parked) = self.agent.parked() else { return };
+        let (waits, sender) = (self.spawn.timing.waits, self.told.0.clone());
+        let index = index.unwrap_or_default();
+        let task = watcher::start(parked, name.clone(), index, self.paths.clone(), self.stale, waits, sender);
+        self.watchers.insert(name.clone(), task);
+    }
+
+    fn choose_strategy(&mut self) {
+        let routed = self.state.listed().len();
+        // Back below the limit there is some room, so that it does not change to and fro.
+        let doorbell = if self.doorbell { routed > self.allowed - self.allowed / 10 } else { routed > self.allowed };
+        if doorbell != self.doorbell {
+            self.doorbell = doorbell;
+            self.watchers.clear();
+            self.rung = None;
+            self.publisher.strategy(if doorbell { "doorbell" } else { "watch" });
+            if !doorbell {
+                let names = self.state.listed().iter().cloned().collect();
+                self.ask(names);
+            }
+        }
+        if self.doorbell && self.rung.is_none() {
+            self.wait_for_ring();
+        }
+        self.notes();
+    }
+
+    fn wait_for_ring(&mut self) {
+        let query = self.checks.query(&self.spawn.timing.waits, &mut self.rng);
+        let path = self.paths.checks(&with_stale(query.parameters(), self.stale));
+        let lane = self.checks_lane.clone();
+        self.rung = Some((Box::pin(async move { lane.ring(&path, query.deadline).await }), Instant::now()));
+    }
+
+    fn rung(&mut self, answer: Result<Meta, Error>) {
+        match answer {
+            Ok(meta) => {
+                if self.checks.answered(meta.index) != Step::Same {
+                    self.ring();
+                }
+                if self.doorbell {
+                    self.wait_for_ring();
+                }
+            }
+            Err(error) => self.refuse_or_fail(&error),
+        }
+    }
+
+    /// Something changed: all routed names are read again, at a bounded rate.
+    fn ring(&mut self) {
+        if self.ring_at.is_none() {
+            self.ring_at = Some(self.ring_rate.take(Instant::now()));
+        }
+    }
+
+    /// A read after a watcher's failure succeeded: the agent is there, and may refuse connections
+    /// beyond its limit. After three such in a while fewer are asked for.
+    fn survived(&mut self, name: &Arc<str>) {
+        if !self.struck.remove(name) {
+            return;
+        }
+        let now = Instant::now();
+        let (since, strikes) =
+            self.strikes.filter(|(since, _)| now - *since < Duration::from_secs(10)).unwrap_or((now, 0));
+        self.strikes = Some((since, strikes + 1));
+        if strikes + 1 >= 3 {
+            self.strikes = None;
+            self.allowed = self.watchers.len() * 8 / 10;
+            self.choose_strategy();
+        }
+    }
+
+    /// Publishes, and goes live when all names are read.
+    fn complete(&mut self) {
+        let idle = self.outstanding.is_empty();
+        let now = Instant::now();
+        let trust = match self.phase {
+            Phase::Reading(trust) if idle => trust,
+            // A re-reading may change thousands of names one by one.
+            Phase::Live if idle || now - self.published > Duration::from_millis(20) => {
+                self.published = now;
+                return self.publish();
+            }
+            _ => return,
+        };
+        if self.state.sees_no_instance() {
+            self.lack(NODES, true);
+            return self.fail("services are listed, but no instance of any may be seen");
+        }
+        self.phase = Phase::Live;
+        self.backoff.succeeded();
+        self.publish();
+        self.publisher.connected(trust == Trust::Aged, self.agent.connections());
+    }
+
+    fn nodes(&mut self, answer: Result<Answer, Error>) {
+        if self.phase != Phase::Listing {
+            return;
+        }
+        let empty = |answer: &Answer| {
+            serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(&answer.body).is_ok_and(|n| n.is_empty())
+        };
+        match answer {
+            Ok(answer) if empty(&answer) => self.nothing_visible(),
+            Ok(answer) => self.take(super::state::List::new(), answer.meta, Step::Same, Instant::now()),
+            Err(error) if error.is_refusal() || self.denies => self.nothing_visible(),
+            Err(error) if error.is_of_one_answer() => {
+                let meta = Meta { known_leader: true, ..Meta::default() };
+                self.take(super::state::List::new(), meta, Step::Same, Instant::now());
+            }
+            Err(error) => self.refuse_or_fail(&error),
+        }
+    }
+
+    fn nothing_visible(&mut self) {
+        self.missing.extend([SERVICES, NODES]);
+        self.rights();
+        self.fail("the token may see no service");
+    }
+
+    fn refuse_or_fail(&mut self, error: &Error) {
+        if error.is_refusal() {
+            self.missing.extend([SERVICES, NODES]);
+            self.rights();
+        }
+        self.fail(&error.to_string());
+    }
+
+    /// A failure: what is known stays, everything is asked for again after a pause.
+    fn fail(&mut self, reason: &str) {
+        self.readers = Readers::new(&self.read_lanes, &self.paths, self.stale, self.spawn.timing);
+        self.outstanding.clear();
+        self.watchers.clear();
+        self.told = mpsc::channel(64);
+        self.struck.clear();
+        (self.strikes, self.blocked, self.rung) = (None, None, None);
+        // An agent that comes back may have been configured anew.
+        self.allowed = self.wanted;
+        (self.list_at, self.broken_at, self.ring_at) = (None, None, None);
+        self.list.failed();
+        self.checks.failed();
+        self.publisher.failed(reason, self.agent.connections());
+        self.phase = Phase::Waiting(Instant::now() + self.backoff.failed(&mut self.rng));
+    }
+
+    fn forget(&mut self) {
+        let names = self.state.belief.forget();
+        self.publisher.dropped(&names);
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        // Before the first complete read there is nothing to publish.
+        if self.publisher.is_complete() || self.phase == Phase::Live {
+            self.publisher.inventory(&mut self.state.belief, self.agent.connections());
+        }
+    }
+
+    fn contact(&self, meta: Meta) {
+        self.publisher.contact(self.list.index(), meta.known_leader, self.agent.connections());
+    }
+
+    fn trust(&self, meta: Meta, back: bool) -> Trust {
+        trust(meta.known_leader, meta.last_contact, self.spawn.timing.stale_bound, back)
+    }
+
+    fn lack(&mut self, right: &'static str, lacking: bool) {
+        let changed = if lacking { self.missing.insert(right) } else { self.missing.remove(right) };
+        if changed {
+            self.rights();
+        }
+    }
+
+    fn rights(&self) {
+        self.publisher.rights(self.missing.iter().map(ToString::to_string).collect());
+    }
+
+    fn notes(&self) {
+        let (routed, wanted, allowed) = (self.state.listed().len(), self.wanted, self.allowed);
+        let doorbell = self.doorbell.then(|| {
+            if allowed < wanted {
+                format!(
+                    "the agent refuses more than about {allowed} connections: reading {routed} services by doorbell; \
+                     raise its `limits.http_max_conns_per_client` or lower `watchConnections` ({wanted})"
+                )
+            } else {
+                format!(
+                    "{routed} services are over `watchConnections` ({wanted}): reading by doorbell; raise it to {routed} or \
+                     more, and the agent's `limits.http_max_conns_per_client` above it"
+                )
+            }
+        });
+        let broken = self.broken.iter().map(|(name, error)| format!("service `{name}`: {error}"));
+        self.publisher.notes(doorbell.into_iter().chain(broken).collect());
+    }
+}
+
+fn with_stale(mut parameters: String, stale: bool) -> String {
+    if stale {
+        parameters.push_str(if parameters.is_empty() { "stale" } else { "&stale" });
+    }
+    parameters
+}
+
+async fn pending<T>(pending: &mut Pending<T>) -> (Result<T, Error>, Instant) {
+    let Some((asked, at)) = pending else { return std::future::pending().await };
+    let (answer, at) = (asked.as_mut().await, *at);
+    *pending = None;
+    (answer, at)
+}

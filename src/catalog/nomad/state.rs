@@ -1,0 +1,321 @@
+//! What the event stream, the list and the point reads make of the services together. Pure.
+//!
+//! What always holds: for an instance, the newer of event and read counts, by raft index, in
+//! whatever order they arrive; only names with a routing tag are kept; a removal by event is
+//! believed, one by absence from the list is first asked for (see [`Belief`]).
+
+use super::decode::{Event, Listed, Registration};
+use crate::catalog::believe::{Belief, Trust};
+use crate::catalog::{Instance, ServiceKey, Spawn};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
+
+/// How often a read that is older than an event is asked for again before the next resync is
+/// left to settle it; more only happens on a server that lags behind its own event stream.
+const AGAIN: u8 = 5;
+
+/// The services of one namespace (or of all), and by which index each is known.
+#[derive(Debug)]
+pub struct State {
+    spawn: Spawn,
+    /// What is believed of them.
+    pub belief: Belief,
+    seen: BTreeMap<ServiceKey, Seen>,
+    highest: u64,
+}
+
+/// Indexes by which a name is known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    read: u64,
+    event: u64,
+    again: u8,
+}
+
+/// What a point read came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// It counts.
+    Taken,
+    /// An event is newer: ask again.
+    Again,
+}
+
+impl State {
+    /// Nothing known.
+    pub fn new(spawn: Spawn) -> Self {
+        let belief = Belief::new(spawn.reset_hold);
+        Self { spawn, belief, seen: BTreeMap::new(), highest: 0 }
+    }
+
+    /// Highest index of an event or of a complete read.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// A list was read, or everything it named: events up to its index are in what was read.
+    pub fn complete_to(&mut self, index: u64) {
+        self.highest = self.highest.max(index);
+    }
+
+    /// The index went back: what was known of indexes is void.
+    pub fn reset(&mut self) {
+        self.seen.clear();
+        self.highest = 0;
+    }
+
+    /// The names of a list that are routed.
+    pub fn routed(&self, list: &[Listed<'_>]) -> BTreeSet<ServiceKey> {
+        list.iter().filter(|listed| self.spawn.routes(&listed.tags)).map(Listed::key).collect()
+    }
+
+    /// The names to read after a list: with `all` every routed one, otherwise those that are new
+    /// or held; and those that vanished, to confirm it, unless a reset holds them.
+    pub fn to_read(&mut self, routed: BTreeSet<ServiceKey>, all: bool, trust: Trust, now: Instant) -> Vec<ServiceKey> {
+        let missing: Vec<_> = self.belief.missing(&routed).cloned().collect();
+        let belief = &self.belief;
+        let mut names: Vec<_> =
+            routed.into_iter().filter(|key| all || belief.get(key).is_none() || belief.is_held(key)).collect();
+        match trust {
+            Trust::Full => names.extend(missing),
+            Trust::Aged => {}
+            Trust::Reset => self.belief.hold(missing, now),
+        }
+        names
+    }
+
+    /// Forgets the indexes of names that are gone, so that names that come and go do not add up.
+    pub fn prune(&mut self, index: u64) {
+        let belief = &self.belief;
+        self.seen.retain(|key, seen| belief.get(key).is_some() || seen.event > index);
+    }
+
+    /// Applies an event. Gives the name when it has to be read, since not all of its instances
+    /// may be known.
+    pub fn event(&mut self, event: Event, now: Instant) -> Option<ServiceKey> {
+        self.highest = self.highest.max(event.index);
+        let Registration { key, instance } = event.registration;
+        let known = self.belief.get(&key).filter(|_| !self.belief.is_held(&key)).cloned();
+        let routes = event.registered && self.spawn.routes(&instance.tags);
+        let relevant = routes || self.belief.get(&key).is_some() || self.seen.contains_key(&key);
+        if !relevant {
+            return None;
+        }
+        let seen = self.seen.entry(key.clone()).or_default();
+        if event.index <= seen.read {
+            return None;
+        }
+        seen.event = seen.event.max(event.index);
+        let others = known.iter().flat_map(|service| &service.instances).filter(|other| other.id != instance.id);
+        let mut instances: Vec<Instance> = others.cloned().collect();
+        if event.registered {
+            instances.push(instance);
+        }
+        if instances.is_empty() {
+            // A held name is not touched by the removal of an instance that it is not known by.
+            if known.is_some() {
+                self.belief.gone(&key, Trust::Full, now);
+            }
+        } else if self.spawn.routes(instances.iter().flat_map(|i| &i.tags)) {
+            self.belief.put(&key, instances, Trust::Full);
+        } else if known.is_some() {
+            self.belief.remove(&key);
+        }
+        (known.is_none() && event.registered).then_some(key)
+    }
+
+    /// Takes the answer of a point read; `index` is its own, `floor` that of the list that named it.
+    pub fn read(
+        &mut self,
+        key: &ServiceKey,
+        found: Vec<Registration>,
+        (index, floor): (u64, u64),
+        trust: Trust,
+        now: Instant,
+    ) -> Read {
+        let seen = self.seen.entry(key.clone()).or_default();
+        if index < seen.event.max(seen.read).max(floor) {
+            seen.again = seen.again.saturating_add(1);
+            return if seen.again > AGAIN { Read::Taken } else { Read::Again };
+        }
+        *seen = Seen { read: index, event: seen.event, again: 0 };
+        let instances: Vec<_> = found.into_iter().map(|registration| registration.instance).collect();
+        if instances.is_empty() {
+            self.belief.gone(key, trust, now);
+        } else if self.spawn.routes(instances.iter().flat_map(|i| &i.tags)) {
+            self.belief.put(key, instances, trust);
+        } else if trust == Trust::Full {
+            self.belief.remove(key);
+        }
+        Read::Taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::http::Product;
+    use crate::catalog::http::testing::{Recording, spawn};
+    use crate::catalog::nomad::decode;
+
+    fn key(namespace: &str, name: &str) -> ServiceKey {
+        ServiceKey { namespace: namespace.into(), name: name.into() }
+    }
+
+    fn event(kind: &str, index: u64, id: &str, tags: &[&str]) -> Event {
+        let line = serde_json::json!({"Index": index, "Events": [{"Topic": "Service", "Type": kind, "Index": index,
+            "Payload": {"Service": {"ID": id, "ServiceName": "web", "Namespace": "default", "Port": 80, "Tags": tags}}}]});
+        decode::line(line.to_string().as_bytes()).unwrap().remove(0)
+    }
+
+    fn ids(state: &State) -> Vec<String> {
+        let web = state.belief.get(&key("default", "web"));
+        web.iter().flat_map(|s| s.instances.iter().map(|i| i.id.to_string())).collect()
+    }
+
+    fn registered(ids: &[&str]) -> Vec<Registration> {
+        ids.iter().map(|id| event("ServiceRegistration", 1, id, &["traefik.enable=true"]).registration).collect()
+    }
+
+    const ON: &[&str] = &["traefik.enable=true"];
+
+    #[test]
+    fn the_newer_of_event_and_read_counts_in_whatever_order() {
+        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        assert_eq!(state.event(event("ServiceRegistration", 10, "a", ON), now), Some(web.clone()));
+        assert_eq!(ids(&state), ["a"], "it counts before the read");
+        assert_eq!(state.read(&web, registered(&["a", "b"]), (12, 0), Trust::Full, now), Read::Taken);
+        assert_eq!(state.event(event("ServiceDeregistration", 12, "b", ON), now), None);
+        assert_eq!(ids(&state), ["a", "b"], "the read was newer");
+        state.event(event("PlanResult", 14, "a", ON), now);
+        assert_eq!(ids(&state), ["b"]);
+        assert_eq!(state.read(&web, registered(&["a", "b"]), (13, 0), Trust::Full, now), Read::Again);
+        assert_eq!(ids(&state), ["b"], "the event was newer");
+        state.event(event("ServiceDeregistration", 15, "b", ON), now);
+        assert_eq!(ids(&state), [""; 0]);
+        assert_eq!(
+            state.read(&web, registered(&["b"]), (14, 0), Trust::Full, now),
+            Read::Again,
+            "no rising from the dead"
+        );
+        assert_eq!((ids(&state), state.highest()), (vec![], 15));
+        state.prune(14);
+        assert_eq!(state.read(&web, registered(&["b"]), (14, 0), Trust::Full, now), Read::Again);
+        state.prune(15);
+        assert!(state.seen.is_empty());
+    }
+
+    #[test]
+    fn a_read_from_before_the_list_is_asked_for_again() {
+        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        assert_eq!(state.read(&web, registered(&["a"]), (9, 10), Trust::Full, now), Read::Again);
+        assert_eq!(state.read(&web, registered(&["a"]), (10, 10), Trust::Full, now), Read::Taken);
+        assert_eq!(ids(&state), ["a"]);
+    }
+
+    #[test]
+    fn a_read_that_stays_behind_is_not_asked_for_without_end() {
+        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        state.event(event("ServiceRegistration", 10, "a", ON), now);
+        let again = (0..20).filter(|_| state.read(&web, vec![], (9, 0), Trust::Full, now) == Read::Again).count();
+        assert_eq!((again, ids(&state)), (usize::from(AGAIN), vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn only_names_with_a_routing_tag_are_kept_but_all_of_their_instances() {
+        let (mut state, now) = (State::new(spawn(false)), Instant::now());
+        assert_eq!(state.event(event("ServiceRegistration", 10, "a", &["tcp"]), now), None);
+        assert!(state.seen.is_empty());
+        state.event(event("ServiceRegistration", 11, "b", ON), now);
+        state.event(event("ServiceRegistration", 12, "c", &["traefik-off", "canary"]), now);
+        assert_eq!(ids(&state), ["b", "c"]);
+        state.event(event("ServiceRegistration", 13, "b", &["plain"]), now);
+        assert_eq!(ids(&state), [""; 0], "the routing tag is gone");
+        let mut all = State::new(spawn(true));
+        all.event(event("ServiceRegistration", 10, "a", &["tcp"]), now);
+        assert_eq!(ids(&all), ["a"]);
+    }
+
+    #[test]
+    fn a_list_asks_for_what_is_new_and_what_vanished() {
+        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        state.event(event("ServiceRegistration", 10, "a", ON), now);
+        let body = br#"[{"Namespace":"default","Services":[{"ServiceName":"api","Tags":["traefik.enable=true"]},{"ServiceName":"db","Tags":[]}]}]"#;
+        let routed = state.routed(&decode::list(body).unwrap());
+        let asked = state.to_read(routed.clone(), false, Trust::Full, now);
+        assert_eq!(asked, [key("default", "api"), web.clone()]);
+        assert_eq!(ids(&state), ["a"], "asked for, not taken away");
+        assert_eq!(state.to_read(routed.clone(), false, Trust::Aged, now), [key("default", "api")]);
+        assert_eq!(state.to_read(routed, false, Trust::Reset, now), [key("default", "api")]);
+        assert_eq!(state.belief.held(), ["default/web"]);
+        assert_eq!(
+            state.to_read([web.clone()].into(), false, Trust::Full, now),
+            [web.clone()],
+            "held and back: read it"
+        );
+        state.event(event("ServiceDeregistration", 11, "x", ON), now);
+        assert_eq!((ids(&state), state.belief.held().len()), (vec!["a".to_owned()], 1));
+        state.event(event("ServiceRegistration", 12, "n", ON), now);
+        assert_eq!((ids(&state), state.belief.held().len()), (vec!["n".to_owned()], 0), "reappeared as another");
+    }
+
+    /// The stream's lines of a recorded job's life, replayed, agree with the reads recorded between them.
+    #[test]
+    fn the_recorded_life_of_a_job_ends_as_recorded() {
+        let recording = Recording::read("nomad", "lifecycle.json");
+        let mut events = Vec::new();
+        for change in recording.measurements().as_array().unwrap() {
+            for seen in change["then"].as_array().unwrap().iter().filter(|seen| seen["on"] == "stream") {
+                let event = &seen["event"];
+                let mut service = event.clone();
+                service["ID"] = event["Key"].clone();
+                service["Namespace"] = "default".into();
+                let line = serde_json::json!({"Events": [{"Topic": "Service", "Type": event["Type"], "Index": event["Index"],
+                    "Payload": {"Service": service}}]});
+                events.extend(decode::line(line.to_string().as_bytes()).unwrap());
+            }
+        }
+        assert!(events.len() > 40);
+        let (mut state, now, mut compared) = (State::new(spawn(true)), Instant::now(), 0);
+        let mut events = events.into_iter().peekable();
+        for exchange in recording.good().filter(|e| e.path() == "/v1/service/web") {
+            let index = exchange.meta(Product::Nomad).index.unwrap();
+            while let Some(event) = events.next_if(|event| event.index <= index) {
+                state.event(event, now);
+            }
+            // The recorded keys are cut at the front.
+            let of = |i: &Instance| (i.port, i.tags.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let mut read: Vec<_> =
+                decode::service(exchange.body().as_bytes()).unwrap().iter().map(|r| of(&r.instance)).collect();
+            let web = state.belief.get(&key("default", "web"));
+            let mut made: Vec<_> = web.iter().flat_map(|s| s.instances.iter().map(of)).collect();
+            read.sort();
+            made.sort();
+            assert_eq!(made, read, "at index {index}");
+            compared += 1;
+        }
+        assert!(compared >= 7, "{compared}");
+        assert!(state.belief.services().is_empty(), "{:?}", state.belief.services().keys());
+    }
+
+    #[test]
+    fn the_recorded_stream_ends_as_the_recorded_list() {
+        let recording = Recording::read("nomad", "event-stream.json");
+        let (mut state, now) = (State::new(spawn(false)), Instant::now());
+        for exchange in recording.good().filter(|e| e.path().starts_with("/v1/event/stream?topic=Service")) {
+            for line in exchange.lines() {
+                for event in decode::line(line.as_bytes()).unwrap() {
+                    state.event(event, now);
+                }
+            }
+        }
+        let exchange = recording.good().find(|e| e.path() == "/v1/services?namespace=*").unwrap();
+        let body = exchange.body();
+        let listed = state.routed(&decode::list(body.as_bytes()).unwrap());
+        let late = key("late-ns", "late-svc");
+        let known: BTreeSet<_> = state.belief.services().keys().cloned().collect();
+        assert_eq!(&listed - &known, [late.clone()].into(), "made after the stream was opened: only the list knows");
+        assert_eq!(&known - &listed, [].into());
+        assert_eq!(state.to_read(listed, false, Trust::Full, now), [late]);
+    }
+}

@@ -1,0 +1,563 @@
+//! The watcher of one namespace, or of all: keeps stream, list and reads in the order that loses
+//! nothing, and publishes what comes of them.
+//!
+//! Everything happens in one loop over what stream, list, reader and timers bring. What always
+//! holds: whatever fails, the last good services stay; after any failure the next reads are
+//! without index and follow the shared back-off; the stream is never reopened in a tight loop.
+
+use super::decode;
+use super::reader::{Job, Paths, Reader};
+use super::state::{Read, State};
+use super::stream::{Signal, Stream};
+use crate::catalog::believe::{Trust, shown, trust};
+use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
+use crate::catalog::poll::{Backoff, Bucket, Poll, Query, Step};
+use crate::catalog::publish::Publisher;
+use crate::catalog::{ServiceKey, Spawn};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+type Blocked = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+
+/// Where the watcher stands in the order of steps.
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// After a failure, until then.
+    Waiting(Instant),
+    /// The stream is being opened; the list is read at its first line, or then at the latest.
+    Opening(Instant),
+    /// The list is being read.
+    Listing,
+    /// The routed names are being read.
+    Reading(Trust),
+    /// Complete.
+    Live,
+}
+
+/// Something that the list knows and no event told of yet.
+#[derive(Debug)]
+struct Alarm {
+    at: Instant,
+    index: u64,
+    namespaces: BTreeSet<Arc<str>>,
+}
+
+/// The watcher.
+pub struct Watch {
+    agent: Agent,
+    paths: Paths,
+    stale: bool,
+    spawn: Spawn,
+    publisher: Publisher,
+    state: State,
+    rng: SmallRng,
+    stream_lane: Lane,
+    list_lane: Lane,
+    read_lane: Lane,
+
+    phase: Phase,
+    backoff: Backoff,
+    /// The index went back and what is missing has not been judged by it yet.
+    reset: bool,
+
+    reader: Reader,
+    /// Names that are being read, and those whose answer could not be understood.
+    outstanding: BTreeSet<ServiceKey>,
+    broken: BTreeMap<ServiceKey, String>,
+    broken_at: Option<Instant>,
+
+    stream: Option<Stream>,
+    streaming: bool,
+    refused: Option<String>,
+    stream_at: Option<Instant>,
+    stream_backoff: Backoff,
+    reopen: Bucket,
+    covered: BTreeSet<Arc<str>>,
+    alarms: VecDeque<Alarm>,
+
+    list: Poll,
+    list_at: Option<Instant>,
+    blocked: Option<(Blocked, Query, Instant)>,
+    /// How often the list is read while the stream tells of changes, and without it.
+    list_rate: (Bucket, Bucket),
+    published: Instant,
+}
+
+impl Watch {
+    /// A watcher that has not asked yet.
+    pub fn new(agent: Agent, paths: Paths, stale: bool, spawn: Spawn, publisher: Publisher) -> Result<Self, Error> {
+        let (stream_lane, list_lane, read_lane) = (agent.lane()?, agent.lane()?, agent.lane()?);
+        let timing = spawn.timing;
+        let now = Instant::now();
+        Ok(Self {
+            reader: Reader::new(read_lane.clone(), paths.clone(), stale, timing),
+            state: State::new(spawn.clone()),
+            rng: SmallRng::from_rng(&mut rand::rng()),
+            phase: Phase::Waiting(now),
+            backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
+            reset: false,
+            outstanding: BTreeSet::new(),
+            broken: BTreeMap::new(),
+            broken_at: None,
+            stream: None,
+            streaming: false,
+            refused: None,
+            stream_at: None,
+            stream_backoff: Backoff::new(timing.stream_retry, timing.stream_retry * 5),
+            reopen: Bucket::new(2, Duration::from_secs(15)),
+            covered: BTreeSet::new(),
+            alarms: VecDeque::new(),
+            list: Poll::default(),
+            list_at: None,
+            blocked: None,
+            list_rate: (Bucket::new(2, Duration::from_secs(1)), Bucket::new(2, Duration::from_millis(200))),
+            published: now,
+            agent,
+            paths,
+            stale,
+            spawn,
+            publisher,
+            stream_lane,
+            list_lane,
+            read_lane,
+        })
+    }
+
+    /// Watches until the source is shut down.
+    pub async fn run(mut self, forget: Arc<Notify>) {
+        let shutdown = self.spawn.shutdown.clone();
+        loop {
+            let wake = self.next_timer();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                signal = signal(&mut self.stream) => self.signal(signal),
+                Some((job, answer)) = self.reader.answers.recv() => self.answered(job, answer),
+                answer = answer(&mut self.blocked) => self.listed_blocked(answer),
+                () = forget.notified() => self.forget(),
+                () = sleep_until(wake) => self.timers(Instant::now()),
+            }
+        }
+    }
+
+    fn next_timer(&self) -> Instant {
+        let phase = match self.phase {
+            Phase::Waiting(at) | Phase::Opening(at) => Some(at),
+            _ => None,
+        };
+        let alarm = self.alarms.front().map(|alarm| alarm.at);
+        [phase, alarm, self.broken_at, self.stream_at, self.list_at, self.state.belief.next_end()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn timers(&mut self, now: Instant) {
+        let ended = self.state.belief.end_holds(now);
+        if !ended.is_empty() {
+            self.publisher.dropped(&ended);
+            self.publish();
+        }
+        match self.phase {
+            Phase::Waiting(at) if at <= now => self.start(now),
+            Phase::Opening(at) if at <= now => self.read_list(),
+            _ => {}
+        }
+        if self.stream_at.is_some_and(|at| at <= now) {
+            self.stream_at = None;
+            if self.phase == Phase::Live {
+                self.open_stream();
+            }
+        }
+        if self.broken_at.is_some_and(|at| at <= now) {
+            self.broken_at = None;
+            let names = self.broken.keys().cloned().collect();
+            self.ask(names);
+        }
+        if self.list_at.is_some_and(|at| at <= now) {
+            self.list_at = None;
+            self.block();
+        }
+        while self.alarms.front().is_some_and(|alarm| alarm.at <= now) {
+            self.missed(now);
+        }
+    }
+
+    /// Steps 1 and 2: the stream first, so that nothing changes unseen between it and the reads.
+    fn start(&mut self, now: Instant) {
+        self.alarms.clear();
+        if self.streaming || (self.stream.is_none() && self.stream_at.is_some_and(|at| at > now)) {
+            self.read_list();
+            return;
+        }
+        self.open_stream();
+        self.phase = Phase::Opening(now + self.spawn.timing.head_start);
+    }
+
+    fn open_stream(&mut self) {
+        self.streaming = false;
+        self.covered.clear();
+        self.stream = Some(Stream::open(self.stream_lane.clone(), self.paths.stream(), self.spawn.timing));
+    }
+
+    /// Step 3, the list.
+    fn read_list(&mut self) {
+        self.phase = Phase::Listing;
+        self.blocked = None;
+        self.list_at = None;
+        self.reader.ask(Job::List);
+    }
+
+    /// Reads names, each once at a time.
+    fn ask(&mut self, names: Vec<ServiceKey>) {
+        for key in names {
+            if self.outstanding.insert(key.clone()) {
+                self.reader.ask(Job::Service(key));
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let now = Instant::now();
+        match signal {
+            Signal::Hello => {
+                self.streaming = true;
+                self.refused = None;
+                self.stream_backoff.succeeded();
+                self.publisher.strategy("events");
+                self.publisher.rights(Vec::new());
+                self.notes();
+                if !matches!(self.phase, Phase::Waiting(_)) {
+                    self.read_list();
+                }
+            }
+            Signal::Events(events) => {
+                self.events(events, now);
+                // What is there already is published together.
+                while let Some(Ok(Signal::Events(more))) = self.stream.as_mut().map(|s| s.signals.try_recv()) {
+                    self.events(more, now);
+                }
+                self.publish();
+            }
+            Signal::Refused { reason, rights } => {
+                self.stream = None;
+                self.streaming = false;
+                self.stream_at = Some(now + self.stream_backoff.failed(&mut self.rng));
+                self.refused = Some(reason);
+                self.publisher.strategy("list");
+                if rights {
+                    self.publisher.rights(vec![self.needs()]);
+                }
+                self.notes();
+                if matches!(self.phase, Phase::Opening(_)) {
+                    self.read_list();
+                }
+            }
+            Signal::Ended(reason) => {
+                self.stream = None;
+                self.streaming = false;
+                self.fail(&reason);
+            }
+        }
+    }
+
+    fn events(&mut self, events: Vec<decode::Event>, now: Instant) {
+        for event in events {
+            self.covered.insert(event.registration.key.namespace.clone());
+            if let Some(key) = self.state.event(event, now) {
+                self.ask(vec![key]);
+            }
+        }
+    }
+
+    fn answered(&mut self, job: Job, answer: Result<Answer, Error>) {
+        match (job, answer) {
+            (Job::List, Ok(answer)) => self.listed(&answer),
+            (Job::List, Err(error)) => self.refuse_or_fail(&error),
+            (Job::Service(key), Ok(answer)) => self.read(&key, &answer),
+            (Job::Service(key), Err(error)) => self.unread(&key, &error),
+            (Job::Token, answer) => self.token(answer),
+        }
+    }
+
+    /// The list of a resync.
+    fn listed(&mut self, answer: &Answer) {
+        if self.phase != Phase::Listing {
+            return;
+        }
+        let list = match decode::list(&answer.body) {
+            Ok(list) => list,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        if list.is_empty() && answer.meta.index == Some(0) {
+            return self.reader.ask(Job::Token);
+        }
+        self.covered.extend(list.iter().map(|listed| Arc::from(&*listed.namespace)));
+        let routed = self.state.routed(&list);
+        self.sync(routed, answer.meta);
+    }
+
+    /// Step 3, the names.
+    fn sync(&mut self, routed: BTreeSet<ServiceKey>, meta: Meta) {
+        let now = Instant::now();
+        self.reset |= self.list.answered(meta.index) == Step::Back;
+        let trust = self.trust(meta, self.reset);
+        if trust == Trust::Reset {
+            tracing::warn!(index = self.list.index(), "nomad's index went back: its state was wiped or restored");
+            self.state.reset();
+            self.reset = false;
+        }
+        self.contact(meta);
+        if self.refused.is_none() {
+            self.publisher.rights(Vec::new());
+        }
+        self.phase = Phase::Reading(trust);
+        self.broken.clear();
+        let names = self.state.to_read(routed, true, trust, now);
+        self.ask(names);
+        self.complete();
+    }
+
+    fn read(&mut self, key: &ServiceKey, answer: &Answer) {
+        self.outstanding.remove(key);
+        let found = match decode::service(&answer.body) {
+            Ok(found) => found,
+            Err(error) => return self.unread(key, &error),
+        };
+        self.contact(answer.meta);
+        let trust = self.trust(answer.meta, false);
+        let index = (answer.meta.index.unwrap_or_default(), self.list.index());
+        if self.state.read(key, found, index, trust, Instant::now()) == Read::Again {
+            return self.ask(vec![key.clone()]);
+        }
+        if self.broken.remove(key).is_some() {
+            self.notes();
+        }
+        self.complete();
+    }
+
+    /// A name that could not be read keeps what was last good.
+    fn unread(&mut self, key: &ServiceKey, error: &Error) {
+        self.outstanding.remove(key);
+        let now = Instant::now();
+        if error.is_refusal() {
+            self.publisher.rights(vec![needs(&key.namespace)]);
+            self.state.belief.hold([key.clone()], now);
+        } else if error.is_of_one_answer() {
+            self.broken.insert(key.clone(), error.to_string());
+            self.broken_at = Some(now + self.spawn.timing.backoff.1);
+            self.notes();
+        } else {
+            return self.fail(&error.to_string());
+        }
+        self.complete();
+    }
+
+    /// Publishes, and goes live when all names are read.
+    fn complete(&mut self) {
+        if let Phase::Reading(trust) = self.phase
+            && self.outstanding.is_empty()
+        {
+            self.phase = Phase::Live;
+            self.state.complete_to(self.list.index());
+            self.backoff.succeeded();
+            self.publish();
+            self.publisher.connected(trust == Trust::Aged, self.agent.connections());
+            self.block();
+        } else if self.publisher.is_complete() {
+            let now = Instant::now();
+            // A resync may change thousands of names one by one.
+            if self.phase == Phase::Live || now - self.published > Duration::from_millis(20) {
+                self.published = now;
+                self.publish();
+            }
+        }
+    }
+
+    /// Step 6: waits for the list to change.
+    fn block(&mut self) {
+        let query = self.list.query(&self.spawn.timing.waits, &mut self.rng);
+        let stale = if self.stale { "&stale" } else { "" };
+        let separator = if query.index.is_some() { "&" } else { "" };
+        let path = format!("{}{stale}{separator}{}", self.paths.list(), query.parameters());
+        let lane = self.list_lane.clone();
+        let asked = Box::pin(async move { lane.get(&path, query.deadline).await });
+        self.blocked = Some((asked, query, Instant::now()));
+    }
+
+    fn listed_blocked(&mut self, (answer, query, sent): (Result<Answer, Error>, Query, Instant)) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.refuse_or_fail(&error),
+        };
+        let list = match decode::list(&answer.body) {
+            Ok(list) => list,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        let now = Instant::now();
+        let rate = if self.streaming { &mut self.list_rate.0 } else { &mut self.list_rate.1 };
+        let again_at = rate.take(now);
+        if list.is_empty() && answer.meta.index == Some(0) {
+            self.phase = Phase::Listing;
+            return self.reader.ask(Job::Token);
+        }
+        let step = self.list.answered(answer.meta.index);
+        self.contact(answer.meta);
+        if step == Step::Back {
+            self.reset = true;
+            self.phase = Phase::Waiting(again_at);
+            (self.stream, self.streaming) = (None, false);
+            return;
+        }
+        let index = self.list.index();
+        let trust = self.trust(answer.meta, false);
+        self.publisher.connected(trust == Trust::Aged, self.agent.connections());
+        let routed = self.state.routed(&list);
+        let names = self.state.to_read(routed, !self.streaming && step == Step::Forward, trust, now);
+        self.ask(names);
+        self.state.prune(index);
+        let woken = step == Step::Forward && now - sent < query.wait;
+        if self.streaming {
+            let namespaces: BTreeSet<Arc<str>> = list.iter().map(|listed| Arc::from(&*listed.namespace)).collect();
+            let namespaces: BTreeSet<_> = namespaces.difference(&self.covered).cloned().collect();
+            if woken && index > self.state.highest() || !namespaces.is_empty() {
+                self.alarms.push_back(Alarm { at: now + self.spawn.timing.lag, index, namespaces });
+            }
+        } else {
+            self.state.complete_to(index);
+        }
+        self.list_at = Some(again_at);
+    }
+
+    /// The stream had its time to tell of what the list knows. Where it has not, it missed
+    /// something (a namespace made after it was opened is never in it).
+    fn missed(&mut self, now: Instant) {
+        let Some(alarm) = self.alarms.pop_front() else { return };
+        let told = self.state.highest() >= alarm.index && alarm.namespaces.is_subset(&self.covered);
+        if told || !self.streaming || self.phase != Phase::Live {
+            return;
+        }
+        let at = self.reopen.take(now);
+        if at > now {
+            self.alarms.clear();
+            self.alarms.push_back(Alarm { at, ..alarm });
+            return self.read_list();
+        }
+        tracing::debug!(index = alarm.index, "nomad's event stream missed a change; opening it anew");
+        (self.stream, self.streaming) = (None, false);
+        self.start(now);
+    }
+
+    /// Nomad answers a caller without rights with an empty list and index 0 where all namespaces
+    /// are asked for. Whose token it is tells that apart from an empty catalog.
+    fn token(&mut self, answer: Result<Answer, Error>) {
+        if self.phase != Phase::Listing {
+            return;
+        }
+        let empty = match &answer {
+            Ok(answer) => {
+                let kind = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+                kind.is_some_and(|token| token["Type"] == "management")
+            }
+            // ACLs are off: everything may be read, and there is nothing.
+            Err(Error::Status { code: 400 | 404 | 500 | 501, text }) => !text.contains("leader"),
+            Err(error) if error.is_refusal() => false,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        if empty {
+            let index = Some(self.list.index());
+            return self.sync(BTreeSet::new(), Meta { index, known_leader: true, ..Meta::default() });
+        }
+        self.publisher.rights(vec![self.needs()]);
+        self.fail("the token may read no namespace");
+    }
+
+    fn refuse_or_fail(&mut self, error: &Error) {
+        if error.is_refusal() {
+            self.publisher.rights(vec![self.needs()]);
+        }
+        let hint = match error {
+            Error::Status { code: 429, .. } => "; raise `limits.http_max_conns_per_client` in nomad's configuration",
+            Error::Status { code: 404, .. } => "; services need Nomad 1.3 or later",
+            _ => "",
+        };
+        self.fail(&format!("{error}{hint}"));
+    }
+
+    /// A failure: what is known stays, everything is asked for again after a pause. A stream
+    /// that still runs is kept.
+    fn fail(&mut self, reason: &str) {
+        self.reader = Reader::new(self.read_lane.clone(), self.paths.clone(), self.stale, self.spawn.timing);
+        self.outstanding.clear();
+        self.alarms.clear();
+        (self.blocked, self.list_at, self.broken_at) = (None, None, None);
+        if !self.streaming && !matches!(self.phase, Phase::Opening(_)) {
+            self.stream = None;
+        }
+        self.list.failed();
+        self.publisher.failed(reason, self.agent.connections());
+        self.phase = Phase::Waiting(Instant::now() + self.backoff.failed(&mut self.rng));
+    }
+
+    fn forget(&mut self) {
+        let names = self.state.belief.forget();
+        self.publisher.dropped(&names);
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        // Before the first complete read there is nothing to publish, whatever events told.
+        if self.publisher.is_complete() || self.phase == Phase::Live {
+            self.publisher.inventory(&mut self.state.belief, self.agent.connections());
+        }
+    }
+
+    fn contact(&self, meta: Meta) {
+        let index = self.list.index().max(self.state.highest());
+        self.publisher.contact(index, meta.known_leader, self.agent.connections());
+    }
+
+    fn trust(&self, meta: Meta, back: bool) -> Trust {
+        trust(meta.known_leader, meta.last_contact, self.spawn.timing.stale_bound, back)
+    }
+
+    fn notes(&self) {
+        let refused = self
+            .refused
+            .iter()
+            .map(|reason| format!("{reason}; reading by list: a change costs a read of every routed service"));
+        let broken = self.broken.iter().map(|(key, error)| format!("service `{}`: {error}", shown(key)));
+        self.publisher.notes(refused.chain(broken).collect());
+    }
+
+    fn needs(&self) -> String {
+        needs(self.paths.namespace())
+    }
+}
+
+fn needs(namespace: &str) -> String {
+    format!("namespace \"{namespace}\" needs `read-job`")
+}
+
+async fn signal(stream: &mut Option<Stream>) -> Signal {
+    match stream {
+        Some(stream) => stream.signals.recv().await.unwrap_or_else(|| Signal::Ended("event stream ended".into())),
+        None => std::future::pending().await,
+    }
+}
+
+async fn answer(blocked: &mut Option<(Blocked, Query, Instant)>) -> (Result<Answer, Error>, Query, Instant) {
+    let Some((asked, query, sent)) = blocked else { return std::future::pending().await };
+    let (query, sent) = (*query, *sent);
+    let answer = asked.as_mut().await;
+    *blocked = None;
+    (answer, query, sent)
+}
