@@ -51,3 +51,12 @@ pub struct RequestRecord<'a> {
     /// `Referer`.
     pub referer: Option<&'a str>,
 }
+
+/// Where a worker's records go. One for each worker, called on its thread alone, so that it needs
+/// no lock; it must not block.
+pub trait Sink {
+    /// A request has ended.
+    fn finished(&self, record: &RequestRecord<'_>);
+    /// A connection was opened (`delta` 1) or closed (-1) on an entry point.
+    fn connection(&self, entry_point: &Arc<str>, protocol: Protocol, delta: i32);
+}
