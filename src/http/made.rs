@@ -1,30 +1,33 @@
 //! Answers that the proxy itself makes. Their bodies are the ones that Traefik sends, so that
 //! whoever looks for them finds them.
 
-use super::{AnswerHead, Body, HeaderValue, Reason, StatusCode, name};
+use super::{AnswerHead, HeaderValue, Reason, StatusCode, name};
 
 /// An answer of the proxy's own, and why it was made.
 #[derive(Debug)]
 pub struct Made {
-    /// Head.
-    pub head: AnswerHead,
+    /// Head; boxed, since it goes through many hands as an error.
+    pub head: Box<AnswerHead>,
     /// Body.
-    pub body: Body,
+    pub text: &'static str,
     /// Why.
     pub reason: Reason,
 }
 
 impl Made {
+    /// A status and a text.
+    pub fn new(status: StatusCode, text: &'static str, reason: Reason) -> Self {
+        Self { head: Box::new(AnswerHead::new(status)), text, reason }
+    }
+
     /// A status with its standard phrase as the body.
     pub fn status(status: StatusCode, reason: Reason) -> Self {
-        let body = Body::text(status.canonical_reason().unwrap_or(""));
-        Self { head: AnswerHead::new(status), body, reason }
+        Self::new(status, status.canonical_reason().unwrap_or(""), reason)
     }
 
     /// 404, as Go's HTTP library words it.
     pub fn not_found(reason: Reason) -> Self {
-        let mut made =
-            Self { head: AnswerHead::new(StatusCode::NOT_FOUND), body: Body::text("404 page not found\n"), reason };
+        let mut made = Self::new(StatusCode::NOT_FOUND, "404 page not found\n", reason);
         made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         made
@@ -32,11 +35,7 @@ impl Made {
 
     /// 400, after which the connection is not used again.
     pub fn bad_request() -> Self {
-        let mut made = Self {
-            head: AnswerHead::new(StatusCode::BAD_REQUEST),
-            body: Body::text("400 Bad Request"),
-            reason: Reason::BadRequest,
-        };
+        let mut made = Self::new(StatusCode::BAD_REQUEST, "400 Bad Request", Reason::BadRequest);
         made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         made.closing()
     }

@@ -83,8 +83,8 @@ where
     let service = {
         let client = client.clone();
         service_fn(move |request| {
-            let client = client.clone();
-            async move { Ok::<_, Infallible>(request::run(client, request).await) }
+            let answer = request::run(client.clone(), request);
+            async move { Ok::<_, Infallible>(answer.await) }
         })
     };
     let limit = entry.max_header_bytes.saturating_add(HEAD_SLACK);
@@ -127,8 +127,8 @@ where
     let service = {
         let client = client.clone();
         service_fn(move |request| {
-            let client = client.clone();
-            async move { Ok::<_, Infallible>(request::run(client, request).await) }
+            let answer = request::run(client.clone(), request);
+            async move { Ok::<_, Infallible>(answer.await) }
         })
     };
     let mut connection = pin!(
@@ -250,20 +250,26 @@ impl<T> Timed<T> {
         Self { stream, clock, read: None, write: None, write_timeout, write_waits: false }
     }
 
+    /// Whoever waits for bytes has a timer armed, also while the client need not act: the codec
+    /// does not look again by itself when an answer ends and the idle time begins.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Some(until) = self.clock.until() else { return Poll::Pending };
-            // The timer is moved when it fires too early, not with each request.
-            let sleep = self.read.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-            if sleep.deadline() > until {
-                sleep.as_mut().reset(until);
+            let until = self.clock.until();
+            if until.is_none() && self.clock.idle.is_zero() {
+                return Poll::Pending;
+            }
+            let look = until.unwrap_or_else(|| Instant::now() + self.clock.idle);
+            // A timer that fires too early is moved then, and not with each request.
+            let sleep = self.read.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(look)));
+            if sleep.deadline() > look {
+                sleep.as_mut().reset(look);
             }
             ready!(sleep.as_mut().poll(cx));
-            if Instant::now() >= until {
+            if until.is_some_and(|until| Instant::now() >= until) {
                 self.clock.late.store(true, Relaxed);
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            sleep.as_mut().reset(until);
+            sleep.as_mut().reset(look);
         }
     }
 

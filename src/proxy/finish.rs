@@ -181,7 +181,8 @@ impl http_body::Body for AnswerBody {
                 if let (Some(data), Some(finish)) = (frame.data_ref(), &mut this.finish) {
                     finish.response_bytes += data.len() as u64;
                 }
-                if this.body.is_end_stream() {
+                // Nothing comes after trailers, and the codec does not ask.
+                if frame.is_trailers() || this.body.is_end_stream() {
                     this.end();
                 }
             }
@@ -210,10 +211,12 @@ impl http_body::Body for AnswerBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         // The codec takes no body for HEAD, 204 and 304, and stops at the announced length.
-        if !self.ended && !self.body.is_end_stream() && !matches!(self.body, Body::Full(_)) {
-            if let Some(finish) = &mut self.finish {
-                finish.reason = finish.reason.or(Some(Reason::ClientGone));
-            }
+        if !self.ended
+            && !self.body.is_end_stream()
+            && !matches!(self.body, Body::Full(_))
+            && let Some(finish) = &mut self.finish
+        {
+            finish.reason = finish.reason.or(Some(Reason::ClientGone));
         }
     }
 }

@@ -39,14 +39,13 @@ pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
         return Err(Made::status(StatusCode::METHOD_NOT_ALLOWED, Reason::BadRequest));
     }
     if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
-        let head = crate::http::AnswerHead::new(StatusCode::OK);
-        return Err(Made { head, body: crate::http::Body::Empty, reason: Reason::NoRoute });
+        return Err(Made::new(StatusCode::OK, "", Reason::NoRoute));
     }
     if headers.get(&name::EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Made::status(StatusCode::EXPECTATION_FAILED, Reason::BadRequest).closing());
     }
     if protocol == Protocol::Http2 {
-        http2_fields(&mut headers)?;
+        join_cookies(&mut headers)?;
     }
     let target = parts.uri.path_and_query().cloned().ok_or_else(Made::bad_request)?;
     let request = RequestHead::new(parts.method, host, target, headers).map_err(|_| Made::bad_request())?;
@@ -84,11 +83,8 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
 }
 
-/// RFC 9113: `te` may only say `trailers` (8.2.2), and cookie crumbs become one field (8.2.3).
-fn http2_fields(headers: &mut Headers) -> Result<(), Made> {
-    if headers.all(&name::TE).any(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
-        return Err(Made::bad_request());
-    }
+/// Cookie crumbs become one field again (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut Headers) -> Result<(), Made> {
     if headers.all(&name::COOKIE).nth(1).is_some() {
         let crumbs: Vec<&[u8]> = headers.all(&name::COOKIE).map(HeaderValue::as_bytes).collect();
         let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| Made::bad_request())?;

@@ -19,10 +19,22 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Answers a request.
-pub(super) async fn run(client: Rc<Client>, request: hyper::Request<Incoming>) -> hyper::Response<AnswerBody> {
-    let (mut parts, incoming) = request.into_parts();
-    let mut finish = Finish::new(client.clone(), &parts);
+/// Answers a request. It counts from this call on, before the future is polled.
+pub(super) fn run(
+    client: Rc<Client>,
+    request: hyper::Request<Incoming>,
+) -> impl Future<Output = hyper::Response<AnswerBody>> {
+    let (parts, incoming) = request.into_parts();
+    let finish = Finish::new(client.clone(), &parts);
+    walk(client, parts, incoming, finish)
+}
+
+async fn walk(
+    client: Rc<Client>,
+    mut parts: ::http::request::Parts,
+    incoming: Incoming,
+    mut finish: Box<Finish>,
+) -> hyper::Response<AnswerBody> {
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
 
     // Head.
@@ -146,18 +158,16 @@ impl RequestView for View<'_> {
 }
 
 fn answer_made(client: &Client, made: Made, mut finish: Box<Finish>) -> hyper::Response<AnswerBody> {
-    let Made { mut head, body, reason } = made;
+    let Made { mut head, text, reason } = made;
     finish.status = head.status.as_u16();
     finish.reason = Some(reason);
-    if let (Body::Full(text), false) = (&body, head.headers.contains(&name::CONTENT_LENGTH)) {
-        // Also where the body itself is not sent (HEAD).
-        head.headers.set(name::CONTENT_LENGTH, HeaderValue::from(text.len()));
-    }
+    // Also where the body itself is not sent (HEAD).
+    head.headers.set(name::CONTENT_LENGTH, HeaderValue::from(text.len()));
     if client.protocol == Protocol::Http2 {
         head.headers.remove(&name::CONNECTION);
     }
     secure(client, &mut head);
-    respond(head, AnswerBody::made(body, finish))
+    respond(*head, AnswerBody::made(Body::text(text), finish))
 }
 
 /// *Middlewares out*.
