@@ -1,1 +1,5 @@
-//! (in the making)
+//! Choosing a server among candidates. Pure: positions in, a position out; what a candidate is and
+//! whether it is usable is the caller's.
+
+pub mod rendezvous;
+pub mod wrr;

@@ -1,12 +1,27 @@
-//! What proxy, middlewares, upstream and logging share of HTTP: [`Head`] (a request or response
-//! head), [`Reason`] (why the proxy itself made an answer) and [`Protocol`].
+//! What proxy, middlewares, upstream and logging share of HTTP: [`Exchange`] (a request, who sent
+//! it, and what was decided about it), [`RequestHead`] and [`AnswerHead`] over [`Headers`], the
+//! streaming [`Body`], [`Reason`] (why the proxy itself made an answer) and [`Protocol`].
 //!
-//! The codec below is hyper's for now; it stays behind these types, so that it can change without them.
+//! What always holds: nobody outside `proxy` and `upstream` sees the types of the codec below
+//! (hyper's for now), so that it can change without middlewares, balancing and logging noticing.
 
+mod body;
+mod exchange;
+mod head;
+mod made;
 mod reason;
 pub mod target;
 
+pub use body::{Body, BodyError, Transfer, Upload, UploadFailure};
+pub use exchange::Exchange;
+pub use head::{AnswerHead, Headers, RequestHead};
+pub use made::Made;
 pub use reason::Reason;
+
+// The vocabulary that heads are written in. These are plain values of the `http` crate, not the codec's.
+pub use crate::model::{canonical_host, split_port};
+pub use ::http::header as name;
+pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 
 /// The protocol that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

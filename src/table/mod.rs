@@ -4,6 +4,13 @@
 //! What always holds: a [`Table`] has no lock, atomic, counter, handle or connection in it; what
 //! did not change keeps its `Arc` from one table to the next.
 
+#[allow(clippy::module_inception)]
+mod table;
+
+pub use crate::declare::{MiddlewareKind, Strategy};
+pub use crate::rule::RequestView;
+pub use table::Table;
+
 use crate::declare;
 use crate::model::{Provider, ServerId};
 use std::sync::Arc;

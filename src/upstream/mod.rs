@@ -1,1 +1,45 @@
-//! (in the making)
+//! What is: the state of servers and services by their identity, and the connections to them.
+//!
+//! What always holds: the [`Registry`] is keyed by [`crate::model::ServerId`] and by service name, never by
+//! a table's generation, so that it outlives tables; what many workers write there are relaxed
+//! atomics on cache lines of their own. Connections belong to one worker's [`Pools`] and never
+//! cross a thread. An entry goes some time after its last use, once nobody holds it.
+
+mod connect;
+mod pool;
+mod registry;
+mod resolve;
+
+pub use connect::ConnectError;
+pub use pool::{Answer, Connection, Endpoint, Pool, Pools, SendError};
+pub use registry::{InFlight, Registry, ServerState, ServerView, ServiceState};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time-outs and limits towards servers.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Until a connection is made, its TLS handshake included.
+    pub dial_timeout: Duration,
+    /// From the last byte of the request to the head of the answer; zero means none.
+    pub response_header_timeout: Duration,
+    /// How long a connection is kept without use.
+    pub idle_timeout: Duration,
+    /// Unused connections kept for one server by one worker.
+    pub max_idle: usize,
+    /// How `https://` servers are verified.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dial_timeout: Duration::from_secs(30),
+            response_header_timeout: Duration::ZERO,
+            idle_timeout: Duration::from_secs(90),
+            max_idle: 200,
+            tls: None,
+        }
+    }
+}

@@ -1,1 +1,10 @@
-//! (in the making)
+//! The data side over real sockets: a worker in this process, raw clients before it and raw
+//! servers behind it.
+
+mod bodies;
+mod connections;
+mod hostile;
+mod http2;
+mod rig;
+mod routing;
+mod upstreams;

@@ -1,0 +1,152 @@
+//! Smooth weighted round robin: the order in which nginx hands out servers, worked out once for a
+//! set of weights, then walked with a shared cursor, so that choosing takes no lock.
+//!
+//! What always holds: over one whole round each candidate comes exactly as often as its weight says
+//! (weights are divided by their greatest common divisor); candidates that are skipped leave the
+//! shares of the others as they were.
+
+/// Steps of a round at most. Weights that need more are scaled down; shares are then right to
+/// about one part in this number.
+const MAX_ROUND: u64 = 4_096;
+
+/// One round: positions of candidates in the order in which they are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    round: Box<[u32]>,
+}
+
+impl Schedule {
+    /// Works the round out. A weight of 0 gets nothing unless all are 0; then all are equal.
+    pub fn new(weights: &[u32]) -> Self {
+        let mut weights: Vec<u64> = weights.iter().map(|weight| u64::from(*weight)).collect();
+        if weights.iter().all(|weight| *weight == 0) {
+            weights.fill(1);
+        }
+        let divisor = weights.iter().copied().fold(0, gcd).max(1);
+        weights.iter_mut().for_each(|weight| *weight /= divisor);
+        let total: u64 = weights.iter().sum();
+        let limit = MAX_ROUND.max(weights.len() as u64);
+        if total > limit {
+            for weight in weights.iter_mut().filter(|weight| **weight > 0) {
+                *weight = (u128::from(*weight) * u128::from(limit) / u128::from(total)).max(1) as u64;
+            }
+        }
+        let total: i64 = weights.iter().sum::<u64>() as i64;
+        // nginx's algorithm: each step every candidate gains its weight, the greatest is taken and pays the total.
+        let mut credit = vec![0i64; weights.len()];
+        let mut round = Vec::with_capacity(total as usize);
+        for _ in 0..total {
+            let mut best = 0;
+            for (at, weight) in weights.iter().enumerate() {
+                credit[at] += *weight as i64;
+                if credit[at] > credit[best] {
+                    best = at;
+                }
+            }
+            credit[best] -= total;
+            round.push(best as u32);
+        }
+        Self { round: round.into() }
+    }
+
+    /// The next usable candidate. `next` moves the shared cursor by one and gives its old value;
+    /// each candidate that is passed over costs one move, so that the order of the others stays.
+    pub fn pick(&self, mut next: impl FnMut() -> u32, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let length = self.round.len();
+        for _ in 0..length {
+            let at = self.round[next() as usize % length] as usize;
+            if usable(at) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Steps of a round.
+    pub fn len(&self) -> usize {
+        self.round.len()
+    }
+
+    /// True when there is no candidate.
+    pub fn is_empty(&self) -> bool {
+        self.round.is_empty()
+    }
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    fn counter() -> impl FnMut() -> u32 {
+        let cursor = Cell::new(0u32);
+        move || cursor.replace(cursor.get().wrapping_add(1))
+    }
+
+    fn take(schedule: &Schedule, count: usize, usable: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut next = counter();
+        (0..count).map(|_| schedule.pick(&mut next, &usable).expect("one is usable")).collect()
+    }
+
+    #[test]
+    fn spreads_as_nginx_does() {
+        assert_eq!(take(&Schedule::new(&[5, 1, 1]), 7, |_| true), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(take(&Schedule::new(&[1, 1]), 4, |_| true), [0, 1, 0, 1]);
+        assert_eq!(take(&Schedule::new(&[300, 100]), 4, |_| true), [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn zero_gets_nothing_unless_all_are_zero() {
+        assert_eq!(take(&Schedule::new(&[0, 2]), 3, |_| true), [1, 1, 1]);
+        assert_eq!(take(&Schedule::new(&[0, 0]), 4, |_| true), [0, 1, 0, 1]);
+        assert_eq!(Schedule::new(&[]).pick(counter(), |_| true), None);
+        assert_eq!(Schedule::new(&[1]).pick(counter(), |_| false), None);
+    }
+
+    #[test]
+    fn huge_weights_do_not_make_huge_rounds() {
+        let schedule = Schedule::new(&[u32::MAX, 1, u32::MAX - 1]);
+        assert!(schedule.len() as u64 <= MAX_ROUND + 3);
+        assert!(take(&schedule, schedule.len(), |_| true).contains(&1));
+    }
+
+    proptest! {
+        #[test]
+        fn shares_of_a_round_are_exact(weights in proptest::collection::vec(0u32..40, 1..12)) {
+            let schedule = Schedule::new(&weights);
+            let total: u32 = weights.iter().sum();
+            prop_assume!(total > 0);
+            let mut counts = vec![0u32; weights.len()];
+            let rounds = total as usize;
+            for at in take(&schedule, rounds, |_| true) {
+                counts[at] += 1;
+            }
+            prop_assert_eq!(counts, weights);
+        }
+
+        #[test]
+        fn skipping_one_keeps_the_shares_of_the_others(
+            weights in proptest::collection::vec(1u32..20, 2..8),
+            out in 0usize..8,
+        ) {
+            let out = out % weights.len();
+            let schedule = Schedule::new(&weights);
+            let kept: u32 = weights.iter().enumerate().filter(|(at, _)| *at != out).map(|(_, w)| w).sum();
+            let mut counts = vec![0u32; weights.len()];
+            for at in take(&schedule, kept as usize, |at| at != out) {
+                counts[at] += 1;
+            }
+            let mut expected = weights.clone();
+            expected[out] = 0;
+            prop_assert_eq!(counts, expected);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Bodies, streamed with back-pressure: a chunk is read when the other side has room for it.
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The codec's word for it: the peer went away or sent what is not a body.
+    #[error("the body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The client sent nothing for too long.
+    #[error("no byte of the body came for {0:?}")]
+    Stalled(Duration),
+}
+
+/// A request's or answer's body.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// Made by the proxy itself.
+    Full(Bytes),
+    /// What the peer at the other end sends, frame by frame.
+    Stream(Incoming),
+    /// What a client sends, watched for progress.
+    Upload(Box<Upload>),
+}
+
+impl Body {
+    /// Wraps what a codec reads.
+    pub fn from_incoming(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::Empty } else { Self::Stream(incoming) }
+    }
+
+    /// A body of the proxy's own.
+    pub fn text(text: &'static str) -> Self {
+        if text.is_empty() { Self::Empty } else { Self::Full(Bytes::from_static(text.as_bytes())) }
+    }
+
+    /// True when nothing can come of it.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            full @ Self::Full(_) => match std::mem::take(full) {
+                Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                _ => Poll::Ready(None),
+            },
+            Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Upload(upload) => upload.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Upload(upload) => upload.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(incoming) => incoming.size_hint(),
+            Self::Upload(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+/// How far a request's body has come; shared by the body (which the codec owns) and the exchange.
+#[derive(Debug)]
+pub struct Transfer {
+    /// Bytes so far.
+    pub bytes: Cell<u64>,
+    /// When something last moved.
+    pub moved: Cell<Instant>,
+    /// Why the client's side ended early, if it did.
+    pub failure: Cell<Option<UploadFailure>>,
+}
+
+/// How a client's body failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFailure {
+    /// No byte for too long.
+    Stalled,
+    /// Not a body as its framing announced it, or the client went away.
+    Broken,
+}
+
+/// A client's body with the time-out that a sender must keep: it measures lack of progress while
+/// the proxy waits for bytes, and stands still while the server behind takes none.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: Incoming,
+    transfer: Rc<Transfer>,
+    patience: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+impl Upload {
+    /// Watches `incoming`; `patience` zero means for ever.
+    pub fn new(incoming: Incoming, patience: Duration) -> (Self, Rc<Transfer>) {
+        let transfer =
+            Rc::new(Transfer { bytes: Cell::new(0), moved: Cell::new(Instant::now()), failure: Cell::new(None) });
+        (Self { incoming, transfer: transfer.clone(), patience, sleep: None, waiting: false }, transfer)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.waiting = false;
+                match &frame {
+                    Some(Ok(frame)) => {
+                        self.transfer.moved.set(Instant::now());
+                        if let Some(data) = frame.data_ref() {
+                            self.transfer.bytes.set(self.transfer.bytes.get() + data.len() as u64);
+                        }
+                    }
+                    Some(Err(_)) => self.transfer.failure.set(Some(UploadFailure::Broken)),
+                    None => {}
+                }
+                Poll::Ready(frame.map(|result| result.map_err(BodyError::Broken)))
+            }
+            Poll::Pending if self.patience.is_zero() => Poll::Pending,
+            Poll::Pending => {
+                let patience = self.patience;
+                let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                if !std::mem::replace(&mut self.waiting, true) {
+                    sleep.as_mut().reset(Instant::now() + patience);
+                }
+                ready!(sleep.as_mut().poll(cx));
+                self.transfer.failure.set(Some(UploadFailure::Stalled));
+                Poll::Ready(Some(Err(BodyError::Stalled(patience))))
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! One request on its way, as middlewares and balancing see it.
+
+use super::{Protocol, RequestHead};
+use smallvec::SmallVec;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A request, who sent it over what, and what was decided about it so far.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The request's head.
+    pub request: RequestHead,
+    /// Entry point that it came in by.
+    pub entry_point: Arc<str>,
+    /// TCP peer.
+    pub peer: SocketAddr,
+    /// Whether the client came over TLS.
+    pub tls: bool,
+    /// What the client speaks.
+    pub protocol: Protocol,
+    /// Prefixes that middlewares cut off, in order; each becomes an `X-Forwarded-Prefix` line.
+    pub prefixes: SmallVec<[Arc<str>; 1]>,
+}
+
+impl Exchange {
+    /// Undoes what middlewares changed, so that the request can be routed again.
+    pub fn reset(&mut self) {
+        self.request.reset_path();
+        self.prefixes.clear();
+    }
+}

@@ -1,0 +1,62 @@
+//! `redirectScheme` and entry point redirections
+//! (<https://doc.traefik.io/traefik/middlewares/http/redirectscheme/>).
+
+use crate::http::{Exchange, HeaderName, HeaderValue, Made, Method, StatusCode};
+use std::sync::Arc;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// `http.redirections.entryPoint`, its target resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirection {
+    /// Scheme of the target.
+    pub scheme: Arc<str>,
+    /// Port of the target; empty means the scheme's default.
+    pub port: Arc<str>,
+    /// 301 and 308 instead of 302 and 307.
+    pub permanent: bool,
+}
+
+impl Redirection {
+    /// The redirect, unless the request is at its target already.
+    pub fn answer(&self, exchange: &Exchange) -> Option<Made> {
+        redirect_scheme(&self.scheme, &self.port, self.permanent, exchange)
+    }
+}
+
+/// Redirects to another scheme, and port where given; requests that are there already pass.
+pub(super) fn redirect_scheme(scheme: &str, port: &str, permanent: bool, exchange: &Exchange) -> Option<Made> {
+    let (host, client_port) = crate::http::split_port(exchange.request.host());
+    let is_default = |scheme: &str, port: &str| matches!((scheme, port), ("http", "80") | ("https", "443"));
+    let client_scheme = client_scheme(exchange);
+    let client_port = client_port.filter(|port| !is_default(client_scheme, port)).unwrap_or("");
+    let port = if is_default(scheme, port) { "" } else { port };
+    if client_scheme == scheme && client_port == port {
+        return None;
+    }
+    let colon = if port.is_empty() { "" } else { ":" };
+    let location = format!("{scheme}://{host}{colon}{port}{}", exchange.request.request_uri());
+    let status = match (exchange.request.method == Method::GET, permanent) {
+        (true, true) => StatusCode::MOVED_PERMANENTLY,
+        (true, false) => StatusCode::FOUND,
+        (false, true) => StatusCode::PERMANENT_REDIRECT,
+        (false, false) => StatusCode::TEMPORARY_REDIRECT,
+    };
+    // Host and target have been checked, so the value is one; if it were not, not redirecting would loop.
+    let location = HeaderValue::try_from(location).ok();
+    Some(location.map_or_else(Made::bad_request, |location| Made::redirect(status, location)))
+}
+
+/// The scheme that the client used, by the word of a trusted proxy before us where there is one.
+fn client_scheme(exchange: &Exchange) -> &'static str {
+    let said = exchange.request.headers.text(&X_FORWARDED_PROTO).unwrap_or("");
+    if said.eq_ignore_ascii_case("https") || said.eq_ignore_ascii_case("wss") {
+        "https"
+    } else if said.eq_ignore_ascii_case("http") || said.eq_ignore_ascii_case("ws") {
+        "http"
+    } else if exchange.tls {
+        "https"
+    } else {
+        "http"
+    }
+}

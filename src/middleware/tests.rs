@@ -1,0 +1,124 @@
+//! Middlewares on exchanges, with the cases of Traefik's recorded answers.
+
+use super::*;
+use crate::http::{AnswerHead, HeaderName, HeaderValue, Headers, Method, Protocol, RequestHead, name};
+
+fn exchange(method: Method, target: &str, host: &'static str, tls: bool) -> Exchange {
+    let host = HeaderValue::from_static(host);
+    Exchange {
+        request: RequestHead::new(method, host, target.parse().expect("a target"), Headers::default())
+            .expect("a fine target"),
+        entry_point: "web".into(),
+        peer: "127.0.0.1:1".parse().expect("an address"),
+        tls,
+        protocol: Protocol::Http11,
+        prefixes: Default::default(),
+    }
+}
+
+fn chain(kinds: impl IntoIterator<Item = MiddlewareKind>) -> Vec<Arc<Middleware>> {
+    kinds.into_iter().map(|kind| Arc::new(Middleware { id: "m@file".into(), kind })).collect()
+}
+
+fn strip(prefixes: &[&str]) -> MiddlewareKind {
+    MiddlewareKind::StripPrefix { prefixes: prefixes.iter().map(|prefix| (*prefix).into()).collect() }
+}
+
+#[test]
+fn strips_as_traefik_does() {
+    for (prefixes, target, sent, noted) in [
+        (&["/api"][..], "/api", "/", Some("/api")),
+        (&["/api"], "/api?x=1", "/?x=1", Some("/api")),
+        (&["/api"], "/other", "/other", None),
+        (&["/api"], "/api%2Fusers", "/users", Some("/api")),
+        (&["/api"], "/apiary", "/ary", Some("/api")),
+        (&["/api"], "/api/a%2Fb", "/a%2Fb", Some("/api")),
+        (&["/a b"], "/a%20b/c", "/c", Some("/a b")),
+        (&["/x", "/y", "/yz"], "/yz/1", "/z/1", Some("/y")),
+    ] {
+        let mut exchange = exchange(Method::GET, target, "h.test", false);
+        assert!(enter(&chain([strip(prefixes)]), &mut exchange).is_none());
+        assert_eq!(exchange.request.request_uri(), sent, "{prefixes:?} from {target}");
+        assert_eq!(exchange.prefixes.first().map(|prefix| &**prefix), noted, "{prefixes:?} from {target}");
+    }
+}
+
+#[test]
+fn strips_in_a_row_and_again_after_a_reset() {
+    let mut exchange = exchange(Method::GET, "/a/b/c", "h.test", false);
+    let middlewares = chain([strip(&["/a"]), strip(&["/b"])]);
+    for _ in 0..2 {
+        exchange.reset();
+        assert!(enter(&middlewares, &mut exchange).is_none());
+        assert_eq!(exchange.request.request_uri(), "/c");
+        assert_eq!(exchange.prefixes.len(), 2);
+    }
+}
+
+#[test]
+fn adds_prefixes() {
+    for (prefix, target, sent) in [
+        ("/base", "/a%2Fb", "/base/a%2Fb"),
+        ("base", "/a?q", "/base/a?q"),
+        ("/b c", "/a", "/b%20c/a"),
+        ("/b%2Fc", "/a", "/b%252Fc/a"),
+    ] {
+        let mut exchange = exchange(Method::GET, target, "h.test", false);
+        assert!(enter(&chain([MiddlewareKind::AddPrefix { prefix: prefix.into() }]), &mut exchange).is_none());
+        assert_eq!(exchange.request.request_uri(), sent, "{prefix} before {target}");
+    }
+}
+
+fn redirect(scheme: &str, port: &str, permanent: bool) -> MiddlewareKind {
+    MiddlewareKind::RedirectScheme { scheme: scheme.into(), port: port.into(), permanent }
+}
+
+fn location(kind: MiddlewareKind, exchange: &mut Exchange) -> Option<(u16, String)> {
+    let made = enter(&chain([kind]), exchange)?;
+    let location = made.head.headers.text(&name::LOCATION).unwrap_or("").to_owned();
+    Some((made.head.status.as_u16(), location))
+}
+
+#[test]
+fn redirects_as_traefik_does() {
+    for (method, host, tls, kind, status, expected) in [
+        (Method::GET, "h.test", false, redirect("https", "", false), 302, "https://h.test/a%20b?x=1&y=%2F"),
+        (Method::GET, "h.test:8080", false, redirect("https", "", true), 301, "https://h.test/a%20b?x=1&y=%2F"),
+        (Method::POST, "h.test", false, redirect("https", "443", false), 307, "https://h.test/a%20b?x=1&y=%2F"),
+        (Method::HEAD, "h.test", false, redirect("https", "8443", true), 308, "https://h.test:8443/a%20b?x=1&y=%2F"),
+        (Method::GET, "[::1]:80", false, redirect("https", "8443", true), 301, "https://[::1]:8443/a%20b?x=1&y=%2F"),
+        (Method::GET, "h.test", true, redirect("http", "", false), 302, "http://h.test/a%20b?x=1&y=%2F"),
+    ] {
+        let mut exchange = exchange(method, "/a%20b?x=1&y=%2F", host, tls);
+        assert_eq!(location(kind, &mut exchange), Some((status, expected.to_owned())), "{host}");
+    }
+}
+
+#[test]
+fn a_request_that_is_there_already_passes() {
+    for (host, tls, kind) in [
+        ("h.test", true, redirect("https", "", true)),
+        ("h.test:443", true, redirect("https", "443", true)),
+        ("h.test:8443", true, redirect("https", "8443", true)),
+        ("h.test", false, redirect("http", "", true)),
+    ] {
+        assert_eq!(location(kind, &mut exchange(Method::GET, "/", host, tls)), None, "{host}");
+    }
+    let mut behind_tls = exchange(Method::GET, "/", "h.test", false);
+    behind_tls.request.headers.set(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("wss"));
+    assert_eq!(location(redirect("https", "", true), &mut behind_tls), None);
+}
+
+#[test]
+fn security_headers_leave_the_servers_own() {
+    let mut head = AnswerHead::new(StatusCode::OK);
+    head.headers.set(name::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    secure(&mut head, false);
+    assert_eq!(head.headers.text(&name::X_FRAME_OPTIONS), Some("DENY"));
+    assert_eq!(head.headers.text(&name::X_CONTENT_TYPE_OPTIONS), Some("nosniff"));
+    assert_eq!(head.headers.text(&name::REFERRER_POLICY), Some("strict-origin-when-cross-origin"));
+    assert_eq!(head.headers.text(&name::X_XSS_PROTECTION), Some("0"));
+    assert!(!head.headers.contains(&name::STRICT_TRANSPORT_SECURITY));
+    secure(&mut head, true);
+    assert_eq!(head.headers.text(&name::STRICT_TRANSPORT_SECURITY), Some("max-age=31536000"));
+}

@@ -1,0 +1,109 @@
+//! *Accept*: taking connections, up to a limit, whatever the kernel says.
+
+use super::handshake;
+use super::settings::EntryPoint;
+use super::worker::{Order, Worker};
+use futures_util::FutureExt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+/// First wait after the kernel refused to accept (out of file descriptors or memory); doubles.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
+/// Longest such wait.
+const BACK_OFF_MOST: Duration = Duration::from_secs(1);
+/// How often a full entry point looks whether another worker's connections have ended.
+const FULL_LOOK: Duration = Duration::from_millis(50);
+
+/// Starts to accept on a listener.
+pub(super) fn start(worker: &Rc<Worker>, entry: EntryPoint, listener: std::net::TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    tokio::task::spawn_local(run(worker.clone(), Rc::new(entry), listener));
+    Ok(())
+}
+
+async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
+    let mut orders = worker.orders.clone();
+    let mut trouble: Option<Duration> = None;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = orders.wait_for(|order| *order != Order::Serve) => break,
+            accepted = next(&worker, &entry, &listener) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if trouble.take().is_some() {
+                    tracing::info!(entry_point = %entry.name, "accepting connections again");
+                }
+                begin(&worker, &entry, stream, peer);
+            }
+            // The client was gone before it was accepted.
+            Err(error) if is_clients_fault(&error) => {}
+            Err(error) => {
+                if trouble.is_none() {
+                    tracing::error!(entry_point = %entry.name, %error, "cannot accept connections, waiting");
+                }
+                let pause = trouble.map_or(BACK_OFF_FIRST, |last| (last * 2).min(BACK_OFF_MOST));
+                trouble = Some(pause);
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+    // The kernel has shaken hands with these; closing the listener would reset them.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        begin(&worker, &entry, stream, peer);
+    }
+}
+
+/// The next connection, once there is room for it.
+async fn next(worker: &Worker, entry: &EntryPoint, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    while entry.open.load(Relaxed) >= entry.max_connections {
+        tokio::select! {
+            () = worker.ended.notified() => {}
+            () = tokio::time::sleep(FULL_LOOK) => {}
+        }
+    }
+    listener.accept().await
+}
+
+fn begin(worker: &Rc<Worker>, entry: &Rc<EntryPoint>, stream: TcpStream, peer: SocketAddr) {
+    let open = Open::new(worker.clone(), entry.clone());
+    // An IPv4 client of a socket for both families is an IPv4 client.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    tokio::task::spawn_local(handshake::run(open, stream, peer));
+}
+
+fn is_clients_fault(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// An open connection of a client; counted until it is dropped.
+pub(super) struct Open {
+    pub(super) worker: Rc<Worker>,
+    pub(super) entry: Rc<EntryPoint>,
+}
+
+impl Open {
+    fn new(worker: Rc<Worker>, entry: Rc<EntryPoint>) -> Self {
+        entry.open.fetch_add(1, Relaxed);
+        worker.gauges.connections.fetch_add(1, Relaxed);
+        Self { worker, entry }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.entry.open.fetch_sub(1, Relaxed);
+        self.worker.gauges.connections.fetch_sub(1, Relaxed);
+        self.worker.ended.notify_waiters();
+        self.worker.ended.notify_one();
+    }
+}

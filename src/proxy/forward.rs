@@ -1,0 +1,173 @@
+//! *Choose*, *connect*, *send*, *receive*: one request to one of a service's servers.
+//!
+//! What always holds: a server that cannot be reached is tried once, then the next one is; once
+//! something of a request was sent, it is sent again only if the connection was used before, ended
+//! without a byte of an answer, and the request has no body and a method that may be repeated.
+
+use super::connection::Client;
+use super::finish::{Borrowed, Finish};
+use super::hop;
+use super::routes::BoundService;
+use crate::http::{Body, Exchange, HeaderValue, Made, Method, Reason, StatusCode, Transfer, UploadFailure};
+use crate::upstream::{Answer, ConnectError, Connection, Pool, SendError};
+use smallvec::SmallVec;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A server's answer and the connection that its body comes by.
+pub(super) struct Received {
+    pub(super) answer: Answer,
+    pub(super) borrowed: Borrowed,
+}
+
+/// Asks servers until one answers.
+///
+/// # Errors
+/// The answer that the proxy makes when none does.
+pub(super) async fn run(
+    client: &Client,
+    exchange: &Exchange,
+    service: &BoundService,
+    upgrade: Option<&HeaderValue>,
+    mut body: Body,
+    finish: &mut Finish,
+) -> Result<Received, Made> {
+    let worker = &client.open.worker;
+    let settings = worker.pools.settings();
+    let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut last = gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed);
+    let begun = Instant::now();
+    loop {
+        let chosen = service.choose(exchange.peer.ip(), &tried, &worker.registry);
+        let Some(at) = chosen else { return Err(last) };
+        // Servers that do not answer the knock may not cost more than one's time-out together.
+        if !tried.is_empty() && !settings.dial_timeout.is_zero() && begun.elapsed() >= settings.dial_timeout {
+            return Err(last);
+        }
+        let pool = &service.servers[at].pool;
+        let server = &service.service.servers[at];
+        let in_flight = pool.state().enter();
+        finish.server = Some(at);
+        let mut connection = match pool.take(Instant::now()) {
+            Some(connection) => connection,
+            None => match connect(client, pool).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    last = made_of(&error);
+                    tried.push(at);
+                    finish.retries += 1;
+                    continue;
+                }
+            },
+        };
+        let host = if service.service.pass_host_header {
+            exchange.request.host.clone()
+        } else {
+            HeaderValue::from_str(&server.authority).unwrap_or_else(|_| exchange.request.host.clone())
+        };
+        finish.sent.get_or_insert_with(std::time::Instant::now);
+        // At most two rounds: the second on a fresh connection.
+        let answer = loop {
+            let repeatable = connection.reused() && body.is_empty() && is_idempotent(&exchange.request.method);
+            let headers = hop::for_server(exchange, client.peer_text.as_ref(), host.clone(), upgrade, &body);
+            let uri = uri(exchange).ok_or_else(Made::bad_request)?;
+            let method = exchange.request.method.clone();
+            let sending = connection.send(method, uri, headers, std::mem::take(&mut body));
+            let transfer = finish.transfer.as_deref();
+            let Some(result) = in_time(settings.response_header_timeout, transfer, sending).await else {
+                return Err(gateway(StatusCode::GATEWAY_TIMEOUT, Reason::HeadTimeout));
+            };
+            match result {
+                Ok(answer) => break answer,
+                Err(SendError::Unsent(unsent)) if connection.reused() => body = unsent,
+                Err(SendError::Silent(_)) if repeatable => {}
+                Err(error) => return Err(failed(client, &error, transfer)),
+            }
+            finish.retries += 1;
+            connection = connect(client, pool).await.map_err(|error| made_of(&error))?;
+        };
+        let borrowed = Borrowed { connection, pool: pool.clone(), _in_flight: in_flight };
+        return Ok(Received { answer, borrowed });
+    }
+}
+
+async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectError> {
+    let result = pool.connect().await;
+    match &result {
+        Ok(_) => pool.state().reachable(),
+        Err(error) => {
+            let worker = &client.open.worker;
+            pool.state().unreachable(worker.registry.millis(std::time::Instant::now()));
+            tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
+        }
+    }
+    result
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    method.is_idempotent() // GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110, 9.2.2)
+}
+
+fn uri(exchange: &Exchange) -> Option<::http::Uri> {
+    match exchange.request.request_uri() {
+        std::borrow::Cow::Borrowed(_) => Some(exchange.request.sent().clone().into()),
+        std::borrow::Cow::Owned(uri) => ::http::uri::PathAndQuery::try_from(uri).ok().map(Into::into),
+    }
+}
+
+/// Waits for an answer's head; the time runs from the last byte of the request that moved.
+async fn in_time<T>(limit: Duration, transfer: Option<&Transfer>, sending: impl Future<Output = T>) -> Option<T> {
+    if limit.is_zero() {
+        return Some(sending.await);
+    }
+    let mut sending = std::pin::pin!(sending);
+    let mut until = Instant::now() + limit;
+    loop {
+        if let Ok(result) = tokio::time::timeout_at(until, &mut sending).await {
+            return Some(result);
+        }
+        match transfer.map(|transfer| transfer.moved.get() + limit) {
+            Some(later) if later > until => until = later,
+            _ => return None,
+        }
+    }
+}
+
+fn gateway(status: StatusCode, reason: Reason) -> Made {
+    Made::status(status, reason)
+}
+
+fn made_of(error: &ConnectError) -> Made {
+    match error {
+        ConnectError::Refused => gateway(StatusCode::BAD_GATEWAY, Reason::ConnectRefused),
+        ConnectError::TimedOut(_) => gateway(StatusCode::GATEWAY_TIMEOUT, Reason::ConnectTimeout),
+        ConnectError::Unresolved(_) | ConnectError::Failed(_) | ConnectError::Tls(_) | ConnectError::NoTls(_) => {
+            gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed)
+        }
+    }
+}
+
+fn failed(client: &Client, error: &SendError, transfer: Option<&Transfer>) -> Made {
+    tracing::debug!(entry_point = %client.open.entry.name, %error, "no answer");
+    // A request that broke off on the client's side is not the server's failure.
+    match transfer.and_then(|transfer| transfer.failure.get()) {
+        Some(UploadFailure::Stalled) => {
+            return Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing();
+        }
+        Some(UploadFailure::Broken) => return Made::bad_request(),
+        None => {}
+    }
+    match error {
+        SendError::Malformed(_) => gateway(StatusCode::BAD_GATEWAY, Reason::BadAnswer),
+        SendError::Body(_) => Made::bad_request(),
+        SendError::Unsent(_) | SendError::Silent(_) => gateway(StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer),
+    }
+}
+
+/// Whether an answer switches to the protocol that was asked for.
+pub(super) fn switches(asked: Option<&HeaderValue>, answered: Option<&HeaderValue>) -> bool {
+    match (asked, answered) {
+        (Some(asked), Some(answered)) => asked.as_bytes().eq_ignore_ascii_case(answered.as_bytes()),
+        _ => false,
+    }
+}

@@ -1,0 +1,94 @@
+//! *Head*: what the codec parsed, checked and made an [`Exchange`].
+
+use super::connection::{Client, MAX_HEADERS};
+use super::{forwarded, hop};
+use crate::http::{Exchange, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name};
+use ::http::Version;
+use ::http::request::Parts;
+
+/// A request that may be routed.
+pub(super) struct Checked {
+    pub(super) exchange: Exchange,
+    /// The protocol that the client wants to switch to.
+    pub(super) upgrade: Option<HeaderValue>,
+}
+
+/// The protocol of a request.
+pub(super) fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        Version::HTTP_11 => Protocol::Http11,
+        _ => Protocol::Http10,
+    }
+}
+
+/// Checks a head and writes into it what the entry chain writes.
+///
+/// # Errors
+/// The answer to a head that is not acceptable, and to `OPTIONS *`, which nobody routes.
+pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
+    let protocol = protocol(parts.version);
+    let mut headers = Headers::from_map(parts.headers);
+    if headers.len() > MAX_HEADERS {
+        return Err(Made::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Reason::TooLarge).closing());
+    }
+    let host = host(&parts.uri, &headers, protocol)?;
+    headers.remove(&name::HOST);
+    if parts.method == Method::CONNECT {
+        // A tunnel to anywhere is nothing that a catalog can ask for.
+        return Err(Made::status(StatusCode::METHOD_NOT_ALLOWED, Reason::BadRequest));
+    }
+    if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+        return Err(Made::new(StatusCode::OK, "", Reason::NoRoute));
+    }
+    if headers.get(&name::EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Made::status(StatusCode::EXPECTATION_FAILED, Reason::BadRequest).closing());
+    }
+    if protocol == Protocol::Http2 {
+        join_cookies(&mut headers)?;
+    }
+    let target = parts.uri.path_and_query().cloned().ok_or_else(Made::bad_request)?;
+    let request = RequestHead::new(parts.method, host, target, headers).map_err(|_| Made::bad_request())?;
+    let mut exchange = Exchange {
+        request,
+        entry_point: client.open.entry.name.clone(),
+        peer: client.peer,
+        tls: client.tls,
+        protocol,
+        prefixes: Default::default(),
+    };
+    let hostname = client.open.worker.settings.hostname.as_ref();
+    forwarded::rewrite(&mut exchange, client.trusted, client.peer_text.as_ref(), hostname);
+    let upgrade = hop::options(&mut exchange.request.headers, protocol);
+    Ok(Checked { exchange, upgrade })
+}
+
+/// The one host of a request: of the target where it names one (RFC 9112, 3.2.2), else of the field.
+fn host(uri: &::http::Uri, headers: &Headers, protocol: Protocol) -> Result<HeaderValue, Made> {
+    let mut fields = headers.all(&name::HOST);
+    let field = fields.next();
+    if fields.next().is_some() || (field.is_none() && protocol == Protocol::Http11) {
+        return Err(Made::bad_request());
+    }
+    let host = match (uri.authority(), field) {
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Made::bad_request())?,
+        (None, Some(field)) => field.clone(),
+        (None, None) => HeaderValue::from_static(""),
+    };
+    if host.as_bytes().iter().all(|byte| is_host_byte(*byte)) { Ok(host) } else { Err(Made::bad_request()) }
+}
+
+/// What may stand in a Host field, after RFC 3986's `uri-host [":" port]`; no user information.
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
+}
+
+/// Cookie crumbs become one field again (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut Headers) -> Result<(), Made> {
+    if headers.all(&name::COOKIE).nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = headers.all(&name::COOKIE).map(HeaderValue::as_bytes).collect();
+        let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| Made::bad_request())?;
+        headers.set(name::COOKIE, cookie);
+    }
+    Ok(())
+}

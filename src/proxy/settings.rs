@@ -1,0 +1,104 @@
+//! What a worker is told at its start. Plain values: where they come from is `config`'s affair.
+
+use crate::http::HeaderValue;
+use crate::middleware::Redirection;
+use crate::upstream;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+/// Gives the TLS configuration for a handshake that begins now. Its ALPN protocols decide what is
+/// spoken: `h2`, else HTTP/1.1.
+pub type TlsSource = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+
+/// Settings of an entry point, the same for all workers.
+#[derive(Debug, Clone)]
+pub struct EntryPoint {
+    /// Name.
+    pub name: Arc<str>,
+    /// Every request is redirected.
+    pub redirect: Option<Redirection>,
+    /// Whose `X-Forwarded-*` are believed.
+    pub trust: Trust,
+    /// From the first byte of a request's head to its end; until the first byte and the end of a TLS
+    /// handshake on a fresh connection; and between two reads of a body. Zero means none.
+    pub read_timeout: Duration,
+    /// Between two writes that make progress. Zero means none.
+    pub write_timeout: Duration,
+    /// A connection without a request. Zero means none.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head.
+    pub max_header_bytes: usize,
+    /// Connections open at once, of all workers.
+    pub max_connections: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    /// Connections open now, of all workers; clones of one entry point count in one place.
+    pub open: Arc<AtomicUsize>,
+}
+
+impl EntryPoint {
+    /// The defaults (Traefik's, and 10,000 connections).
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            redirect: None,
+            trust: Trust::default(),
+            read_timeout: Duration::from_secs(60),
+            write_timeout: Duration::ZERO,
+            idle_timeout: Duration::from_secs(180),
+            max_header_bytes: 1 << 20,
+            max_connections: 10_000,
+            max_concurrent_streams: 250,
+            open: Arc::default(),
+        }
+    }
+}
+
+/// Whose `X-Forwarded-*` are believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Everybody's.
+    pub everybody: bool,
+    /// Those of peers in these networks.
+    pub networks: Vec<IpNet>,
+}
+
+impl Trust {
+    /// Whether a peer is believed.
+    pub fn believes(&self, peer: IpAddr) -> bool {
+        self.everybody || self.networks.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Settings of a worker.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Towards servers.
+    pub upstream: upstream::Settings,
+    /// How long a request waits for a server to appear. Zero means not at all.
+    pub linger_wait: Duration,
+    /// Requests that may wait at once, of one worker.
+    pub max_waiting: usize,
+    /// Add security headers where the server did not set them.
+    pub security_headers: bool,
+    /// `X-Forwarded-Server`: this machine's name.
+    pub hostname: Option<HeaderValue>,
+    /// A switched connection (WebSocket) on which nothing moves in either direction. Zero means none.
+    pub tunnel_idle: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            upstream: upstream::Settings::default(),
+            linger_wait: Duration::from_secs(5),
+            max_waiting: 1_000,
+            security_headers: false,
+            hostname: None,
+            tunnel_idle: Duration::ZERO,
+        }
+    }
+}

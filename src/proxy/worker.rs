@@ -1,0 +1,203 @@
+//! A worker: one thread with its own listeners, its own connections to servers and its own way of
+//! looking at the table.
+
+use super::accept;
+use super::routes::Routes;
+use super::settings::{EntryPoint, Settings, TlsSource};
+use crate::observe::record::Sink;
+use crate::table::Table;
+use crate::upstream::{Pools, Registry};
+use arc_swap::ArcSwap;
+use std::cell::{Cell, RefCell};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, thread};
+use tokio::sync::{Notify, watch};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+/// How often unused connections and forgotten servers are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// What a worker starts with.
+pub struct WorkerConfig {
+    /// Number of the worker; its thread is called `worker-N`.
+    pub index: usize,
+    /// Listeners and the entry points that they belong to.
+    pub listeners: Vec<(EntryPoint, TcpListener)>,
+    /// The table, as published.
+    pub table: Arc<ArcSwap<Table>>,
+    /// Moves after each publication.
+    pub generation: watch::Receiver<u64>,
+    /// Answers TLS handshakes; without it they are refused.
+    pub tls: Option<TlsSource>,
+    /// Shared state of servers.
+    pub registry: Arc<Registry>,
+    /// Settings.
+    pub settings: Settings,
+    /// Makes the worker's sink, on its thread.
+    pub sink: Box<dyn FnOnce() -> Rc<dyn Sink> + Send>,
+}
+
+/// What a worker is doing; read from outside.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Gauges {
+    /// Connections of clients, switched ones included.
+    pub connections: AtomicUsize,
+    /// Requests that are not finished.
+    pub requests: AtomicUsize,
+    /// Requests that wait for a server to appear.
+    pub waiting: AtomicUsize,
+}
+
+/// What a worker was told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Serve,
+    StopAccepting,
+    Drain { deadline: Instant },
+}
+
+/// A running worker. Dropping the handle ends it at once.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    orders: watch::Sender<Order>,
+    gauges: Arc<Gauges>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    /// Takes no more connections; those that the kernel took already are still served.
+    pub fn stop_accepting(&self) {
+        self.orders.send_if_modified(|order| {
+            let serving = *order == Order::Serve;
+            if serving {
+                *order = Order::StopAccepting;
+            }
+            serving
+        });
+    }
+
+    /// Stops accepting, lets the requests in flight end, tells clients to come no more on these
+    /// connections, and ends when all are closed or after `grace`.
+    pub fn drain(&self, grace: Duration) {
+        self.orders.send_replace(Order::Drain { deadline: Instant::now() + grace });
+    }
+
+    /// What it is doing.
+    pub fn gauges(&self) -> &Arc<Gauges> {
+        &self.gauges
+    }
+
+    /// Waits until the worker has ended.
+    pub async fn ended(&self) {
+        self.orders.closed().await;
+    }
+
+    /// Blocks until the thread has ended; after [`Self::drain`].
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts a worker's thread.
+///
+/// # Errors
+/// No thread or no runtime to be had.
+pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
+    let (orders, received) = watch::channel(Order::Serve);
+    let gauges = Arc::new(Gauges::default());
+    let shared = gauges.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = thread::Builder::new().name(format!("worker-{}", config.index)).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, run(config, shared, received));
+        // What is still running at the deadline is cut here.
+        drop(local);
+        runtime.shutdown_background();
+    })?;
+    Ok(WorkerHandle { orders, gauges, thread: Some(thread) })
+}
+
+/// What all tasks of a worker share; never leaves its thread.
+pub(super) struct Worker {
+    pub(super) settings: Settings,
+    pub(super) registry: Arc<Registry>,
+    pub(super) pools: Pools,
+    pub(super) routes: RefCell<Routes>,
+    pub(super) sink: Rc<dyn Sink>,
+    pub(super) tls: Option<TlsSource>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) generation: watch::Receiver<u64>,
+    pub(super) orders: watch::Receiver<Order>,
+    pub(super) waiting: Cell<usize>,
+    /// A connection has ended: one more may be accepted.
+    pub(super) ended: Notify,
+}
+
+impl Worker {
+    /// Resolves when the worker is told to drain; at once if it was.
+    pub(super) async fn draining(&self) {
+        let mut orders = self.orders.clone();
+        // An error means that the handle is gone, which ends the worker anyway.
+        let _ = orders.wait_for(|order| matches!(order, Order::Drain { .. })).await;
+    }
+}
+
+async fn run(config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::Receiver<Order>) {
+    let worker = Rc::new(Worker {
+        pools: Pools::new(config.settings.upstream.clone()),
+        routes: RefCell::new(Routes::new(config.table)),
+        settings: config.settings,
+        registry: config.registry,
+        sink: (config.sink)(),
+        tls: config.tls,
+        gauges: gauges.clone(),
+        generation: config.generation,
+        orders: orders.clone(),
+        waiting: Cell::new(0),
+        ended: Notify::new(),
+    });
+    for (entry_point, listener) in config.listeners {
+        let name = entry_point.name.clone();
+        if let Err(error) = accept::start(&worker, entry_point, listener) {
+            tracing::error!(entry_point = %name, %error, "listener cannot be used");
+        }
+    }
+    tokio::task::spawn_local(housekeeping(Rc::downgrade(&worker)));
+    let Ok(Order::Drain { deadline }) =
+        orders.wait_for(|order| matches!(order, Order::Drain { .. })).await.map(|order| *order)
+    else {
+        return;
+    };
+    // The deadline may be brought forward by a second order.
+    let mut deadline = deadline;
+    while gauges.connections.load(Relaxed) > 0 {
+        tokio::select! {
+            () = worker.ended.notified() => {}
+            () = tokio::time::sleep_until(deadline) => break,
+            changed = orders.changed() => match changed.map(|()| *orders.borrow_and_update()) {
+                Ok(Order::Drain { deadline: sooner }) => deadline = deadline.min(sooner),
+                Ok(_) => {}
+                Err(_) => break,
+            },
+        }
+    }
+}
+
+async fn housekeeping(worker: std::rc::Weak<Worker>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        let Some(worker) = worker.upgrade() else { return };
+        worker.routes.borrow_mut().forget();
+        worker.pools.sweep(Instant::now());
+        worker.registry.sweep(std::time::Instant::now());
+    }
+}

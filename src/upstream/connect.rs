@@ -1,0 +1,148 @@
+//! Making a connection to a server: address, TCP, TLS.
+
+use super::resolve::Addresses;
+use super::{Endpoint, Settings};
+use rustls::pki_types::ServerName;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// Silence after which the kernel asks whether the peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Why no connection was made. Nothing of a request was sent, so another server may be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server refused.
+    #[error("connection refused")]
+    Refused,
+    /// It took too long.
+    #[error("no connection within {0:?}")]
+    TimedOut(Duration),
+    /// Its name has no address.
+    #[error("name not resolved: {0}")]
+    Unresolved(io::Error),
+    /// The network's word for it.
+    #[error("{0}")]
+    Failed(io::Error),
+    /// The TLS handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    /// A host that is neither name nor address, or no TLS configuration.
+    #[error("`{0}` cannot be reached over TLS")]
+    NoTls(Arc<str>),
+}
+
+/// Connects within the dial time-out.
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    addresses: &Rc<Addresses>,
+    settings: &Settings,
+) -> Result<Metered, ConnectError> {
+    let work = async {
+        let stream = tcp(addresses).await?;
+        if !endpoint.tls {
+            return Ok(Stream::Plain(stream));
+        }
+        let no_tls = || ConnectError::NoTls(endpoint.host.clone());
+        let config = settings.tls.clone().ok_or_else(no_tls)?;
+        let name = ServerName::try_from(endpoint.host.to_string()).map_err(|_| no_tls())?;
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::Tls)?;
+        Ok(Stream::Tls(Box::new(stream)))
+    };
+    let stream = if settings.dial_timeout.is_zero() {
+        work.await?
+    } else {
+        tokio::time::timeout(settings.dial_timeout, work)
+            .await
+            .map_err(|_| ConnectError::TimedOut(settings.dial_timeout))??
+    };
+    Ok(Metered { stream, meter: Arc::default() })
+}
+
+async fn tcp(addresses: &Rc<Addresses>) -> Result<TcpStream, ConnectError> {
+    let mut last = ConnectError::Refused;
+    for address in addresses.get().await.map_err(ConnectError::Unresolved)? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                return Ok(stream);
+            }
+            Err(error) => {
+                last = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+                    io::ErrorKind::TimedOut => ConnectError::TimedOut(Duration::ZERO),
+                    _ => ConnectError::Failed(error),
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+/// Bytes that came from a server. Atomic because the codec wants what it owns to be `Send`.
+#[derive(Debug, Default)]
+pub(super) struct Meter(AtomicU64);
+
+impl Meter {
+    pub(super) fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A connection that counts what comes.
+#[derive(Debug)]
+pub(super) struct Metered {
+    stream: Stream,
+    pub(super) meter: Arc<Meter>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        self.meter.0.fetch_add((buf.filled().len() - before) as u64, Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! State by identity, shared by all workers.
+
+use crate::model::ServerId;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// First time for which a refusing server is left alone.
+const EJECT_FIRST: Duration = Duration::from_millis(500);
+/// Longest such time.
+const EJECT_MOST: Duration = Duration::from_secs(10);
+/// How long an entry that nobody holds is kept.
+const KEEP_UNUSED: Duration = Duration::from_secs(60);
+
+/// A value on a cache line of its own, so that workers writing to neighbours do not slow each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// All servers and services that are or recently were in use.
+#[derive(Debug)]
+pub struct Registry {
+    started: Instant,
+    // Taken when a worker takes up a changed service and by views; never for a request.
+    servers: Mutex<HashMap<ServerId, Entry<ServerState>>>,
+    services: Mutex<HashMap<Arc<str>, Entry<ServiceState>>>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    state: Arc<T>,
+    unused_since: Option<Instant>,
+}
+
+impl<T> Entry<T> {
+    fn new(state: T) -> Self {
+        Self { state: Arc::new(state), unused_since: None }
+    }
+
+    /// True while somebody else holds the state, or did until lately.
+    fn stays(&mut self, now: Instant) -> bool {
+        if Arc::strong_count(&self.state) > 1 {
+            self.unused_since = None;
+            return true;
+        }
+        now.duration_since(*self.unused_since.get_or_insert(now)) < KEEP_UNUSED
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new(Instant::now())
+    }
+}
+
+impl Registry {
+    /// An empty registry whose clock starts at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { started: now, servers: Mutex::default(), services: Mutex::default() }
+    }
+
+    /// The time that ejections are measured in: milliseconds since the registry was made.
+    pub fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    /// The state of a server, made if need be.
+    pub fn server(&self, id: &ServerId) -> Arc<ServerState> {
+        let mut servers = lock(&self.servers);
+        if let Some(entry) = servers.get(id) {
+            return entry.state.clone();
+        }
+        let entry = Entry::new(ServerState::new(id.clone()));
+        let state = entry.state.clone();
+        servers.insert(id.clone(), entry);
+        state
+    }
+
+    /// The state of a service, made if need be.
+    pub fn service(&self, id: &Arc<str>) -> Arc<ServiceState> {
+        lock(&self.services).entry(id.clone()).or_insert_with(|| Entry::new(ServiceState::default())).state.clone()
+    }
+
+    /// Lets go of what nobody has held for a while.
+    pub fn sweep(&self, now: Instant) {
+        lock(&self.servers).retain(|_, entry| entry.stays(now));
+        lock(&self.services).retain(|_, entry| entry.stays(now));
+    }
+
+    /// All servers, sorted by identity; for the API.
+    pub fn servers(&self, now: Instant) -> Vec<ServerView> {
+        let millis = self.millis(now);
+        let mut views: Vec<_> = lock(&self.servers)
+            .values()
+            .map(|entry| ServerView {
+                id: entry.state.id.clone(),
+                in_flight: entry.state.in_flight.0.load(Relaxed),
+                connections: entry.state.connections.0.load(Relaxed),
+                ejected: entry.state.is_ejected(millis),
+            })
+            .collect();
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        views
+    }
+}
+
+/// A poisoned map is still a map: whoever panicked did so outside of a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A server's state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerView {
+    /// Which.
+    pub id: ServerId,
+    /// Requests that it works on.
+    pub in_flight: u32,
+    /// Connections to it, used or not.
+    pub connections: u32,
+    /// Left alone for a moment because it refused connections.
+    pub ejected: bool,
+}
+
+/// What is shared of a server.
+#[derive(Debug)]
+pub struct ServerState {
+    id: ServerId,
+    in_flight: Padded<AtomicU32>,
+    connections: Padded<AtomicU32>,
+    ejected_until: AtomicU64,
+    ejections: AtomicU32,
+}
+
+impl ServerState {
+    fn new(id: ServerId) -> Self {
+        Self {
+            id,
+            in_flight: Padded::default(),
+            connections: Padded::default(),
+            ejected_until: AtomicU64::new(0),
+            ejections: AtomicU32::new(0),
+        }
+    }
+
+    /// Which server.
+    pub fn id(&self) -> &ServerId {
+        &self.id
+    }
+
+    /// Requests that it works on.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.0.load(Relaxed)
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.0.fetch_add(1, Relaxed);
+        InFlight(self.clone())
+    }
+
+    /// Counts a connection (1) or its end (-1).
+    pub(super) fn connection(&self, delta: i32) {
+        self.connections.0.fetch_add(delta as u32, Relaxed);
+    }
+
+    /// True while it is left alone; `millis` by the registry's clock.
+    pub fn is_ejected(&self, millis: u64) -> bool {
+        millis < self.ejected_until.load(Relaxed)
+    }
+
+    /// No connection could be made: it is left alone, longer each time in a row.
+    pub fn unreachable(&self, millis: u64) {
+        let until = self.ejected_until.load(Relaxed);
+        if millis < until {
+            return; // Requests that failed together count once.
+        }
+        let doublings = self.ejections.load(Relaxed).min(16);
+        let time = EJECT_FIRST.saturating_mul(1 << doublings).min(EJECT_MOST).as_millis() as u64;
+        if self.ejected_until.compare_exchange(until, millis + time, Relaxed, Relaxed).is_ok() {
+            self.ejections.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A connection was made: the past is forgotten.
+    pub fn reachable(&self) {
+        if self.ejections.load(Relaxed) != 0 {
+            self.ejections.store(0, Relaxed);
+            self.ejected_until.store(0, Relaxed);
+        }
+    }
+}
+
+/// A request that a server works on.
+#[derive(Debug)]
+pub struct InFlight(Arc<ServerState>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What is shared of a service.
+#[derive(Debug, Default)]
+pub struct ServiceState {
+    cursor: Padded<AtomicU32>,
+}
+
+impl ServiceState {
+    /// Moves the round robin's cursor; gives where it was.
+    pub fn next(&self) -> u32 {
+        self.cursor.0.fetch_add(1, Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(url: &str) -> ServerId {
+        ServerId { service: "web@nomad".into(), url: url.into() }
+    }
+
+    #[test]
+    fn state_is_by_identity() {
+        let registry = Registry::default();
+        let one = registry.server(&id("http://10.0.0.1:80"));
+        let guard = registry.server(&id("http://10.0.0.1:80")).enter();
+        assert_eq!(one.in_flight(), 1);
+        assert_eq!(registry.server(&id("http://10.0.0.2:80")).in_flight(), 0);
+        drop(guard);
+        assert_eq!(one.in_flight(), 0);
+        assert_eq!(registry.service(&"a".into()).next(), 0);
+        assert_eq!(registry.service(&"a".into()).next(), 1);
+    }
+
+    #[test]
+    fn unused_entries_go_after_a_while_and_held_ones_stay() {
+        let start = Instant::now();
+        let registry = Registry::new(start);
+        let held = registry.server(&id("http://10.0.0.1:80"));
+        drop(registry.server(&id("http://10.0.0.2:80")));
+        registry.sweep(start);
+        assert_eq!(registry.servers(start).len(), 2);
+        registry.sweep(start + KEEP_UNUSED);
+        let left = registry.servers(start);
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].id, *held.id());
+    }
+
+    #[test]
+    fn ejection_doubles_up_to_its_limit_and_ends_with_a_connection() {
+        let registry = Registry::default();
+        let server = registry.server(&id("http://10.0.0.1:80"));
+        let mut now = 1_000;
+        for expected in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+            server.unreachable(now);
+            server.unreachable(now + 1); // fails together with the first: counts once
+            assert!(server.is_ejected(now + expected - 1), "{expected}");
+            now += expected;
+            assert!(!server.is_ejected(now), "{expected}");
+        }
+        server.unreachable(now);
+        server.reachable();
+        assert!(!server.is_ejected(now));
+        server.unreachable(now);
+        assert!(!server.is_ejected(now + 500));
+    }
+}
