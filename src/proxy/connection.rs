@@ -52,7 +52,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
-        open.worker.sink.connection(&open.entry.name, protocol, 1);
+        open.worker.sink.connection(&open.entry.name, "TCP", 1);
         let clock = Arc::new(Clock::new(open.entry.read_timeout, open.entry.idle_timeout, protocol));
         Self {
             peer,
@@ -68,7 +68,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.open.worker.sink.connection(&self.open.entry.name, self.protocol, -1);
+        self.open.worker.sink.connection(&self.open.entry.name, "TCP", -1);
     }
 }
 
