@@ -5,6 +5,10 @@
 //! Source of the behaviour: Traefik v3's rule documentation
 //! (<https://doc.traefik.io/traefik/routing/routers/#rule>) and its recorded answers (tests/oracle).
 
+mod standin;
+
+pub use standin::{Hint, Kind, Matcher, PathHint, Rule, RuleError, Syntax, hints, parse, priority};
+
 use std::net::IpAddr;
 
 /// What a rule may look at. The proxy's request implements it without copying.

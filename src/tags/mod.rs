@@ -1,1 +1,7 @@
 //! (in the making)
+mod apply;
+pub mod constraints;
+mod names;
+pub mod options;
+mod reference;
+pub mod template;
