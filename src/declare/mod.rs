@@ -238,6 +238,16 @@ pub struct Source {
     pub dialect: Dialect,
 }
 
+impl Source {
+    /// Whether both name the same place, which `==` does not ask.
+    pub fn same(&self, other: &Self) -> bool {
+        let key = |s: &Self| {
+            (s.namespace.clone(), s.service.clone(), s.instance.clone(), s.tag.clone(), s.create_index, s.dialect)
+        };
+        key(self) == key(other)
+    }
+}
+
 impl PartialEq for Source {
     fn eq(&self, _: &Self) -> bool {
         true
