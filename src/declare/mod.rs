@@ -4,7 +4,7 @@
 
 use crate::model::Provider;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The declarations of one provider, in Traefik's JSON form (names without `@provider`).
@@ -28,6 +28,12 @@ pub struct Http {
     /// By name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub middlewares: BTreeMap<Arc<str>, Arc<Middleware>>,
+    /// What is declared and cannot be read: its last good form stays in force.
+    #[serde(skip)]
+    pub broken: Broken,
+    /// Routers that are kept for a while after their last server left; they yield to all others.
+    #[serde(skip)]
+    pub lingering: BTreeSet<Arc<str>>,
 }
 
 impl Http {
@@ -35,6 +41,18 @@ impl Http {
     pub fn is_empty(&self) -> bool {
         self.routers.is_empty() && self.services.is_empty() && self.middlewares.is_empty()
     }
+}
+
+/// Definitions that stand in a catalog or a file and were refused. They are known to be there, so
+/// that `table::build` can keep what was last good of them instead of taking them for removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Broken {
+    /// Names of routers.
+    pub routers: BTreeSet<Arc<str>>,
+    /// Names of services, with what could be read of them: the servers of today.
+    pub services: BTreeMap<Arc<str>, Arc<Service>>,
+    /// Names of middlewares.
+    pub middlewares: BTreeSet<Arc<str>>,
 }
 
 /// An HTTP router (<https://doc.traefik.io/traefik/routing/routers/>).
@@ -218,6 +236,16 @@ pub struct Source {
     pub create_index: u64,
     /// Which dialect it was written in.
     pub dialect: Dialect,
+}
+
+impl Source {
+    /// Whether both name the same place, which `==` does not ask.
+    pub fn same(&self, other: &Self) -> bool {
+        let key = |s: &Self| {
+            (s.namespace.clone(), s.service.clone(), s.instance.clone(), s.tag.clone(), s.create_index, s.dialect)
+        };
+        key(self) == key(other)
+    }
 }
 
 impl PartialEq for Source {

@@ -1,0 +1,505 @@
+//! Pools: what the `urlprefix-` and site dialects route by. All instances with one prefix (host
+//! and path), or one site, of whichever service, are one pool; a pool becomes a router, a service
+//! and its middlewares, named after the prefix so that equal `traefik.*` definitions (as a
+//! migration writes them) join it.
+//!
+//! Within a pool the options of the oldest share count: shares that ask for something else are
+//! refused. A pool belongs to one namespace; what another namespace adds is refused.
+//! Order and shares are Fabio's (`route/route.go`; measured in tests/oracle).
+
+use super::LegacyOptions;
+use super::fragment::{Def, origin_of, service};
+use super::glob::{is_glob, literal_tail, to_regex};
+use super::names::{fnv1, namespace, quoted, slug};
+use crate::catalog::ServiceKey;
+use crate::declare::{self, MiddlewareKind, NotServed, RouterTls, Server, Source, Strategy};
+use crate::diagnostic::Diagnostic;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a pool is known by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PoolKey {
+    /// Fabio's host (with its port, where it has one) and path.
+    Prefix {
+        /// Lower case; empty means any.
+        host: Arc<str>,
+        /// From `/`.
+        path: Arc<str>,
+    },
+    /// A site's host: all its paths belong to one namespace.
+    Site {
+        /// Lower case, perhaps `*.` before it.
+        host: Arc<str>,
+    },
+}
+
+/// An instance's part in a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Share {
+    /// Where it was declared.
+    pub source: Source,
+    /// Its server.
+    pub url: Arc<str>,
+    /// By dialect.
+    pub kind: ShareKind,
+}
+
+/// A share's dialect.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ShareKind {
+    /// `urlprefix-`.
+    Prefix {
+        /// Fixed weight, above 0.
+        weight: Option<f64>,
+        /// The instance's other tags: they tell two shares of one address apart, as in Fabio.
+        tags: Arc<str>,
+        /// What must be equal within the pool.
+        options: Arc<PrefixOptions>,
+    },
+    /// `https://` or `http://`.
+    Site {
+        /// HTTPS.
+        https: bool,
+        /// Exact path.
+        path: Option<Arc<str>>,
+    },
+}
+
+impl Share {
+    /// Whether Fabio would take both for one target.
+    pub fn is_twin(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (ShareKind::Prefix { weight: w, tags: t, .. }, ShareKind::Prefix { weight, tags, .. }) => {
+                self.url == other.url && w == weight && t == tags && self.source.service == other.source.service
+            }
+            _ => self == other && self.source.service == other.source.service,
+        }
+    }
+}
+
+/// What the tags of one pool have to agree on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PrefixOptions {
+    /// The host without its port.
+    pub host: Arc<str>,
+    /// Entry points; empty means the default ones.
+    pub entry_points: Vec<Arc<str>>,
+    /// TLS only (`host:443/`).
+    pub tls: bool,
+    /// Cut off the path.
+    pub strip: Arc<str>,
+    /// Put before the path.
+    pub prepend: Arc<str>,
+    /// `host=`: `dst` sends the server's address, another text itself.
+    pub send_host: Arc<str>,
+    /// `auth=`.
+    pub auth: Arc<str>,
+    /// `allow=`.
+    pub allow: Vec<Arc<str>>,
+    /// `deny=`.
+    pub deny: Vec<Arc<str>>,
+    /// `redirect=`: status and URL.
+    pub redirect: Option<(u16, Arc<str>)>,
+    /// The redirect only changes the scheme.
+    pub to_https: bool,
+}
+
+/// What a pool comes to.
+#[derive(Debug, Default, PartialEq)]
+pub struct Made {
+    /// By name.
+    pub routers: BTreeMap<Arc<str>, Def<declare::Router>>,
+    /// By name.
+    pub services: BTreeMap<Arc<str>, Def<declare::Service>>,
+    /// By name.
+    pub middlewares: BTreeMap<Arc<str>, Def<declare::Middleware>>,
+    /// The namespace that has the pool.
+    pub owner: Option<Arc<str>>,
+    /// What was refused.
+    pub problems: Vec<Diagnostic>,
+}
+
+impl Made {
+    fn router(&mut self, name: &Arc<str>, router: declare::Router) {
+        self.routers.insert(name.clone(), Def::Good(Arc::new(router)));
+    }
+
+    fn middleware(&mut self, name: Arc<str>, kind: MiddlewareKind, source: &Source) -> Arc<str> {
+        let middleware = declare::Middleware { kind, source: source.clone() };
+        self.middlewares.insert(name.clone(), Def::Good(Arc::new(middleware)));
+        name
+    }
+}
+
+/// Makes the definitions of a pool from all its shares. `owner` is the namespace that had it so far.
+pub fn make(
+    key: &PoolKey,
+    shares: &BTreeMap<ServiceKey, Vec<Share>>,
+    owner: Option<&Arc<str>>,
+    legacy: &LegacyOptions,
+) -> Made {
+    let mut made = Made::default();
+    let mut all: Vec<&Share> = shares.values().flatten().collect();
+    all.sort_by(|a, b| seniority(a).cmp(&seniority(b)));
+    let Some(oldest) = all.first() else { return made };
+    let owner = owner.filter(|o| shares.keys().any(|k| k.namespace == **o)).unwrap_or(&oldest.source.namespace).clone();
+    let mut mine = Vec::new();
+    for share in all {
+        if share.source.namespace == owner {
+            mine.push(share);
+        } else {
+            made.refuse_namespace(key, share, &owner, shares);
+        }
+    }
+    made.owner = Some(owner);
+    match key {
+        PoolKey::Prefix { host, path } => made.prefix(host, path, &mine, legacy),
+        PoolKey::Site { host } => made.site(host, &mine, legacy),
+    }
+    made
+}
+
+fn seniority(share: &Share) -> (u64, &Arc<str>, &Arc<str>, &Arc<str>) {
+    let s = &share.source;
+    (s.create_index, &s.namespace, &s.service, &s.instance)
+}
+
+impl Made {
+    fn refuse_namespace(
+        &mut self,
+        key: &PoolKey,
+        share: &Share,
+        owner: &Arc<str>,
+        shares: &BTreeMap<ServiceKey, Vec<Share>>,
+    ) {
+        let what = match key {
+            PoolKey::Prefix { host, path } => format!("the prefix `{host}{path}`"),
+            PoolKey::Site { host } => format!("the host `{host}`"),
+        };
+        let holder = shares.keys().find(|k| k.namespace == *owner).map_or("", |k| &k.name);
+        let message = format!(
+            "{what} belongs to service `{holder}` of namespace `{}`; service `{}` of namespace `{}` does not get it",
+            namespace(owner),
+            share.source.service,
+            namespace(&share.source.namespace)
+        );
+        let told = self.problems.iter().any(|p| p.message == message);
+        if !told {
+            self.problems.push(Diagnostic::error("host_conflict", message).with_origin(origin_of(&share.source)));
+        }
+    }
+
+    /// A pool of `urlprefix-` tags.
+    fn prefix(&mut self, host: &str, path: &str, shares: &[&Share], legacy: &LegacyOptions) {
+        let mut agreed: Option<(&Share, &PrefixOptions)> = None;
+        let mut targets: Vec<(&Share, Option<f64>)> = Vec::new();
+        for share in shares {
+            let ShareKind::Prefix { weight, options, .. } = &share.kind else { continue };
+            match agreed {
+                None => agreed = Some((share, options)),
+                Some((first, agreed)) if *agreed != **options => {
+                    let message = format!(
+                        "`{host}{path}` has other options in service `{}` (instance `{}`) than in service `{}` (instance `{}`); the first registered stay",
+                        share.source.service, share.source.instance, first.source.service, first.source.instance
+                    );
+                    let problem = Diagnostic::error("pool_conflict", message).with_origin(origin_of(&share.source));
+                    self.problems.push(problem.with_help("all tags of one prefix need the same options, weight apart"));
+                    continue;
+                }
+                Some(_) => {}
+            }
+            if !targets.iter().any(|(t, _)| t.is_twin(share)) {
+                targets.push((share, *weight));
+            }
+        }
+        let Some((first, options)) = agreed else { return };
+        let source = &first.source;
+        let name = pool_name("fb", host, path);
+        let fixed: Vec<Option<f64>> = targets.iter().map(|(_, w)| *w).collect();
+        let servers = servers(targets.iter().map(|(s, _)| &s.url), &fixed);
+        let mut made_service = service(servers, source.clone());
+        if let (Some(lb), "dst") = (&mut made_service.load_balancer, &*options.send_host) {
+            lb.pass_host_header = false;
+        }
+        self.services.insert(name.clone(), Def::Good(Arc::new(made_service)));
+        let middlewares = self.prefix_middlewares(&name, options, source, legacy);
+        let (rule, priority) = prefix_rule(&options.host, path);
+        self.router(
+            &name,
+            declare::Router {
+                entry_points: options.entry_points.clone(),
+                middlewares,
+                service: name.clone(),
+                rule: rule.into(),
+                priority,
+                tls: options.tls.then(RouterTls::default),
+                source: source.clone(),
+                ..declare::Router::default()
+            },
+        );
+    }
+
+    /// The middlewares of a pool in Fabio's order: access, authentication, redirect, strip, prepend.
+    fn prefix_middlewares(
+        &mut self,
+        name: &str,
+        options: &PrefixOptions,
+        source: &Source,
+        legacy: &LegacyOptions,
+    ) -> Vec<Arc<str>> {
+        let called = |what: &str| Arc::from(format!("{name}-{what}"));
+        let not_served = |kind: &str, set: &[(&str, &str)]| {
+            let options = set.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect();
+            MiddlewareKind::NotServed(NotServed { kind: kind.into(), options })
+        };
+        let mut names = Vec::new();
+        if !options.allow.is_empty() {
+            let kind = not_served("ipAllowList", &[("sourceRange", &options.allow.join(","))]);
+            names.push(self.middleware(called("allow"), kind, source));
+        }
+        if !options.deny.is_empty() {
+            let kind = not_served("ipDenyList", &[("sourceRange", &options.deny.join(","))]);
+            names.push(self.middleware(called("deny"), kind, source));
+        }
+        if !options.auth.is_empty() {
+            // a middleware of that name from the file provider; without it the router is refused
+            names.push(format!("{}@file", options.auth).into());
+        }
+        if let Some((code, url)) = &options.redirect {
+            let permanent = matches!(code, 301 | 308);
+            let kind = if options.to_https {
+                MiddlewareKind::RedirectScheme { scheme: "https".into(), port: legacy.redirect_port.clone(), permanent }
+            } else {
+                let (regex, replacement) = redirect_regex(url, &options.strip, &options.prepend);
+                let permanent = permanent.to_string();
+                not_served(
+                    "redirectRegex",
+                    &[("regex", &regex), ("replacement", &replacement), ("permanent", &permanent)],
+                )
+            };
+            names.push(self.middleware(called("redirect"), kind, source));
+            return names;
+        }
+        if !options.send_host.is_empty() && &*options.send_host != "dst" {
+            let kind = not_served("headers", &[("customRequestHeaders.Host", &options.send_host)]);
+            names.push(self.middleware(called("host"), kind, source));
+        }
+        if !options.strip.is_empty() {
+            let kind = MiddlewareKind::StripPrefix { prefixes: vec![options.strip.clone()] };
+            names.push(self.middleware(called("strip"), kind, source));
+        }
+        if !options.prepend.is_empty() {
+            let kind = MiddlewareKind::AddPrefix { prefix: options.prepend.clone() };
+            names.push(self.middleware(called("prepend"), kind, source));
+        }
+        names
+    }
+
+    /// A site: a router for each of its paths, and for HTTPS a redirect from plain HTTP.
+    fn site(&mut self, host: &str, shares: &[&Share], legacy: &LegacyOptions) {
+        let mut parts: BTreeMap<(bool, &Option<Arc<str>>), Vec<&Share>> = BTreeMap::new();
+        for share in shares {
+            if let ShareKind::Site { https, path } = &share.kind {
+                parts.entry((*https, path)).or_default().push(share);
+            }
+        }
+        let (host_rule, priority) = site_rule(host);
+        let plain_taken = parts.contains_key(&(false, &None));
+        let mut redirect_to: Option<(Arc<str>, Source)> = None;
+        for ((https, path), shares) in parts {
+            let Some(first) = shares.first() else { continue };
+            let kind = if https { "site" } else { "site-http" };
+            let name = pool_name(kind, host, path.as_deref().unwrap_or_default());
+            let mut made_service = service(servers(shares.iter().map(|s| &s.url), &[]), first.source.clone());
+            if let Some(lb) = &mut made_service.load_balancer {
+                lb.strategy = Strategy::IpHash;
+            }
+            self.services.insert(name.clone(), Def::Good(Arc::new(made_service)));
+            let rule = match path {
+                None => host_rule.clone(),
+                Some(path) => match path.strip_suffix('*') {
+                    Some(prefix) => format!("{host_rule} && PathPrefix({})", quoted(prefix)),
+                    None => format!("{host_rule} && Path({})", quoted(path)),
+                },
+            };
+            self.router(
+                &name,
+                declare::Router {
+                    entry_points: vec![if https { legacy.websecure.clone() } else { legacy.web.clone() }],
+                    service: name.clone(),
+                    rule: rule.into(),
+                    priority,
+                    tls: https.then(RouterTls::default),
+                    source: first.source.clone(),
+                    ..declare::Router::default()
+                },
+            );
+            if https && redirect_to.is_none() {
+                redirect_to = Some((name, first.source.clone()));
+            }
+        }
+        if let Some((service, source)) = redirect_to.filter(|_| !plain_taken) {
+            let kind = MiddlewareKind::RedirectScheme {
+                scheme: "https".into(),
+                port: legacy.redirect_port.clone(),
+                permanent: true,
+            };
+            let to_https = self.middleware("site-to-https".into(), kind, &source);
+            let name: Arc<str> = pool_name("site-redirect", host, "");
+            self.router(
+                &name,
+                declare::Router {
+                    entry_points: vec![legacy.web.clone()],
+                    middlewares: vec![to_https],
+                    service,
+                    rule: host_rule.into(),
+                    priority,
+                    source,
+                    ..declare::Router::default()
+                },
+            );
+        }
+    }
+}
+
+/// `fb-shop-example-org--cart-1a2b3c`: readable, and apart for `/a-b` and `/a/b`.
+fn pool_name(kind: &str, host: &str, path: &str) -> Arc<str> {
+    let hash = fnv1(host.bytes().chain([0]).chain(path.bytes())) & 0xff_ffff;
+    format!("{kind}-{}-{}-{hash:06x}", slug(&host.replace('*', "any")), slug(path)).into()
+}
+
+/// Rule and priority of a prefix: exact hosts before patterns before any host, and by the
+/// length of the path within.
+fn prefix_rule(host: &str, path: &str) -> (String, i64) {
+    let length = i64::try_from(path.len()).unwrap_or(i64::MAX).min(999_999);
+    let with_path = |rule: String| if path == "/" { rule } else { format!("{rule} && PathPrefix({})", quoted(path)) };
+    if host.is_empty() {
+        return (format!("PathPrefix({})", quoted(path)), length);
+    }
+    if host == "*" {
+        return (with_path("HostRegexp(`.*`)".to_owned()), 100_000 + length.min(999));
+    }
+    if is_glob(host) {
+        let tail = i64::try_from(literal_tail(host).min(800)).unwrap_or(800);
+        // a pattern that does not compile was refused with its tag
+        let regex = to_regex(host).unwrap_or_else(|_| "^$".to_owned());
+        return (with_path(format!("HostRegexp({})", quoted(&regex))), 100_000 + 1_000 * tail + length.min(999));
+    }
+    (with_path(format!("Host({})", quoted(host))), 1_000_000 + length)
+}
+
+/// A site's host rule; one label for `*`, and behind every exact host.
+fn site_rule(host: &str) -> (String, i64) {
+    match host.strip_prefix("*.") {
+        None => (format!("Host({})", quoted(host)), 0),
+        Some(rest) => {
+            let labels = i64::try_from(rest.split('.').count()).unwrap_or(1);
+            (format!("HostRegexp(`^[^.]+\\.{}$`)", regex::escape(rest)), labels.min(8))
+        }
+    }
+}
+
+/// Fabio's redirect target as Traefik's `redirectRegex`.
+fn redirect_regex(url: &str, strip: &str, prepend: &str) -> (String, String) {
+    if !url.contains("$path") && !url.contains("$host") {
+        return ("^.*$".to_owned(), url.replace('$', "$$"));
+    }
+    let (host, first) = if url.contains("$host") { ("([^/:]+)(?::[0-9]+)?", 2) } else { ("[^/]+", 1) };
+    let (cut, slash) =
+        if strip.is_empty() { (String::new(), "") } else { (format!("{}/?", regex::escape(strip)), "/") };
+    let regex = format!("^https?://{host}{cut}([^?]*)(\\?.*)?$");
+    let query = if url.contains('?') { String::new() } else { format!("${{{}}}", first + 1) };
+    let path = format!("{prepend}{slash}${{{first}}}{query}");
+    (regex, url.replace("$host", "${1}").replace("$path", &path))
+}
+
+/// Servers with the shares that Fabio's arithmetic gives: fixed weights first (scaled down above
+/// 1, and up where all are fixed), what is left split among the others; 10,000 slots, at least one
+/// for whoever has a share at all. Without any fixed weight all are equal.
+fn servers<'a>(urls: impl Iterator<Item = &'a Arc<str>>, fixed: &[Option<f64>]) -> Vec<Server> {
+    let slots = slots(fixed);
+    let mut total: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
+    for (at, url) in urls.enumerate() {
+        let slots = slots.as_ref().map_or(1, |s| s.get(at).copied().unwrap_or(1));
+        *total.entry(url).or_default() += slots;
+    }
+    let divisor = total.values().copied().fold(0, gcd).max(1);
+    let equal = slots.is_none() && total.values().all(|n| *n == 1);
+    let server =
+        |(url, slots): (&Arc<str>, u32)| Server { url: url.clone(), weight: (!equal).then_some(slots / divisor) };
+    total.into_iter().map(server).collect()
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The slots of each target; `None` when no weight is fixed.
+fn slots(fixed: &[Option<f64>]) -> Option<Vec<u32>> {
+    let count = fixed.iter().flatten().count();
+    if count == 0 {
+        return None;
+    }
+    let sum: f64 = fixed.iter().flatten().sum();
+    let scale = if sum > 1.0 || (count == fixed.len() && sum < 1.0) { 1.0 / sum } else { 1.0 };
+    let free = ((1.0 - sum) / (fixed.len() - count).max(1) as f64).max(0.0);
+    let slots = |share: f64| match (10_000.0 * share) as u32 {
+        0 if share > 0.0 => 1,
+        n => n,
+    };
+    Some(fixed.iter().map(|w| slots(w.map_or(free, |w| w * scale))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_as_recorded() {
+        assert_eq!(slots(&[None, None]), None);
+        assert_eq!(slots(&[Some(1.0)]), Some(vec![10_000]));
+        assert_eq!(slots(&[Some(0.3), Some(0.1)]), Some(vec![7_500, 2_500]));
+        assert_eq!(slots(&[None, Some(2.0)]), Some(vec![0, 10_000]));
+        assert_eq!(slots(&[Some(0.666_667), Some(0.333_333)]), Some(vec![6_666, 3_333]));
+        assert_eq!(slots(&[Some(0.7), Some(0.6), Some(0.5)]), Some(vec![3_888, 3_333, 2_777]));
+        assert_eq!(slots(&[Some(0.142_857); 7]), Some(vec![1_428; 7]));
+        assert_eq!(slots(&[None, Some(0.999_99)]), Some(vec![1, 9_999]));
+        assert_eq!(slots(&[Some(f64::MAX), Some(f64::MAX)]), Some(vec![0, 0]));
+    }
+
+    #[test]
+    fn priorities_keep_fabios_order() {
+        let rank = |host, path| prefix_rule(host, path).1;
+        assert!(rank("a.example.org", "/") > rank("*.example.org", "/very/long/path"));
+        assert!(rank("*.example.org", "/") > rank("*.org", "/x"));
+        assert!(rank("*.org", "/") > rank("*", "/"));
+        assert!(rank("*", "/") > rank("", "/a/long/path"));
+        assert!(rank("a", "/a/b") > rank("a", "/a"));
+        assert_eq!(prefix_rule("app-*.h", "/x").0, r"HostRegexp(`^app\-.*\.h$`) && PathPrefix(`/x`)");
+        assert_eq!(prefix_rule("", "/").0, "PathPrefix(`/`)");
+        assert_eq!(site_rule("*.a.example"), (r"HostRegexp(`^[^.]+\.a\.example$`)".to_owned(), 2));
+    }
+
+    #[test]
+    fn names_stay_apart() {
+        assert_ne!(pool_name("fb", "h", "/a-b"), pool_name("fb", "h", "/a/b"));
+        assert_ne!(pool_name("fb", "h", "/X"), pool_name("fb", "h", "/x"));
+        assert!(pool_name("fb", "*.shop.example", "/c").starts_with("fb-any-shop-example--c-"));
+    }
+
+    #[test]
+    fn redirects_as_measured() {
+        assert_eq!(
+            redirect_regex("https://n$path", "", ""),
+            (r"^https?://[^/]+([^?]*)(\?.*)?$".into(), "https://n${1}${2}".into())
+        );
+        assert_eq!(redirect_regex("https://n/fixed", "", ""), ("^.*$".into(), "https://n/fixed".into()));
+        assert_eq!(
+            redirect_regex("https://n$path", "/s", ""),
+            (r"^https?://[^/]+/s/?([^?]*)(\?.*)?$".into(), "https://n/${1}${2}".into())
+        );
+        assert_eq!(redirect_regex("https://n$path?x=1", "", "/n").1, "https://n/n${1}?x=1");
+        assert_eq!(redirect_regex("https://$host$path", "", "").1, "https://${1}${2}${3}");
+    }
+}

@@ -1,0 +1,526 @@
+//! The reference of `traefik.*` options: every one that Traefik 3.7 takes from tags
+//! (<https://doc.traefik.io/traefik/reference/dynamic-configuration/docker/>), once, with the kind of
+//! its value, what it sets, and what it is for. An option that sets nothing is known and not
+//! served: its tag gives a warning, and a middleware made of such options is refused where a
+//! router names it.
+
+use super::apply::{domain, int, list, served, set_tls, some, strategy, text, tls, truth, weight};
+use super::options::Kind::{self, Bool, Duration, Ignored, Int, List, Section as Alone, Text};
+use super::options::Target::{self, Middleware, Router, Service};
+
+/// Options that belong together.
+pub(super) struct Section {
+    /// Path that they share.
+    pub path: &'static str,
+    /// What they are for.
+    pub doc: &'static str,
+    /// Options that act: path below the section (empty: the section itself), kind, what is set, documentation.
+    pub served: &'static [(&'static str, Kind, Target, &'static str)],
+    /// Options that do not act yet: paths below the section, separated by blanks, by kind.
+    pub known: &'static [(Kind, &'static str)],
+}
+
+/// All options by section.
+pub(super) static SECTIONS: &[Section] = &[
+    Section {
+        path: "http.routers.*",
+        doc: "what a request must look like and who answers it",
+        served: &[
+            (
+                "entryPoints",
+                List,
+                Router(|r, _, v| served(r.router.entry_points = list(v))),
+                "the entry points that it answers on; without it the default ones",
+            ),
+            (
+                "middlewares",
+                List,
+                Router(|r, _, v| served(r.router.middlewares = list(v))),
+                "the middlewares in order of execution, `name` or `name@provider`",
+            ),
+            (
+                "service",
+                Text,
+                Router(|r, _, v| served(r.router.service = text(v))),
+                "the service that answers; needed only where the tags define several",
+            ),
+            (
+                "rule",
+                Text,
+                Router(|r, _, v| served(r.router.rule = text(v))),
+                "the rule that a request must match; without it the default rule is taken",
+            ),
+            (
+                "ruleSyntax",
+                Text,
+                Router(|r, _, v| served(r.router.rule_syntax = text(v))),
+                "`v3` or `v2`, the version of the rule language",
+            ),
+            (
+                "priority",
+                Int,
+                Router(|r, _, v| served(r.router.priority = int(&v))),
+                "the higher one is tried first; 0 means the length of the rule",
+            ),
+            ("tls", Alone, Router(|r, _, v| served(set_tls(r, &v))), "answers TLS connections only"),
+            ("tls.options", Text, Router(|r, _, v| served(tls(r).options = text(v))), "the name of TLS options"),
+            (
+                "tls.certResolver",
+                Text,
+                Router(|r, _, v| served(tls(r).cert_resolver = text(v))),
+                "who asks for certificates",
+            ),
+            (
+                "tls.domains[].main",
+                Text,
+                Router(|r, at, v| served(domain(r, at).main = text(v))),
+                "main name of a certificate to ask for",
+            ),
+            (
+                "tls.domains[].sans",
+                List,
+                Router(|r, at, v| served(domain(r, at).sans = list(v))),
+                "further names of that certificate",
+            ),
+        ],
+        known: &[(Ignored, "parentRefs tls.resolvedOptions defaultRule deniedEncodedPathCharacters")],
+    },
+    Section {
+        path: "http.routers.*.observability",
+        doc: "logs, metrics and traces of one router",
+        served: &[],
+        known: &[(Bool, "accessLogs metrics tracing"), (Text, "traceVerbosity")],
+    },
+    Section {
+        path: "http.services.*",
+        doc: "servers and how one of them is chosen",
+        served: &[
+            (
+                "loadBalancer.server.url",
+                Text,
+                Service(|s, _, v| served(s.url = Some(text(v)))),
+                "address of the server instead of the registered one: `http://host:port`",
+            ),
+            (
+                "loadBalancer.server.weight",
+                Int,
+                Service(|s, _, v| served(s.weight = Some(weight(&v)?))),
+                "share of this instance among the servers",
+            ),
+            (
+                "loadBalancer.server.scheme",
+                Text,
+                Service(|s, _, v| served(s.scheme = some(v))),
+                "`http` or `https`, how the server is reached",
+            ),
+            (
+                "loadBalancer.server.port",
+                Text,
+                Service(|s, _, v| served(s.port = some(v))),
+                "port of the server instead of the registered one",
+            ),
+            ("loadBalancer.strategy", Text, Service(|_, _, v| strategy(v)), "how a server is chosen: `wrr` (default)"),
+            (
+                "loadBalancer.passHostHeader",
+                Bool,
+                Service(|s, _, v| served(s.pass_host_header = Some(truth(&v)))),
+                "whether the client's Host goes to the server (default: true)",
+            ),
+        ],
+        known: &[
+            (List, "middlewares"),
+            (Bool, "loadBalancer.server.preservePath"),
+            (
+                Ignored,
+                "loadBalancer.server.fenced loadBalancer.nginxUpstreamHashBy highestRandomWeight weighted \
+              mirroring failover",
+            ),
+            (Text, "loadBalancer.serversTransport"),
+        ],
+    },
+    Section {
+        path: "http.services.*.loadBalancer.sticky",
+        doc: "keeps a client on one server by a cookie",
+        served: &[],
+        known: &[
+            (Alone, ". cookie"),
+            (Text, "cookie.name cookie.sameSite cookie.path cookie.domain"),
+            (Bool, "cookie.secure cookie.httpOnly"),
+            (Int, "cookie.maxAge"),
+            (Ignored, "cookie.expires"),
+        ],
+    },
+    Section {
+        path: "http.services.*.loadBalancer.healthCheck",
+        doc: "asks the servers whether they are well",
+        served: &[],
+        known: &[
+            (Text, "scheme mode path method hostname headers.*"),
+            (Int, "status port"),
+            (Duration, "interval unhealthyInterval timeout"),
+            (Bool, "followRedirects"),
+        ],
+    },
+    Section {
+        path: "http.services.*.loadBalancer.passiveHealthCheck",
+        doc: "leaves out servers that fail requests",
+        served: &[],
+        known: &[(Duration, "failureWindow"), (Int, "maxFailedAttempts")],
+    },
+    Section {
+        path: "http.services.*.loadBalancer.responseForwarding",
+        doc: "how often an answer is flushed to the client",
+        served: &[],
+        known: &[(Duration, "flushInterval")],
+    },
+    Section {
+        path: "http.middlewares.*.addPrefix",
+        doc: "changes the path before it reaches the server",
+        served: &[("prefix", Text, Middleware(|m, _, v| served(m.add_prefix = text(v))), "puts this before the path")],
+        known: &[],
+    },
+    Section {
+        path: "http.middlewares.*.stripPrefix",
+        doc: "cuts a prefix off the path",
+        served: &[(
+            "prefixes",
+            List,
+            Middleware(|m, _, v| served(m.strip_prefixes = list(v))),
+            "cuts the first of these that fits off the path",
+        )],
+        known: &[(Bool, "forceSlash")],
+    },
+    Section {
+        path: "http.middlewares.*.stripPrefixRegex",
+        doc: "cuts off the path what an expression matches",
+        served: &[],
+        known: &[(List, "regex")],
+    },
+    Section { path: "http.middlewares.*.replacePath", doc: "replaces the path", served: &[], known: &[(Text, "path")] },
+    Section {
+        path: "http.middlewares.*.replacePathRegex",
+        doc: "rewrites the path by an expression",
+        served: &[],
+        known: &[(Text, "regex replacement")],
+    },
+    Section {
+        path: "http.middlewares.*.chain",
+        doc: "several middlewares under one name",
+        served: &[],
+        known: &[(List, "middlewares")],
+    },
+    Section {
+        path: "http.middlewares.*.ipWhiteList",
+        doc: "lets only some addresses in (old name of ipAllowList)",
+        served: &[],
+        known: &[
+            (List, "sourceRange ipStrategy.excludedIPs"),
+            (Alone, "ipStrategy"),
+            (Int, "ipStrategy.depth ipStrategy.ipv6Subnet"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.ipAllowList",
+        doc: "lets only some addresses in",
+        served: &[],
+        known: &[
+            (List, "sourceRange ipStrategy.excludedIPs"),
+            (Alone, "ipStrategy"),
+            (Int, "ipStrategy.depth ipStrategy.ipv6Subnet rejectStatusCode"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.headers",
+        doc: "sets headers, CORS and security headers",
+        served: &[],
+        known: &[
+            (
+                Text,
+                "customRequestHeaders.* customResponseHeaders.* sslProxyHeaders.* customFrameOptionsValue \
+              customBrowserXSSValue contentSecurityPolicy contentSecurityPolicyReportOnly publicKey \
+              referrerPolicy permissionsPolicy featurePolicy sslHost",
+            ),
+            (
+                Bool,
+                "accessControlAllowCredentials addVaryHeader stsIncludeSubdomains stsPreload forceSTSHeader \
+              frameDeny contentTypeNosniff browserXssFilter isDevelopment sslRedirect \
+              sslTemporaryRedirect sslForceHost",
+            ),
+            (
+                List,
+                "accessControlAllowHeaders accessControlAllowMethods accessControlAllowOriginList \
+              accessControlAllowOriginListRegex accessControlExposeHeaders allowedHosts \
+              hostsProxyHeaders",
+            ),
+            (Int, "accessControlMaxAge stsSeconds"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.encodedCharacters",
+        doc: "which encoded characters a path may hold",
+        served: &[],
+        known: &[(
+            Bool,
+            "allowEncodedSlash allowEncodedBackSlash allowEncodedNullCharacter allowEncodedSemicolon \
+              allowEncodedPercent allowEncodedQuestionMark allowEncodedHash",
+        )],
+    },
+    Section {
+        path: "http.middlewares.*.errors",
+        doc: "other pages for error answers",
+        served: &[],
+        known: &[(List, "status errorRequestHeaders"), (Int, "statusRewrites.*"), (Text, "service query")],
+    },
+    Section {
+        path: "http.middlewares.*.rateLimit",
+        doc: "limits requests by time",
+        served: &[],
+        known: &[
+            (
+                Int,
+                "average burst sourceCriterion.ipStrategy.depth sourceCriterion.ipStrategy.ipv6Subnet \
+              redis.db redis.poolSize redis.minIdleConns redis.maxActiveConns",
+            ),
+            (Duration, "period redis.readTimeout redis.writeTimeout redis.dialTimeout"),
+            (List, "sourceCriterion.ipStrategy.excludedIPs redis.endpoints"),
+            (
+                Text,
+                "sourceCriterion.requestHeaderName redis.tls.ca redis.tls.cert redis.tls.key redis.username \
+              redis.password",
+            ),
+            (Bool, "sourceCriterion.requestHost redis.tls.insecureSkipVerify"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.redirectRegex",
+        doc: "redirects by an expression over the URL",
+        served: &[],
+        known: &[(Text, "regex replacement"), (Bool, "permanent")],
+    },
+    Section {
+        path: "http.middlewares.*.redirectScheme",
+        doc: "redirects to another scheme",
+        served: &[
+            ("scheme", Text, Middleware(|m, _, v| served(m.redirect_scheme = text(v))), "redirects to this scheme"),
+            (
+                "port",
+                Text,
+                Middleware(|m, _, v| served(m.redirect_port = text(v))),
+                "port to redirect to; without it the default one of the scheme",
+            ),
+            ("permanent", Bool, Middleware(|m, _, v| served(m.redirect_permanent = truth(&v))), "301 instead of 302"),
+        ],
+        known: &[],
+    },
+    Section {
+        path: "http.middlewares.*.basicAuth",
+        doc: "asks for a user and a password",
+        served: &[],
+        known: &[(Text, "usersFile realm headerField"), (List, "users"), (Bool, "removeHeader")],
+    },
+    Section {
+        path: "http.middlewares.*.digestAuth",
+        doc: "asks for a user and a password by digest",
+        served: &[],
+        known: &[(Text, "usersFile realm headerField"), (List, "users"), (Bool, "removeHeader")],
+    },
+    Section {
+        path: "http.middlewares.*.forwardAuth",
+        doc: "asks another server whether to let a request in",
+        served: &[],
+        known: &[
+            (Text, "address tls.ca tls.cert tls.key authResponseHeadersRegex headerField authSigninURL"),
+            (
+                Bool,
+                "tls.insecureSkipVerify tls.caOptional trustForwardHeader forwardBody \
+              preserveLocationHeader preserveRequestMethod",
+            ),
+            (List, "authResponseHeaders authRequestHeaders addAuthCookiesToResponse"),
+            (Int, "maxResponseBodySize maxBodySize"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.inFlightReq",
+        doc: "limits requests at a time",
+        served: &[],
+        known: &[
+            (Int, "amount sourceCriterion.ipStrategy.depth sourceCriterion.ipStrategy.ipv6Subnet"),
+            (List, "sourceCriterion.ipStrategy.excludedIPs"),
+            (Text, "sourceCriterion.requestHeaderName"),
+            (Bool, "sourceCriterion.requestHost"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.buffering",
+        doc: "reads requests and answers as a whole first",
+        served: &[],
+        known: &[
+            (Int, "maxRequestBodyBytes memRequestBodyBytes maxResponseBodyBytes memResponseBodyBytes"),
+            (Text, "retryExpression"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.circuitBreaker",
+        doc: "stops asking a service that fails",
+        served: &[],
+        known: &[
+            (Text, "expression"),
+            (Duration, "checkPeriod fallbackDuration recoveryDuration"),
+            (Int, "responseCode"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.compress",
+        doc: "compresses answers",
+        served: &[],
+        known: &[
+            (Alone, "."),
+            (List, "excludedContentTypes includedContentTypes encodings"),
+            (Int, "minResponseBodyBytes"),
+            (Text, "defaultEncoding"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.passTLSClientCert",
+        doc: "tells the server about the client certificate",
+        served: &[],
+        known: &[(
+            Bool,
+            "pem info.notAfter info.notBefore info.sans info.serialNumber info.subject.country \
+              info.subject.province info.subject.locality info.subject.organization \
+              info.subject.organizationalUnit info.subject.commonName info.subject.serialNumber \
+              info.subject.domainComponent info.issuer.country info.issuer.province info.issuer.locality \
+              info.issuer.organization info.issuer.commonName info.issuer.serialNumber \
+              info.issuer.domainComponent",
+        )],
+    },
+    Section {
+        path: "http.middlewares.*.retry",
+        doc: "tries another time",
+        served: &[],
+        known: &[
+            (Int, "attempts maxRequestBodyBytes"),
+            (Duration, "timeout initialInterval"),
+            (List, "status"),
+            (Bool, "disableRetryOnNetworkError retryNonIdempotentMethod"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.contentType",
+        doc: "guesses the content type",
+        served: &[],
+        known: &[(Alone, "."), (Bool, "autoDetect")],
+    },
+    Section {
+        path: "http.middlewares.*.grpcWeb",
+        doc: "takes gRPC-Web requests",
+        served: &[],
+        known: &[(List, "allowOrigins")],
+    },
+    Section { path: "http.middlewares.*.plugin", doc: "a plug-in", served: &[], known: &[(Text, "**")] },
+    Section {
+        path: "http.serversTransports.*",
+        doc: "how servers are reached: TLS, time-outs",
+        served: &[],
+        known: &[
+            (
+                Text,
+                "serverName certificates[].certFile certificates[].keyFile minVersion maxVersion \
+              peerCertURI peerCertSANs[].type peerCertSANs[].value spiffe.trustDomain",
+            ),
+            (Bool, "insecureSkipVerify disableHTTP2"),
+            (List, "rootCAs cipherSuites spiffe.ids"),
+            (Int, "maxIdleConnsPerHost"),
+            (
+                Duration,
+                "forwardingTimeouts.dialTimeout forwardingTimeouts.responseHeaderTimeout \
+              forwardingTimeouts.idleConnTimeout forwardingTimeouts.readIdleTimeout \
+              forwardingTimeouts.pingTimeout forwardingTimeouts.readTimeout \
+              forwardingTimeouts.writeTimeout",
+            ),
+            (Alone, "spiffe"),
+        ],
+    },
+    Section {
+        path: "tcp.routers.*",
+        doc: "which TCP connections a service gets",
+        served: &[],
+        known: &[
+            (List, "entryPoints middlewares tls.domains[].sans"),
+            (Text, "service rule ruleSyntax tls.options tls.certResolver tls.domains[].main"),
+            (Int, "priority"),
+            (Alone, "tls"),
+            (Bool, "tls.passthrough"),
+        ],
+    },
+    Section {
+        path: "tcp.services.*",
+        doc: "TCP servers",
+        served: &[],
+        known: &[
+            (Ignored, "loadBalancer.server.address weighted"),
+            (
+                Text,
+                "loadBalancer.server.port loadBalancer.serversTransport loadBalancer.healthCheck.send \
+              loadBalancer.healthCheck.expect",
+            ),
+            (Bool, "loadBalancer.server.tls"),
+            (Alone, "loadBalancer.proxyProtocol loadBalancer.healthCheck"),
+            (
+                Int,
+                "loadBalancer.proxyProtocol.version loadBalancer.terminationDelay \
+              loadBalancer.healthCheck.port",
+            ),
+            (
+                Duration,
+                "loadBalancer.healthCheck.interval loadBalancer.healthCheck.unhealthyInterval \
+              loadBalancer.healthCheck.timeout",
+            ),
+        ],
+    },
+    Section {
+        path: "tcp.middlewares.*",
+        doc: "what happens to a TCP connection on its way",
+        served: &[],
+        known: &[(Int, "inFlightConn.amount"), (List, "ipWhiteList.sourceRange ipAllowList.sourceRange")],
+    },
+    Section {
+        path: "tcp.serversTransports.*",
+        doc: "how TCP servers are reached",
+        served: &[],
+        known: &[
+            (Duration, "dialKeepAlive dialTimeout terminationDelay"),
+            (Alone, "proxyProtocol tls tls.spiffe"),
+            (Int, "proxyProtocol.version"),
+            (
+                Text,
+                "tls.serverName tls.certificates[].certFile tls.certificates[].keyFile tls.peerCertURI \
+              tls.peerCertSANs[].type tls.peerCertSANs[].value tls.spiffe.trustDomain",
+            ),
+            (Bool, "tls.insecureSkipVerify"),
+            (List, "tls.rootCAs tls.spiffe.ids"),
+        ],
+    },
+    Section {
+        path: "udp.routers.*",
+        doc: "which UDP packets a service gets",
+        served: &[],
+        known: &[(List, "entryPoints"), (Text, "service")],
+    },
+    Section {
+        path: "udp.services.*",
+        doc: "UDP servers",
+        served: &[],
+        known: &[(Ignored, "loadBalancer.server.address weighted"), (Text, "loadBalancer.server.port")],
+    },
+    Section {
+        path: "tls.stores.*",
+        doc: "the default certificate",
+        served: &[],
+        known: &[
+            (Ignored, "defaultCertificate"),
+            (Text, "defaultGeneratedCert.resolver defaultGeneratedCert.domain.main"),
+            (List, "defaultGeneratedCert.domain.sans"),
+        ],
+    },
+];

@@ -1,0 +1,494 @@
+//! The `urlprefix-` dialect: `urlprefix-host/path option=value …`, read as Fabio 1.7 reads it
+//! (<https://fabiolb.net/cfg/>; recorded behaviour in tests/oracle). What such a tag asks for becomes
+//! a share in the pool of its host and path; the pool becomes a router
+//! ([`pool`](super::pool)).
+//!
+//! Not copied are Fabio's faults: one bad tag costs only itself, and an access rule that cannot
+//! be read lets nobody in instead of everybody.
+
+use super::LegacyOptions;
+use super::fragment::{Fragment, address, origin_of, source};
+use super::glob::{is_glob, to_regex};
+use super::names::join_host_port;
+use super::options::nearest;
+use super::pool::{PoolKey, PrefixOptions, Share, ShareKind};
+use crate::catalog::{Health, Instance, ServiceKey};
+use crate::declare::Dialect;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::Provider;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Reads the `urlprefix-` tags of an instance into the fragment. True when there is one.
+pub fn decode(
+    key: &ServiceKey,
+    instance: &Instance,
+    provider: Provider,
+    legacy: &LegacyOptions,
+    into: &mut Fragment,
+) -> bool {
+    let mut found = false;
+    let mut service_tags: Vec<&str> = instance.tags.iter().map(|t| t.trim()).collect();
+    service_tags.retain(|t| !t.starts_with(&*legacy.prefix));
+    let service_tags: Arc<str> = service_tags.join(",").into();
+    let mut own: BTreeMap<PoolKey, Vec<(String, Share)>> = BTreeMap::new();
+    for tag in &instance.tags {
+        let Some(text) = tag.trim().strip_prefix(&*legacy.prefix) else { continue };
+        found = true;
+        let source = source(key, instance, tag, Dialect::Urlprefix);
+        let mut notes = Notes { problems: Vec::new(), tag };
+        let read = read(text, legacy, &instance.datacenter, &mut notes);
+        for mut problem in notes.problems {
+            let column = problem.origin.column;
+            problem.origin = origin_of(&source);
+            problem.origin.column = column;
+            if !into.problems.iter().any(|p| p.message == problem.message && p.origin.tag == problem.origin.tag) {
+                into.problems.push(problem);
+            }
+        }
+        let Some(read) = read else { continue };
+        if !(instance.health == Health::Unknown || legacy.service_status.contains(&instance.health)) {
+            continue;
+        }
+        let Some(address) = address(instance, provider) else {
+            let message = format!("instance `{}` has no address", instance.id);
+            into.problems.push(Diagnostic::error("no_address", message).with_origin(origin_of(&source)));
+            continue;
+        };
+        let url = format!("{}://{}", read.scheme, join_host_port(address, &instance.port.to_string()));
+        let share = Share {
+            source,
+            url: url.into(),
+            kind: ShareKind::Prefix {
+                weight: read.weight,
+                tags: service_tags.clone(),
+                options: Arc::new(read.options),
+            },
+        };
+        own.entry(read.key).or_default().push((read.order, share));
+    }
+    for (key, mut shares) in own {
+        // Fabio applies its commands in descending order of their bytes; the first of equals stays
+        shares.sort_by(|a, b| b.0.cmp(&a.0));
+        let pool = into.shares.entry(key).or_default();
+        for (_, share) in shares {
+            if !pool.iter().any(|s| s.is_twin(&share)) {
+                pool.push(share);
+            }
+        }
+    }
+    found
+}
+
+/// A tag that was read.
+struct Read {
+    key: PoolKey,
+    scheme: &'static str,
+    weight: Option<f64>,
+    options: PrefixOptions,
+    /// What decides between two tags for one prefix on one instance.
+    order: String,
+}
+
+struct Notes<'a> {
+    problems: Vec<Diagnostic>,
+    tag: &'a str,
+}
+
+impl Notes<'_> {
+    fn add(&mut self, severity: Severity, code: &str, part: &str, message: String) {
+        let mut problem = match severity {
+            Severity::Error => Diagnostic::error(code, message),
+            Severity::Warning => Diagnostic::warning(code, message),
+        };
+        let before = self.tag.find(part).and_then(|at| self.tag.get(..at)).map_or(0, |t| t.chars().count());
+        problem.origin.column = u32::try_from(before + 1).ok();
+        self.problems.push(problem);
+    }
+
+    fn error<T>(&mut self, code: &str, part: &str, message: String) -> Option<T> {
+        self.add(Severity::Error, code, part, message);
+        None
+    }
+
+    fn warn(&mut self, code: &str, part: &str, message: String) {
+        self.add(Severity::Warning, code, part, message);
+    }
+}
+
+/// Reads what stands behind the prefix. `None` when the tag is refused or not served; the notes say why.
+fn read(text: &str, legacy: &LegacyOptions, datacenter: &str, notes: &mut Notes<'_>) -> Option<Read> {
+    let text = text.trim();
+    let (route, options) = text.split_once(' ').unwrap_or((text, ""));
+    if route.starts_with(':') {
+        let number = route[1..].trim_end_matches('/').parse::<u16>();
+        if number.is_err() {
+            return notes.error("bad_port", route, format!("expected a port behind `:`, got `{route}`"));
+        }
+        let message = format!("`{route}` is a TCP port; TCP routes are known and not served yet");
+        notes.warn("not_served", route, message);
+        return None;
+    }
+    let (host, path) = match route.split_once('/') {
+        Some((host, path)) => (expand(host, datacenter).to_lowercase(), format!("/{}", expand(path, datacenter))),
+        None => (route.to_lowercase(), "/".to_owned()),
+    };
+    if route.is_empty() {
+        return notes.error("bad_route", notes.tag, "expected `host/path` behind the prefix, got nothing".to_owned());
+    }
+    if route.contains('$') {
+        notes.warn("expanded", route, format!("`$` is expanded as Fabio does it: `{route}` is read as `{host}{path}`"));
+    }
+    if let Some(bad) = path.chars().find(|c| c.is_control()) {
+        return notes.error("bad_path", route, format!("a path cannot hold the character {bad:?}"));
+    }
+    if path.contains(['?', '#']) {
+        notes.warn("dead_route", route, format!("no request has a path like `{path}`: `?` and `#` end a path"));
+    }
+    if path.contains('%') {
+        notes.warn("percent_in_path", route, format!("`{path}` is compared with the decoded path; write it decoded"));
+    }
+    if to_regex(&path).is_err() {
+        notes.warn(
+            "bad_glob",
+            route,
+            format!("`{path}` is taken literally; Fabio would refuse its whole table for it"),
+        );
+    }
+    let (name, port) = host_and_port(&host, route, notes)?;
+    let mut entry_points = Vec::new();
+    let mut tls = false;
+    if let Some(port) = port {
+        let known = legacy.ports.get(&port).or(match port {
+            80 => Some(&legacy.web),
+            443 => Some(&legacy.websecure),
+            _ => None,
+        });
+        let Some(entry_point) = known else {
+            let message = format!("no entry point listens on port {port}, so `{host}` cannot be told from `{name}`");
+            return notes.error("no_entry_point", route, message);
+        };
+        tls = *entry_point == legacy.websecure;
+        entry_points.push(entry_point.clone());
+    }
+    let mut read = Read {
+        key: PoolKey::Prefix { host: host.clone().into(), path: path.into() },
+        scheme: "http",
+        weight: None,
+        options: PrefixOptions { host: name.into(), entry_points, tls, ..PrefixOptions::default() },
+        order: String::new(),
+    };
+    read_options(options, legacy, &mut read, notes)?;
+    Some(read)
+}
+
+/// Splits `host:port` and checks the host: what no Host header can hold is refused.
+fn host_and_port(host: &str, route: &str, notes: &mut Notes<'_>) -> Option<(String, Option<u16>)> {
+    if host.starts_with('[') && host.find(']').is_some_and(|end| host[..end].contains(':')) {
+        let message = format!("`{host}` is a glob class to Fabio, not an address; IPv6 hosts cannot be told apart");
+        return notes.error("bad_host", route, message);
+    }
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) => match port.parse() {
+            Ok(port) if port > 0 => (name, Some(port)),
+            _ => return notes.error("bad_port", route, format!("expected a port number behind `:`, got `{port}`")),
+        },
+        None => (host, None),
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-*?[]{},!".contains(c);
+    if let Some(bad) = name.chars().find(|c| !allowed(*c)) {
+        let help = if bad.is_ascii() { "" } else { "; write the name in its ASCII form (xn--…)" };
+        return notes.error("bad_host", route, format!("no request has the host `{name}`: {bad:?}{help}"));
+    }
+    if is_glob(name) {
+        let compiled =
+            to_regex(name).and_then(|r| regex::Regex::new(&r).map_err(|_| (0, "a range is the wrong way round")));
+        if let Err((_, why)) = compiled {
+            return notes.error("bad_glob", route, format!("the host pattern `{name}` is not one: {why}"));
+        }
+    }
+    Some((name.to_owned(), port))
+}
+
+const OPTIONS: &[&str] = &[
+    "strip",
+    "prepend",
+    "proto",
+    "weight",
+    "redirect",
+    "host",
+    "auth",
+    "allow",
+    "deny",
+    "tlsskipverify",
+    "pxyproto",
+    "register",
+];
+
+fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut Notes<'_>) -> Option<()> {
+    let mut proto_behind_redirect = false;
+    let mut weight_text = "";
+    let mut rest: Vec<&str> = Vec::new();
+    for option in text.split_whitespace() {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        match name {
+            "weight" if option.contains('=') => {
+                weight_text = value;
+                read.weight = match value.parse::<f64>() {
+                    _ if value.is_empty() => None,
+                    Ok(weight) if weight.is_finite() => Some(weight).filter(|w| *w > 0.0),
+                    _ => {
+                        return notes.error(
+                            "bad_value",
+                            option,
+                            format!("`weight`: expected a number such as `0.2`, got `{value}`"),
+                        );
+                    }
+                };
+            }
+            "proto" => {
+                proto_behind_redirect = read.options.redirect.is_some();
+                match value {
+                    "https" => read.scheme = "https",
+                    "http" | "" => rest.push(option),
+                    "tcp" | "grpc" | "grpcs" => {
+                        notes.warn(
+                            "not_served",
+                            option,
+                            format!("`proto={value}` is known and not served yet, so the tag routes nothing"),
+                        );
+                        return None;
+                    }
+                    _ => {
+                        rest.push(option);
+                        notes.warn(
+                            "unknown_option",
+                            option,
+                            format!("`proto={value}` is not a protocol of Fabio's tags: taken as `http`"),
+                        );
+                    }
+                }
+            }
+            "redirect" => match value.split_once(',') {
+                Some((code, url)) if !url.contains(',') => {
+                    proto_behind_redirect = false;
+                    read.options.redirect = Some(redirect(code, url, option, notes)?);
+                }
+                _ => notes.warn(
+                    "bad_value",
+                    option,
+                    format!("`{option}` is passed over: expected `redirect=<code>,<url>`"),
+                ),
+            },
+            _ => {
+                rest.push(option);
+                plain_option(name, value, option, &mut read.options, notes)?;
+            }
+        }
+    }
+    if read.options.redirect.is_some() && proto_behind_redirect {
+        let message = "`proto=` behind `redirect=` would redirect to the instance itself".to_owned();
+        return notes.error("bad_value", "proto=", message);
+    }
+    if !read.options.allow.is_empty() && !read.options.deny.is_empty() {
+        return notes.error("bad_value", "deny", "`allow=` and `deny=` cannot stand in one tag".to_owned());
+    }
+    if let Some((_, url)) = &read.options.redirect {
+        let same = [format!("https://{}$path", read.options.host), "https://$host$path".to_owned()];
+        read.options.to_https =
+            same.contains(&url.to_string()) && *legacy.web == *read.options.entry_points.first().map_or("", |e| &**e);
+    }
+    let weight = if weight_text.is_empty() { String::new() } else { format!(" weight {weight_text}") };
+    let opts = if rest.is_empty() { String::new() } else { format!(" opts {}", rest.join(" ")) };
+    read.order = format!("{}{weight}{opts}", read.scheme);
+    Some(())
+}
+
+/// An option that only sets a value.
+fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions, notes: &mut Notes<'_>) -> Option<()> {
+    match name {
+        "strip" if value.starts_with('/') => into.strip = if value == "/" { Arc::default() } else { value.into() },
+        "strip" if value.is_empty() => {}
+        "strip" => notes.warn("bad_value", option, format!("`{option}` cuts nothing: a path starts with `/`")),
+        "prepend" if value.is_empty() => {}
+        "prepend" => into.prepend = if value.starts_with('/') { value.into() } else { format!("/{value}").into() },
+        "host" => into.send_host = value.into(),
+        "auth" => into.auth = value.into(),
+        "allow" => into.allow = networks(value, option, notes)?,
+        "deny" => into.deny = networks(value, option, notes)?,
+        "tlsskipverify" if value == "true" => {
+            notes.warn(
+                "not_served",
+                option,
+                "`tlsskipverify=true` is known and not served yet: certificates are verified".to_owned(),
+            );
+        }
+        "pxyproto" if value == "true" => {
+            notes.warn(
+                "not_served",
+                option,
+                "`pxyproto=true` acts on TCP routes only, which are not served yet".to_owned(),
+            );
+        }
+        "tlsskipverify" | "pxyproto" => {}
+        "register" => {
+            notes.warn("not_served", option, "`register=` has no meaning here: nothing is registered".to_owned())
+        }
+        _ => {
+            let message = format!("unknown option `{option}` does nothing, here as in Fabio");
+            notes.warn("unknown_option", option, message);
+            if let (Some(near), Some(problem)) = (nearest(name, OPTIONS.iter().copied()), notes.problems.last_mut()) {
+                problem.help = Some(format!("did you mean `{near}=`?"));
+            }
+        }
+    }
+    Some(())
+}
+
+/// `301,https://other$path`: the status and the target.
+fn redirect(code: &str, url: &str, option: &str, notes: &mut Notes<'_>) -> Option<(u16, Arc<str>)> {
+    let code = match code.parse::<u16>() {
+        Ok(code @ (301 | 302 | 307 | 308)) => code,
+        Ok(300..=399) => {
+            return notes.error("bad_value", option, format!("a redirect with status {code} has no equal form"));
+        }
+        _ => return notes.error("bad_value", option, format!("expected a redirect status such as 301, got `{code}`")),
+    };
+    let plain = url.replace("$path", "").replace("$host", "h");
+    let known = plain.starts_with("http://") || plain.starts_with("https://") || plain.starts_with('/');
+    let escapes = plain.split('%').skip(1).all(|p| p.len() >= 2 && p.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
+    if !known || !escapes {
+        return notes.error("bad_value", option, format!("`{url}` is not a URL to redirect to"));
+    }
+    Some((code, url.into()))
+}
+
+/// `ip:10.0.0.0/8,ip:192.0.2.1`: networks, in their short form.
+fn networks(value: &str, option: &str, notes: &mut Notes<'_>) -> Option<Vec<Arc<str>>> {
+    let mut found = Vec::new();
+    for item in value.split(',').filter(|_| !value.is_empty()) {
+        let address = item.trim().strip_prefix("ip:").map(str::trim);
+        let network = address.and_then(|a| match a.parse::<ipnet::IpNet>() {
+            Ok(net) => Some(net),
+            Err(_) => a.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical().into()),
+        });
+        match network {
+            Some(network) => found.push(network.to_string().into()),
+            None => {
+                let message =
+                    format!("`{item}` is not `ip:<address>` or `ip:<network>`; the route is refused, nobody is let in");
+                return notes.error("bad_value", option, message);
+            }
+        }
+    }
+    Some(found)
+}
+
+/// Go's `os.Expand` with Fabio's one variable `DC`: `$DC` and `${DC}`; all others vanish.
+fn expand(text: &str, datacenter: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let (name, behind) = if let Some(braced) = after.strip_prefix('{') {
+            braced.split_once('}').unwrap_or(("", braced))
+        } else {
+            let special = after.starts_with(|c: char| "*#$@!?-0123456789".contains(c));
+            let word = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+            after.split_at(if special { 1 } else { word })
+        };
+        if name.is_empty() && !after.starts_with('{') {
+            out.push('$');
+        } else if name == "DC" {
+            out.push_str(datacenter);
+        }
+        rest = behind;
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(text: &str) -> (Option<Read>, Vec<Diagnostic>) {
+        let full = format!("urlprefix-{text}");
+        let mut notes = Notes { problems: Vec::new(), tag: &full };
+        let read = read(text, &LegacyOptions::default(), "DC-East", &mut notes);
+        (read, notes.problems)
+    }
+
+    fn key(text: &str) -> String {
+        match tag(text).0.map(|r| r.key) {
+            Some(PoolKey::Prefix { host, path }) => format!("{host}|{path}"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sources_as_recorded() {
+        assert_eq!(key("shop.example.org/"), "shop.example.org|/");
+        assert_eq!(key("SHOP.Example.ORG/Cart"), "shop.example.org|/Cart");
+        assert_eq!(key("*.example.org"), "*.example.org|/");
+        assert_eq!(key("/"), "|/");
+        assert_eq!(key("//x"), "|//x");
+        assert_eq!(key("shop.example.org:443/"), "shop.example.org:443|/");
+        assert_eq!(key("h/$DC/x"), "h|/DC-East/x");
+        assert_eq!(key("h/$NOPE/x"), "h|//x");
+        assert_eq!(key("h/$1x"), "h|/x");
+        assert_eq!(key("h/$*a"), "h|/a");
+        assert_eq!(key("${DC}.example.org/"), "dc-east.example.org|/");
+        assert_eq!(key("h/x    strip=/x"), "h|/x");
+    }
+
+    #[test]
+    fn refused_sources_say_why() {
+        for (text, code) in [
+            ("", "bad_route"),
+            (":", "bad_port"),
+            (":5432", "not_served"),
+            ("[2001:db8::1]/x", "bad_host"),
+            ("bücher.example/", "bad_host"),
+            ("#x/", "bad_host"),
+            ("[ab.example.org/", "bad_glob"),
+            ("h:8443/", "no_entry_point"),
+            ("h:http/", "bad_port"),
+            ("h/a\nb", "bad_path"),
+            ("h/ weight=50%", "bad_value"),
+            ("h/ weight=+Inf", "bad_value"),
+            ("h/ proto=tcp", "not_served"),
+            ("h/ redirect=400,https://x/", "bad_value"),
+            ("h/ redirect=301,https://%zz/", "bad_value"),
+            ("h/ redirect=301,https://x/ proto=https", "bad_value"),
+            ("h/ allow=192.0.2.1", "bad_value"),
+            ("h/ allow=ip:192.0.2.1 deny=ip:10.0.0.0/8", "bad_value"),
+        ] {
+            let (read, problems) = tag(text);
+            assert!(read.is_none(), "{text}");
+            assert_eq!(&*problems.last().unwrap().code, code, "{text}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn options() {
+        let (read, problems) = tag("h/c strip=/c prepend=v1 proto=https weight=0.3 host=dst");
+        let read = read.unwrap();
+        assert_eq!(problems, []);
+        assert_eq!((read.scheme, read.weight), ("https", Some(0.3)));
+        assert_eq!((&*read.options.strip, &*read.options.prepend, &*read.options.send_host), ("/c", "/v1", "dst"));
+
+        let (read, problems) = tag("h/c stripp=/c");
+        assert!(read.is_some());
+        assert_eq!(problems[0].help.as_deref(), Some("did you mean `strip=`?"));
+        assert_eq!(problems[0].origin.column, Some(15));
+
+        let (read, _) = tag("h:80/ redirect=301,https://h$path");
+        assert!(read.unwrap().options.to_https);
+        let (read, _) = tag("h:80/ redirect=301,https://other$path");
+        assert!(!read.unwrap().options.to_https);
+        let (read, problems) = tag("h/ redirect=");
+        assert!(read.unwrap().options.redirect.is_none() && problems.len() == 1);
+        let (read, _) = tag("h/ allow=ip:::ffff:192.0.2.1,ip:10.0.0.0/8");
+        assert_eq!(read.unwrap().options.allow, ["192.0.2.1/32".into(), "10.0.0.0/8".into()]);
+    }
+}
