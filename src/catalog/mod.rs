@@ -93,10 +93,10 @@ pub struct Service {
 
 /// Everything that one source knows of services that carry a routing tag. Cloning is cheap in
 /// what it shares; an unchanged service keeps its `Arc` from one inventory to the next.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
     /// By namespace and name.
-    #[serde(serialize_with = "services_as_list")]
+    #[serde(serialize_with = "services_as_list", deserialize_with = "services_from_list")]
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
 }
 
@@ -105,6 +105,13 @@ fn services_as_list<S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(services.values())
+}
+
+fn services_from_list<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<ServiceKey, Arc<Service>>, D::Error> {
+    let list = Vec::<Arc<Service>>::deserialize(deserializer)?;
+    Ok(list.into_iter().map(|service| (service.key.clone(), service)).collect())
 }
 
 /// How a source stands.
@@ -196,7 +203,7 @@ pub struct Snapshot {
 }
 
 /// The inventories of all sources, as `tags` reads them. A source that has not answered yet is missing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
     /// By provider.
     pub sources: BTreeMap<Provider, Arc<Inventory>>,

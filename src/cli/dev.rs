@@ -145,7 +145,7 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
         Err(problems) => return refused(&problems, &input, stderr),
     };
     let options = Options { reload: Some(input), signals: true, log: true };
-    match runtime::start(loaded.settled, loaded.diagnostics, options) {
+    match runtime::start(loaded, options) {
         Ok(running) => {
             if let Err(e) = announce(&running, &catalog, &said, stdout) {
                 return fail(stderr, FAILED, format_args!("stdout: {e}"));

@@ -108,7 +108,7 @@ impl AccessLogWriter {
 
     /// Lines dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.log.flags.dropped.load(Ordering::Relaxed)
+        self.log.dropped()
     }
 
     /// Writes what was handed over and ends the thread. Waits at most `limit`, since an output may
@@ -121,6 +121,11 @@ impl AccessLogWriter {
 }
 
 impl AccessLog {
+    /// Lines dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.flags.dropped.load(Ordering::Relaxed)
+    }
+
     pub(super) fn format(&self) -> Format {
         self.format
     }

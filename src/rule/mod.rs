@@ -32,10 +32,6 @@ pub use hints::{Hint, PathHint, hints, host_key};
 pub use matcher::Matcher;
 pub use parse::parse;
 
-mod standin;
-
-pub use standin::{Hint, Kind, Matcher, PathHint, Rule, RuleError, Syntax, hints, parse, priority};
-
 use std::net::IpAddr;
 
 /// What a rule may look at. The proxy's request implements it without copying.

@@ -22,8 +22,8 @@ use crate::listen::{self, ListenError, Listening};
 use crate::observe::access::{self, AccessLogError, AccessLogWriter};
 use crate::observe::log::{self, Log, LogError};
 use crate::observe::metrics::Metrics;
+use crate::proxy::EntryPoint;
 use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
-use crate::proxy::settings::EntryPoint;
 use crate::table::{Planner, Store};
 use crate::tags::{self, Decoder};
 use crate::upstream::Registry;
@@ -156,7 +156,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
     certificates.diagnostics(SystemTime::now()).iter().for_each(tell);
     let tls = certs::server_config(&certificates)?;
     let access = match &settled.access_log {
-        Some(log) => Some(Arc::new(access::start(translate::access_format(log.format), log.file.as_deref())?)),
+        Some(log) => Some(access::start(translate::access_format(log.format), log.file.as_deref())?),
         None => None,
     };
     let client_tls = transport::client_config(&settled.servers_transport)?;
@@ -234,7 +234,7 @@ struct Parts {
     certificates: Certificates,
     tls: Arc<rustls::ServerConfig>,
     client_tls: Arc<rustls::ClientConfig>,
-    access: Option<Arc<AccessLogWriter>>,
+    access: Option<AccessLogWriter>,
     log: Option<Log>,
     bound: Bound,
     stop: CancellationToken,
@@ -264,7 +264,7 @@ impl Parts {
             keeper.finish(LAST_WRITE);
         }
         started.workers.into_iter().for_each(WorkerHandle::join);
-        if let Some(access) = self.access.and_then(Arc::into_inner) {
+        if let Some(access) = self.access {
             access.close(LAST_WRITE);
         }
         tracing::info!("ended");
@@ -363,7 +363,7 @@ impl Parts {
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {
             let tls = self.tls.clone();
             let metrics = self.metrics.clone();
-            let access = self.access.as_ref().map(|access| access.handle());
+            let access = self.access.as_ref().map(AccessLogWriter::handle);
             worker::spawn(WorkerConfig {
                 index,
                 listeners: listeners.into_iter().filter_map(|(name, l)| Some((of(&name)?, l))).collect(),
@@ -391,7 +391,7 @@ impl Parts {
             certificates: self.certificates.clone(),
             metrics: self.metrics.clone(),
             metrics_on: self.settled.metrics.is_some(),
-            access: self.access.clone(),
+            access: self.access.as_ref().map(AccessLogWriter::handle),
             entry_points: self.settled.entry_points.values().cloned().collect(),
             bound: self.bound.clone(),
         };

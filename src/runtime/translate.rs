@@ -6,7 +6,7 @@ use crate::declare::Dialect;
 use crate::listen::Endpoint;
 use crate::model::Provider;
 use crate::observe::{access, log, metrics};
-use crate::proxy::settings as proxy;
+use crate::proxy;
 use crate::table::{BuildOptions, EntryPointOptions};
 use crate::tags::{LegacyMode, LegacyOptions, TagOptions};
 use crate::{http, middleware, upstream};
@@ -171,4 +171,21 @@ pub(super) fn metrics_options(metrics: Option<&config::Metrics>) -> metrics::Opt
             ..metrics::Options::default()
         },
     }
+}
+
+/// Sections of the configuration that differ, by the key to look under.
+pub(super) fn differences(runs: &Settled, said: &Settled) -> Vec<&'static str> {
+    let sections = [
+        ("entryPoints", runs.entry_points == said.entry_points),
+        ("providers.nomad", runs.nomad == said.nomad),
+        ("providers.consulCatalog", runs.consul == said.consul),
+        ("log", runs.log == said.log),
+        ("accessLog", runs.access_log == said.access_log),
+        ("metrics", runs.metrics == said.metrics),
+        ("api", runs.api_insecure == said.api_insecure),
+        ("serversTransport", runs.servers_transport == said.servers_transport),
+        ("rustLb", runs.own == said.own),
+        ("HinD's variables", runs.hind == said.hind),
+    ];
+    sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
 }

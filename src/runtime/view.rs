@@ -7,7 +7,7 @@ use crate::certs::{Certificate, Store as Certificates};
 use crate::config::{Bound, EntryPoint};
 use crate::diagnostic::Diagnostic;
 use crate::model::ServerId;
-use crate::observe::access::AccessLogWriter;
+use crate::observe::access::AccessLog;
 use crate::observe::metrics::{CertificateFact, Facts, Metrics, ProviderFact, ServerFact};
 use crate::config::ADMIN_ENTRY_POINT;
 use crate::upstream::Registry;
@@ -24,7 +24,7 @@ pub(super) struct View {
     pub metrics: Arc<Metrics>,
     /// `metrics.prometheus` is on.
     pub metrics_on: bool,
-    pub access: Option<Arc<AccessLogWriter>>,
+    pub access: Option<AccessLog>,
     pub entry_points: Vec<EntryPoint>,
     pub bound: Bound,
 }
@@ -63,7 +63,7 @@ impl View {
             errors,
             warnings: problems.len() - errors,
             connections: vec![(Arc::from(ADMIN_ENTRY_POINT), i64::try_from(admin).unwrap_or(i64::MAX))],
-            dropped_lines: self.access.as_ref().map_or(0, |access| access.dropped()),
+            dropped_lines: self.access.as_ref().map_or(0, AccessLog::dropped),
         }
     }
 }

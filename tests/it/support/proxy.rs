@@ -98,7 +98,7 @@ impl Proxy {
             panic!("configuration refused: {}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         });
         let options = Options { reload: None, signals: false, log: false };
-        let running = runtime::start(loaded.settled, loaded.diagnostics, options).expect("the proxy starts");
+        let running = runtime::start(loaded, options).expect("the proxy starts");
         Self { running, catalog, dir }
     }
 
