@@ -118,11 +118,12 @@ struct Thread {
 
 impl Thread {
     fn run(mut self, first: &SyncSender<()>) {
+        // Before the first look, so that no change falls between the two.
+        let mut watcher = watch(&self.dir, self.commands.clone());
         self.look(Depth::Every);
         // Nobody may be waiting any more.
         let _ = first.send(());
-        let mut watcher = None;
-        let mut rounds = 0u32;
+        let mut rounds = 1u32;
         while self.owner.strong_count() > 0 {
             if watcher.is_none() && rounds.is_multiple_of(EVERY) {
                 watcher = watch(&self.dir, self.commands.clone());
