@@ -299,7 +299,7 @@ impl Parts {
         let workers = self.workers(public)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
-        self.admin(admin)?;
+        self.admin(admin, watchers)?;
         Ok(Started { workers, control })
     }
 
@@ -384,7 +384,7 @@ impl Parts {
     }
 
     /// Starts the admin API.
-    fn admin(&self, listening: Listening) -> Result<(), StartError> {
+    fn admin(&self, listening: Listening, last: &CancellationToken) -> Result<(), StartError> {
         let view = view::View {
             state: self.state.clone(),
             registry: self.registry.clone(),
@@ -406,7 +406,7 @@ impl Parts {
         let admin = Arc::new(Admin::new(Arc::new(view), options));
         for (_, listener) in listening.workers.into_iter().flatten() {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(system("the admin listener"))?;
-            tokio::spawn(api::serve(admin.clone(), listener));
+            tokio::spawn(api::serve(listener, admin.clone(), last.clone()));
         }
         Ok(())
     }
