@@ -5,11 +5,12 @@
 
 use super::keep::{Keeper, LastGood};
 use super::state::State;
-use crate::api::Change;
+use crate::api::{self, Refused};
 use crate::catalog::{Snapshot, World, merge};
+use crate::declare::Declarations;
 use crate::diagnostic::Diagnostic;
 use crate::observe::metrics::{Live, Metrics};
-use crate::table::{Diff, Planner, Table};
+use crate::table::{Change, Diff, Planner, Table};
 use crate::tags::Decoder;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -66,24 +67,26 @@ impl Control {
         }
         let world = merge(&snapshots, &self.restored);
         let decoded = self.decoder.decode(&world);
-        let planned = self.planner.plan(&decoded.declarations, Instant::now());
+        let planned = self.planner.plan(decoded.declarations.clone(), Instant::now());
 
         let mut problems = decoded.diagnostics;
         problems.extend(planned.diagnostics);
         problems.extend(self.keeper.as_ref().and_then(Keeper::problem));
         self.tell(&problems);
-        self.state.set_problems(problems, planned.refused);
+        let refused = refused(&decoded.declarations, &planned.table, &problems);
+        self.state.set_problems(problems, refused);
 
         if !planned.diff.is_empty() {
-            self.publish(planned.table, &planned.diff);
             if let Some(keeper) = &self.keeper {
-                keeper.keep(LastGood { world, accepted: self.planner.accepted().clone() });
+                keeper.keep(LastGood { world, accepted: planned.table.declarations() });
             }
+            self.publish(planned.table, planned.diff);
         }
         planned.next_deadline
     }
 
-    fn publish(&self, table: Arc<Table>, diff: &Diff) {
+    /// Puts a table in force and says what it changed.
+    pub fn publish(&self, table: Arc<Table>, diff: Diff) {
         let now = SystemTime::now();
         let change = change(now, diff);
         tracing::info!(
@@ -114,15 +117,46 @@ impl Control {
 }
 
 /// A change of the table in the API's words.
-fn change(at: SystemTime, diff: &Diff) -> Change {
-    Change {
+fn change(at: SystemTime, diff: Diff) -> api::Change {
+    let mut change = api::Change {
         at,
-        provider: None,
-        services: Vec::new(),
-        added: diff.added.clone(),
-        changed: diff.changed.clone(),
-        removed: diff.removed.clone(),
+        // A change with several authors names them by their services alone.
+        provider: diff.causes.first().map(|c| c.provider).filter(|p| diff.causes.iter().all(|c| c.provider == *p)),
+        services: diff.causes.iter().filter(|c| !c.service.is_empty()).map(|c| c.service.clone()).collect(),
+        added: Vec::new(),
+        changed: Vec::new(),
+        removed: Vec::new(),
+    };
+    // A service alone that changed (its servers, mostly) changes what its routers do.
+    let alone = diff.services.iter().filter(|(name, _)| !diff.routers.contains_key(*name));
+    for (name, kind) in diff.routers.iter().chain(alone) {
+        match kind {
+            Change::Added => change.added.push(name.clone()),
+            Change::Changed => change.changed.push(name.clone()),
+            Change::Removed => change.removed.push(name.clone()),
+        }
     }
+    change
+}
+
+/// Routers that are declared and not in the table, with what the diagnostics say of them.
+fn refused(declarations: &Declarations, table: &Table, problems: &[Diagnostic]) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    for (provider, dynamic) in declarations {
+        for (name, router) in &dynamic.http.routers {
+            let id: Arc<str> = format!("{name}@{provider}").into();
+            if table.routers.contains_key(&id) {
+                continue;
+            }
+            let about = format!("router `{name}`");
+            let errors = problems.iter().filter(|d| {
+                d.origin.provider.as_deref() == Some(provider.as_str()) && d.message.starts_with(&about)
+            });
+            let errors = errors.map(|d| d.message.clone()).collect();
+            refused.push(Refused { id, provider: *provider, router: router.clone(), errors });
+        }
+    }
+    refused
 }
 
 /// Ends as soon as one of the sources has published; never, when there is none (left).

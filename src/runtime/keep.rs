@@ -3,18 +3,19 @@
 
 use crate::catalog::World;
 use crate::diagnostic::Diagnostic;
-use crate::table::{Accepted, Store, StoreError};
+use crate::declare::Declarations;
+use crate::table::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What is kept: the inventories as last believed, and what was last good of each definition.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LastGood {
     /// Inventories by provider.
     pub world: World,
-    /// The last good form of definitions whose live form is bad.
-    pub accepted: Accepted,
+    /// What was served: the last good form of definitions whose live form is bad.
+    pub accepted: Declarations,
 }
 
 /// Least time between two writes.
@@ -78,7 +79,7 @@ fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
             (slot.newest.take(), slot.ended)
         };
         if let Some(value) = value {
-            let outcome = store.write(&value);
+            let outcome = store.write(&value, SystemTime::now());
             report(&mut lock(&shared.0).problem, outcome);
         }
         if ended {

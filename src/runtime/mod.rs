@@ -24,7 +24,7 @@ use crate::observe::log::{self, Log, LogError};
 use crate::observe::metrics::Metrics;
 use crate::proxy::EntryPoint;
 use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
-use crate::table::{Planner, Store};
+use crate::table::{Planner, Store, Stored};
 use crate::tags::{self, Decoder};
 use crate::upstream::Registry;
 use control::Control;
@@ -272,7 +272,7 @@ impl Parts {
 
     /// Puts the last good table in force, then starts workers, watchers, control loop and admin API.
     fn begin(&self, public: Listening, admin: Listening, watchers: &CancellationToken) -> Result<Started, StartError> {
-        let store = Store::new(self.state_dir.join("last-good.json"));
+        let store = Store::new(&self.state_dir, "last-good.json");
         let restored = self.restore(&store);
         let keeper = match self.settled.own.last_good_max_age {
             Some(_) => Some(Keeper::start(store).map_err(system("the keeper thread"))?),
@@ -280,11 +280,9 @@ impl Parts {
         };
         let tag_options = translate::tag_options(&self.settled);
         let sources = self.watch(watchers)?;
-        let planner = Planner::new(
-            translate::build_options(&self.settled),
-            self.settled.own.linger_for,
-            restored.accepted,
-        );
+        let mut planner = Planner::new(translate::build_options(&self.settled), self.settled.own.linger_for);
+        // What was served is what counts as accepted: a definition that is bad by now keeps that form.
+        let before = planner.plan(restored.accepted, Instant::now());
         let mut control = Control {
             state: self.state.clone(),
             sources,
@@ -295,6 +293,9 @@ impl Parts {
             keeper,
             told: Vec::new(),
         };
+        if !before.diff.is_empty() {
+            control.publish(before.table, before.diff);
+        }
         let deadline = control.apply();
         let workers = self.workers(public)?;
         let shutdown = watchers.clone();
@@ -306,8 +307,8 @@ impl Parts {
     /// The last good state, if there is one that is young enough.
     fn restore(&self, store: &Store<LastGood>) -> LastGood {
         let Some(max_age) = self.settled.own.last_good_max_age else { return LastGood::default() };
-        match store.read(SystemTime::now(), max_age) {
-            Ok(Some(last_good)) => {
+        match store.read(max_age, SystemTime::now()) {
+            Ok(Some(Stored { value: last_good, .. })) => {
                 let services: usize = last_good.world.sources.values().map(|i| i.services.len()).sum();
                 tracing::info!(services, "serving the last good state until the catalogs answer");
                 self.state.restored.store(services > 0, Relaxed);

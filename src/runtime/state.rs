@@ -34,7 +34,7 @@ impl State {
     /// The state before anything was read.
     pub fn new(history_size: usize, static_problems: Vec<Diagnostic>) -> Self {
         Self {
-            table: Arc::new(ArcSwap::from_pointee(Table::empty())),
+            table: Arc::new(ArcSwap::from_pointee(Table::default())),
             generation: tokio::sync::watch::channel(0).0,
             terminating: AtomicBool::new(false),
             restored: AtomicBool::new(false),

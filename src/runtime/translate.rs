@@ -7,7 +7,8 @@ use crate::listen::Endpoint;
 use crate::model::Provider;
 use crate::observe::{access, log, metrics};
 use crate::proxy;
-use crate::table::{BuildOptions, EntryPointOptions};
+use crate::declare::Dynamic;
+use crate::table::{self, BuildOptions};
 use crate::tags::{LegacyMode, LegacyOptions, TagOptions};
 use crate::{http, middleware, upstream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,13 +129,9 @@ pub(super) fn build_options(settled: &Settled) -> BuildOptions {
     let entry_points = settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
     BuildOptions {
         entry_points: entry_points
-            .map(|ep| EntryPointOptions {
-                name: ep.name.clone(),
-                tls: ep.tls,
-                as_default: ep.as_default,
-                middlewares: ep.middlewares.clone(),
-            })
+            .map(|ep| table::EntryPoint { name: ep.name.clone(), tls: ep.tls, as_default: ep.as_default })
             .collect(),
+        internal: Dynamic::default(),
         primary: match settled.own.primary {
             config::Primary::Nomad => Provider::Nomad,
             config::Primary::Consul => Provider::ConsulCatalog,
