@@ -51,8 +51,8 @@ pub struct ServiceEntry {
     pub tags: Vec<String>,
     /// Address; empty means the node's.
     pub address: String,
-    /// Port; 0 for a service without one.
-    pub port: u16,
+    /// Port; 0 for a service without one. Consul takes any number.
+    pub port: i64,
     /// Metadata; `null` when none was given.
     pub meta: Value,
     /// `Weights.Passing` and `Weights.Warning`.
@@ -190,7 +190,8 @@ impl ConsulStore {
             output: "Agent alive and reachable".into(),
             kind: String::new(),
         };
-        let row = CheckRow { check: serf, service_id: String::new(), service_name: String::new(), service_tags: vec![] };
+        let row =
+            CheckRow { check: serf, service_id: String::new(), service_name: String::new(), service_tags: vec![] };
         self.put_check(index, name, row);
     }
 
@@ -276,9 +277,9 @@ impl ConsulStore {
         self.next_index();
     }
 
-    /// Whether a service of this id is on the node.
-    pub fn has_service(&self, node: &str, id: &str) -> bool {
-        self.services.contains_key(&(node.to_owned(), id.to_owned()))
+    /// The name under which an id is registered.
+    pub fn service_name(&self, node: &str, id: &str) -> Option<String> {
+        Some(self.services.get(&(node.to_owned(), id.to_owned()))?.row.name.clone())
     }
 
     /// The ids of the checks of a service.

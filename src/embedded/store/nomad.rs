@@ -78,12 +78,7 @@ impl Default for Registration {
 impl Registration {
     /// A registration of a service at an address, in the default namespace.
     pub fn new(name: impl Into<String>, address: SocketAddr) -> Self {
-        Self {
-            address: address.ip().to_string(),
-            port: address.port(),
-            service_name: name.into(),
-            ..Self::default()
-        }
+        Self { address: address.ip().to_string(), port: address.port(), service_name: name.into(), ..Self::default() }
     }
 
     /// With these tags.
@@ -137,7 +132,14 @@ fn uuid_of(parts: &[&str]) -> String {
         bytes.fold(start, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
     };
     let (a, b) = (hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
-    format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}", a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 52, b & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        b >> 52,
+        b & 0xffff_ffff_ffff
+    )
 }
 
 /// How an event calls a change (`Type`).
@@ -171,6 +173,15 @@ pub struct Events {
     pub services: Vec<(EventType, Registration)>,
 }
 
+/// What an event stream is given to send.
+#[derive(Debug, Clone)]
+pub enum StreamItem {
+    /// A raft entry.
+    Entry(Arc<Events>),
+    /// A line as it is, for tests of readers.
+    Raw(String),
+}
+
 /// What a blocked query watches.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Watch {
@@ -199,7 +210,7 @@ pub struct NomadStore {
     by_name: Radix,
     wakes: Wakes<Watch>,
     ring: VecDeque<Arc<Events>>,
-    streams: Vec<UnboundedSender<Arc<Events>>>,
+    streams: Vec<UnboundedSender<StreamItem>>,
     gap: bool,
 }
 
@@ -323,13 +334,23 @@ impl NomadStore {
 
     /// Opens an event stream: first what the buffer holds from this index on (the index included;
     /// all of it without one), then what comes.
-    pub fn subscribe(&mut self, from: u64) -> UnboundedReceiver<Arc<Events>> {
+    pub fn subscribe(&mut self, from: u64) -> UnboundedReceiver<StreamItem> {
         let (sender, receiver) = unbounded_channel();
         for entry in self.ring.iter().filter(|entry| entry.index >= from) {
-            let _ = sender.send(entry.clone()); // the receiver is right here
+            let _ = sender.send(StreamItem::Entry(entry.clone())); // the receiver is right here
         }
         self.streams.push(sender);
         receiver
+    }
+
+    /// Ends every event stream.
+    pub fn end_streams(&mut self) {
+        self.streams.clear();
+    }
+
+    /// Sends a line to every event stream that no server would send.
+    pub fn raw_line(&mut self, line: &str) {
+        self.streams.retain(|stream| stream.send(StreamItem::Raw(line.to_owned())).is_ok());
     }
 
     fn next_index(&mut self) -> u64 {
@@ -398,7 +419,7 @@ impl NomadStore {
         if self.ring.len() > EVENT_BUFFER {
             self.ring.pop_front();
         }
-        self.streams.retain(|stream| stream.send(entry.clone()).is_ok());
+        self.streams.retain(|stream| stream.send(StreamItem::Entry(entry.clone())).is_ok());
     }
 }
 
@@ -464,8 +485,10 @@ mod tests {
     #[test]
     fn wakes_as_measured_with_fifty_services() {
         let mut store = fifty();
-        let put = |row: Registration| move |s: &mut NomadStore| {
-            s.register([row]);
+        let put = |row: Registration| {
+            move |s: &mut NomadStore| {
+                s.register([row]);
+            }
         };
         let tags = row("s07", "a-s07").tags(["new"]);
         assert_eq!(woken(&mut store, put(tags.clone())), (true, true, 1, true), "tags of one instance");
@@ -500,8 +523,11 @@ mod tests {
     fn ring_holds_a_hundred_entries_and_replays_the_index_asked_for() {
         let mut store = NomadStore::default();
         let first = store.register([row("web", "1")]);
-        let drain = |mut r: UnboundedReceiver<Arc<Events>>| {
-            std::iter::from_fn(move || r.try_recv().ok()).map(|e| e.index).collect::<Vec<_>>()
+        let drain = |mut r: UnboundedReceiver<StreamItem>| {
+            let items = std::iter::from_fn(move || r.try_recv().ok());
+            items
+                .filter_map(|item| if let StreamItem::Entry(e) = item { Some(e.index) } else { None })
+                .collect::<Vec<_>>()
         };
         assert_eq!(drain(store.subscribe(first)), [first], "the index itself is replayed");
         assert_eq!(drain(store.subscribe(first + 1)), [0; 0]);
@@ -518,7 +544,7 @@ mod tests {
         store.register([on("a", "n1"), on("b", "n1"), on("c", "n2")]);
         let mut events = store.subscribe(u64::MAX);
         store.lose_node("n1");
-        let entry = events.try_recv().unwrap();
+        let Ok(StreamItem::Entry(entry)) = events.try_recv() else { panic!("no entry") };
         let names: Vec<_> = entry.services.iter().map(|(t, r)| (t.as_str(), r.service_name.as_str())).collect();
         assert_eq!(names, [("PlanResult", "a"), ("PlanResult", "b")]);
         assert_eq!(store.services(Namespaces::One("default")).value["default"].len(), 1);
@@ -532,7 +558,10 @@ mod tests {
         store.register([short]);
         let rows = store.service("default", "web").value;
         assert_eq!(rows.len(), 1, "the same registration has the same id");
-        assert_eq!((rows[0].address.as_str(), rows[0].namespace.as_str(), rows[0].job_id.as_str()), ("127.0.0.1", "default", "web"));
+        assert_eq!(
+            (rows[0].address.as_str(), rows[0].namespace.as_str(), rows[0].job_id.as_str()),
+            ("127.0.0.1", "default", "web")
+        );
         assert!(rows[0].id.starts_with("_nomad-task-"), "{}", rows[0].id);
     }
 }
