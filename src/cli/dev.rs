@@ -83,6 +83,9 @@ impl Said {
     }
 }
 
+/// As HinD sets `http_max_conns_per_client`, so that many blocked queries can be tried out.
+const HIND_CONSUL_CONNECTIONS: usize = 32_767;
+
 /// The embedded catalog, running on its thread until dropped.
 struct Catalog {
     nomad: SocketAddr,
@@ -91,7 +94,7 @@ struct Catalog {
     _stop: tokio::sync::oneshot::Sender<()>,
 }
 
-fn start_catalog(said: &Said) -> Result<Catalog, String> {
+fn start_catalog(said: &Said, domain: String) -> Result<Catalog, String> {
     let (tell, told) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (nomad, consul, with_samples) = (said.nomad, said.consul, said.samples);
@@ -101,20 +104,21 @@ fn start_catalog(said: &Said) -> Result<Catalog, String> {
             Err(e) => return drop(tell.send(Err(e.to_string()))),
         };
         runtime.block_on(async move {
-            let options =
-                embedded::Options { nomad: Some(nomad), consul: Some(consul), ..embedded::Options::default() };
-            let started = async {
-                let embedded = embedded::start(options).await.map_err(|e| e.to_string())?;
-                let samples = match with_samples {
-                    true => Some(samples::start(&embedded).await.map_err(|e| e.to_string())?),
-                    false => None,
-                };
-                Ok::<_, String>((embedded, samples))
+            let options = embedded::Options {
+                nomad: Some(nomad),
+                consul: Some(consul),
+                consul_connections: HIND_CONSUL_CONNECTIONS,
+                ..embedded::Options::default()
             };
-            match started.await {
-                Err(e) => drop(tell.send(Err(e))),
+            let start = || {
+                let embedded = embedded::start(&options)?;
+                let samples = with_samples.then(|| samples::start(&embedded, &domain)).transpose()?;
+                Ok::<_, embedded::EmbeddedError>((embedded, samples))
+            };
+            match start() {
+                Err(e) => drop(tell.send(Err(e.to_string()))),
                 Ok((embedded, samples)) => {
-                    let listed = samples.as_ref().map(|s| s.list().to_vec()).unwrap_or_default();
+                    let listed = samples.as_ref().map(|s| s.list.clone()).unwrap_or_default();
                     drop(tell.send(Ok((embedded.nomad_addr(), embedded.consul_addr(), listed))));
                     // Ends when the receiver's other half is dropped, at the end of the program.
                     drop(stopped.await);
@@ -135,7 +139,8 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
         Ok(said) => said,
         Err(e) => return fail(stderr, USAGE, format_args!("{e}\nhint: `rust-lb dev --help`")),
     };
-    let catalog = match start_catalog(&said) {
+    let domain = input.env.get("DOMAIN_SUFFIX").filter(|v| !v.is_empty()).cloned().unwrap_or_else(|| "localhost".to_owned());
+    let catalog = match start_catalog(&said, domain) {
         Ok(catalog) => catalog,
         Err(e) => return fail(stderr, FAILED, format_args!("{e}")),
     };

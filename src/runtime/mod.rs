@@ -357,10 +357,10 @@ impl Parts {
     /// Starts the worker threads.
     fn workers(&self, public: Listening) -> Result<Vec<WorkerHandle>, StartError> {
         let entry_points: Vec<EntryPoint> =
-            self.settled.entry_points.values().map(|ep| translate::entry_point(ep, &self.settled, &self.bound)).collect();
+            self.settled.entry_points.values().map(|ep| translate::entry_point(ep, &self.bound)).collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-        let settings = translate::settings(&self.settled, self.client_tls.clone(), hostname);
+        let settings = translate::settings(&self.settled, Some(self.client_tls.clone()), hostname);
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {
             let tls = self.tls.clone();
             let metrics = self.metrics.clone();

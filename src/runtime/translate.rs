@@ -1,7 +1,7 @@
 //! The static configuration in the words of each stage: stages do not know `config`'s types where they can do without.
 
 use crate::catalog::Health;
-use crate::config::{self, CatalogCommon, EntryPoint, Settled};
+use crate::config::{self, Bound, CatalogCommon, EntryPoint, Settled};
 use crate::declare::Dialect;
 use crate::listen::Endpoint;
 use crate::model::Provider;
@@ -24,10 +24,10 @@ pub(super) fn endpoint(entry_point: &EntryPoint) -> Endpoint {
 }
 
 /// What the proxy knows of an entry point.
-pub(super) fn entry_point(ep: &EntryPoint, settled: &Settled) -> proxy::EntryPoint {
+pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound) -> proxy::EntryPoint {
     let redirect = ep.redirect.as_ref().map(|redirect| {
-        let target = settled.entry_points.get(&redirect.to).map(|to| to.address.port);
-        let port = target.or_else(|| redirect.to.trim_start_matches(':').parse().ok());
+        let bound = bound.get(&redirect.to).and_then(|addresses| addresses.first()).map(|address| address.port());
+        let port = bound.or_else(|| redirect.to.trim_start_matches(':').parse().ok());
         middleware::Redirection {
             scheme: redirect.scheme.clone(),
             port: port.map(|port| port.to_string().into()).unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! The admin API's view: everything read from where it lives, nothing kept.
 
 use super::state::State;
-use crate::api::{self, Connections, Readiness, Routing, ServerConnections};
+use crate::api::{self, Connections, Readiness, Routing, ServerConnections, Source};
 use crate::catalog::{SourceState, SourceStatus};
 use crate::certs::{Certificate, Store as Certificates};
 use crate::config::{Bound, EntryPoint};
@@ -68,7 +68,7 @@ impl View {
     }
 }
 
-impl api::Source for View {
+impl Source for View {
     fn routing(&self) -> Routing {
         let table = self.state.table.load();
         let mut middlewares: Vec<_> = table.routers.values().flat_map(|r| r.middlewares.iter().cloned()).collect();

@@ -88,6 +88,12 @@ impl Registry {
         lock(&self.services).retain(|_, entry| entry.stays(now));
     }
 
+    /// Whether a server is thought able to answer; one that nobody has tried yet is. For the API.
+    pub fn is_up(&self, id: &ServerId, now: Instant) -> bool {
+        let millis = self.millis(now);
+        lock(&self.servers).get(id).is_none_or(|entry| !entry.state.is_ejected(millis))
+    }
+
     /// All servers, sorted by identity; for the API.
     pub fn servers(&self, now: Instant) -> Vec<ServerView> {
         let millis = self.millis(now);

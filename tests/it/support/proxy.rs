@@ -28,10 +28,33 @@ impl Catalog {
             .enable_all()
             .build()
             .expect("a runtime for the catalog");
-        let any = "127.0.0.1:0".parse().ok();
-        let options = embedded::Options { nomad: any, consul: any, ..embedded::Options::default() };
-        let embedded = runtime.block_on(embedded::start(options)).expect("the embedded catalog");
+        let guard = runtime.enter();
+        let embedded = embedded::start(&embedded::Options::default()).expect("the embedded catalog");
+        drop(guard);
         Arc::new(Self { embedded, runtime })
+    }
+
+    /// Both agents end as by SIGKILL; their state stays.
+    pub fn stop(&self) {
+        self.runtime.block_on(async {
+            self.embedded.consul().stop().await;
+            self.embedded.nomad().stop().await;
+        });
+    }
+
+    /// Both agents start again at their ports.
+    pub fn resume(&self) {
+        let _guard = self.runtime.enter();
+        self.embedded.consul().start_again().expect("Consul's port");
+        self.embedded.nomad().start_again().expect("Nomad's port");
+    }
+
+    /// Both agents start over without any state.
+    pub fn wipe(&self) {
+        self.runtime.block_on(async {
+            self.embedded.consul().wipe().await.expect("Consul's port");
+            self.embedded.nomad().wipe().await.expect("Nomad's port");
+        });
     }
 
     pub fn nomad(&self) -> SocketAddr {
