@@ -103,7 +103,7 @@ fn connections_are_told_to_the_sink() {
     let rig = Rig::start(&[]);
     rig.get("h.test", "/");
     rig.until("the connection is closed", |rig| rig.open() == 0);
-    assert_eq!(*rig.connections.lock().expect("not poisoned"), [(Protocol::Http11, 1), (Protocol::Http11, -1)]);
+    assert_eq!(*rig.connections.lock().expect("not poisoned"), [("TCP", 1), ("TCP", -1)]);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use arc_swap::ArcSwap;
 use rust_lb::declare;
 use rust_lb::http::{Protocol, Reason};
 use rust_lb::listen;
-use rust_lb::model::{Provider, ServerId};
+use rust_lb::model::Provider;
 use rust_lb::observe::record::{RequestRecord, Sink};
 use rust_lb::proxy::worker::{self, WorkerConfig, WorkerHandle};
 use rust_lb::proxy::{EntryPoint, Settings, TlsSource};
-use rust_lb::table::{Middleware, MiddlewareKind, Router, Server as TableServer, Service, Strategy, Table};
+use rust_lb::table::{self, Accepted, BuildOptions, MiddlewareKind, Strategy, Table};
 use rust_lb::upstream::Registry;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -43,7 +43,7 @@ pub struct Record {
 
 struct Sent {
     records: mpsc::Sender<Record>,
-    connections: Arc<Mutex<Vec<(Protocol, i32)>>>,
+    connections: Arc<Mutex<Vec<(&'static str, i32)>>>,
 }
 
 impl Sink for Sent {
@@ -65,7 +65,7 @@ impl Sink for Sent {
         });
     }
 
-    fn connection(&self, _entry_point: &Arc<str>, protocol: Protocol, delta: i32) {
+    fn connection(&self, _entry_point: &Arc<str>, protocol: &'static str, delta: i32) {
         self.connections.lock().expect("not poisoned").push((protocol, delta));
     }
 }
@@ -75,7 +75,7 @@ pub struct Rig {
     pub address: SocketAddr,
     pub workers: Vec<WorkerHandle>,
     pub registry: Arc<Registry>,
-    pub connections: Arc<Mutex<Vec<(Protocol, i32)>>>,
+    pub connections: Arc<Mutex<Vec<(&'static str, i32)>>>,
     records: Receiver<Record>,
     table: Arc<ArcSwap<Table>>,
     generation: watch::Sender<u64>,
@@ -205,44 +205,46 @@ impl Route {
     }
 }
 
-/// The one place that knows how a table is made.
+/// The one place that knows how a table is made: as from a file that declares these routes.
 fn table_of(routes: &[Route]) -> Table {
-    Table::from_routers(routes.iter().map(|route| Arc::new(router(route))).collect())
-}
-
-fn router(route: &Route) -> Router {
-    let id: Arc<str> = format!("{}@file", route.name).into();
-    let servers = route.servers.iter().map(|(url, weight)| {
-        let (scheme, authority) = url.split_once("://").expect("a URL");
-        let (host, port) = authority.rsplit_once(':').expect("a port");
-        Arc::new(TableServer {
-            id: ServerId { service: id.clone(), url: url.as_str().into() },
-            tls: scheme == "https",
-            host: host.into(),
-            port: port.parse().expect("a port"),
-            authority: authority.into(),
-            weight: *weight,
-        })
-    });
-    let service = Service {
-        id: id.clone(),
-        servers: servers.collect(),
-        strategy: route.strategy,
-        pass_host_header: route.pass_host_header,
-    };
-    let middlewares =
-        route.middlewares.iter().map(|kind| Arc::new(Middleware { id: "m@file".into(), kind: kind.clone() }));
-    Router {
-        id,
-        provider: Provider::File,
-        entry_points: vec!["web".into()],
-        rule: route.rule.as_str().into(),
-        priority: route.rule.len() as i64,
-        tls: route.tls,
-        middlewares: middlewares.collect(),
-        service: Arc::new(service),
-        declared: Arc::new(declare::Router::default()),
+    let mut http = declare::Http::default();
+    for route in routes {
+        let name: Arc<str> = route.name.into();
+        let servers = route.servers.iter().map(|(url, weight)| declare::Server {
+            url: url.as_str().into(),
+            weight: Some(*weight),
+        });
+        let load_balancer = declare::LoadBalancer {
+            servers: servers.collect(),
+            strategy: route.strategy,
+            pass_host_header: route.pass_host_header,
+        };
+        let service = declare::Service { load_balancer: Some(load_balancer), ..declare::Service::default() };
+        http.services.insert(name.clone(), Arc::new(service));
+        let middlewares: Vec<Arc<str>> =
+            (0..route.middlewares.len()).map(|i| format!("{name}-{i}").into()).collect();
+        for (id, kind) in middlewares.iter().zip(&route.middlewares) {
+            let middleware = declare::Middleware { kind: kind.clone(), source: declare::Source::default() };
+            http.middlewares.insert(id.clone(), Arc::new(middleware));
+        }
+        let router = declare::Router {
+            rule: route.rule.as_str().into(),
+            service: name.clone(),
+            middlewares,
+            tls: route.tls.then(declare::RouterTls::default),
+            ..declare::Router::default()
+        };
+        http.routers.insert(name, Arc::new(router));
     }
+    let options = BuildOptions {
+        entry_points: vec![table::EntryPoint { name: "web".into(), tls: false, as_default: true }],
+        primary: Provider::Nomad,
+        internal: declare::Dynamic::default(),
+    };
+    let declarations = [(Provider::File, declare::Dynamic { http })].into();
+    let built = table::build(&declarations, &Accepted::default(), &options);
+    assert!(built.diagnostics.is_empty(), "{:?}", built.diagnostics);
+    Table::clone(&built.table)
 }
 
 /// One end of a connection, spoken by hand.

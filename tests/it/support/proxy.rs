@@ -115,6 +115,7 @@ impl Proxy {
             format!("--rustLb.stateDir={}", dir.path().join("state").display()),
             format!("--rustLb.certificates.directory={}", dir.path().join("certs").display()),
             "--workers=2".to_owned(),
+            format!("--accessLog.filePath={}", dir.path().join("access.log").display()),
         ];
         args.extend(flags.iter().map(|f| (*f).to_owned()));
         let loaded = config::load(&Input { args, ..Input::default() }).unwrap_or_else(|problems| {
