@@ -166,11 +166,16 @@ fn real_nomad_from_job_to_removal() {
     let proxy =
         Proxy::start(&[&format!("--providers.nomad.endpoint.address=http://{}", agent.http), "--rustLb.linger.for=0s"]);
     let server = Server::start("real");
-    // The task only lives; the service names the test's own server by a literal address and port.
+    // The task only lives; the static port of its group is the one that the test's own server listens on.
     let job = format!(
         r#"job "real" {{
   type = "service"
   group "g" {{
+    network {{
+      port "http" {{
+        static = {}
+      }}
+    }}
     task "t" {{
       driver = "raw_exec"
       config {{
@@ -180,8 +185,7 @@ fn real_nomad_from_job_to_removal() {
       service {{
         name     = "real"
         provider = "nomad"
-        address  = "127.0.0.1"
-        port     = "{}"
+        port     = "http"
         tags     = ["traefik.enable=true", "traefik.http.routers.real.rule=Host(`real.test`)"]
       }}
       resources {{
