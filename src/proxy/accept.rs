@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +20,9 @@ const BACK_OFF_MOST: Duration = Duration::from_secs(1);
 const FULL_LOOK: Duration = Duration::from_millis(50);
 
 /// Starts to accept on a listener.
-pub(super) fn start(worker: &Rc<Worker>, entry: EntryPoint, listener: std::net::TcpListener) -> io::Result<()> {
+pub(super) fn start(worker: &Rc<Worker>, mut entry: EntryPoint, listener: std::net::TcpListener) -> io::Result<()> {
+    // A copy of its own, so that counting its users touches no other worker's cache.
+    entry.name = Arc::from(&*entry.name);
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     tokio::task::spawn_local(run(worker.clone(), Rc::new(entry), listener));

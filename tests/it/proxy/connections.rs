@@ -6,6 +6,7 @@ use rust_lb::listen::{self, ListenError};
 use rust_lb::proxy::EntryPoint;
 use std::net::TcpStream;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -96,6 +97,17 @@ fn connections_beyond_the_limit_wait_for_a_place() {
     assert_eq!(rig.open(), 2);
     held.pop();
     assert_eq!(third.response("GET").text(), "a");
+}
+
+#[test]
+fn all_workers_take_connections_of_one_port() {
+    let rig = Start { workers: 4, ..Start::default() }.run(&[]);
+    // The kernel spreads them by a hash of the peer's port; that none of 100 goes to one of four is not to be expected.
+    let held: Vec<Client> = (0..100).map(|_| rig.connect()).collect();
+    rig.until("each has some", |rig| rig.workers.iter().all(|worker| worker.gauges().connections.load(Relaxed) > 0));
+    rig.until("all are taken", |rig| rig.open() == 100);
+    drop(held);
+    rig.until("all are gone", |rig| rig.open() == 0);
 }
 
 #[test]
