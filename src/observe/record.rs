@@ -52,11 +52,12 @@ pub struct RequestRecord<'a> {
     pub referer: Option<&'a str>,
 }
 
-/// Where a worker's records go. One for each worker, called on its thread alone, so that it needs
-/// no lock; it must not block.
+/// Where the data side reports to. A worker owns one; it is neither shared nor locked.
 pub trait Sink {
     /// A request has ended.
     fn finished(&self, record: &RequestRecord<'_>);
-    /// A connection was opened (`delta` 1) or closed (-1) on an entry point.
-    fn connection(&self, entry_point: &Arc<str>, protocol: Protocol, delta: i32);
+
+    /// `delta` connections more (or fewer) are open on an entry point. `protocol` is Traefik's
+    /// label of the transport: `TCP` or `UDP`. A `delta` of 0 makes the entry point known.
+    fn connection(&self, entry_point: &Arc<str>, protocol: &'static str, delta: i32);
 }

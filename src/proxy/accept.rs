@@ -3,7 +3,6 @@
 use super::handshake;
 use super::settings::EntryPoint;
 use super::worker::{Order, Worker};
-use futures_util::FutureExt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,6 +17,8 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_MOST: Duration = Duration::from_secs(1);
 /// How often a full entry point looks whether another worker's connections have ended.
 const FULL_LOOK: Duration = Duration::from_millis(50);
+/// What a connection runs over, as metrics say it.
+const TRANSPORT: &str = "TCP";
 
 /// Starts to accept on a listener.
 pub(super) fn start(worker: &Rc<Worker>, mut entry: EntryPoint, listener: std::net::TcpListener) -> io::Result<()> {
@@ -58,8 +59,11 @@ async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
         }
     }
     // The kernel has shaken hands with these; closing the listener would reset them.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        begin(&worker, &entry, stream, peer);
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            begin(&worker, &entry, stream, peer);
+        }
     }
 }
 
@@ -98,6 +102,7 @@ impl Open {
     fn new(worker: Rc<Worker>, entry: Rc<EntryPoint>) -> Self {
         entry.open.fetch_add(1, Relaxed);
         worker.gauges.connections.fetch_add(1, Relaxed);
+        worker.sink.connection(&entry.name, TRANSPORT, 1);
         Self { worker, entry }
     }
 }
@@ -105,6 +110,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.entry.open.fetch_sub(1, Relaxed);
+        self.worker.sink.connection(&self.entry.name, TRANSPORT, -1);
         self.worker.gauges.connections.fetch_sub(1, Relaxed);
         self.worker.ended.notify_waiters();
         self.worker.ended.notify_one();

@@ -98,8 +98,9 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
     match &result {
         Ok(_) => pool.state().reachable(),
         Err(error) => {
-            let worker = &client.open.worker;
-            pool.state().unreachable(worker.registry.millis(std::time::Instant::now()));
+            if !error.is_ours() {
+                pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
+            }
             tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
         }
     }

@@ -119,8 +119,11 @@ fn a_smuggled_request_is_not_seen() {
     assert_eq!(client.rest(), b"", "the connection is not used again");
 }
 
+/// Short, but long enough for a busy machine to send a head in.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 fn hasty() -> EntryPoint {
-    EntryPoint { read_timeout: Duration::from_millis(60), ..EntryPoint::new("web") }
+    EntryPoint { read_timeout: PATIENCE, ..EntryPoint::new("web") }
 }
 
 #[test]
@@ -176,10 +179,10 @@ fn a_slow_server_is_not_the_clients_fault() {
     let server = Server::start(|mut client, _| {
         client.request();
         // Longer than all of the client's time-outs.
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(PATIENCE * 2);
         client.send(&ok("at last"));
     });
-    let entry = EntryPoint { idle_timeout: Duration::from_millis(50), ..hasty() };
+    let entry = EntryPoint { idle_timeout: PATIENCE / 2, ..hasty() };
     let rig = Start { entry, ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
     assert_eq!(rig.get("h.test", "/").text(), "at last");
 }

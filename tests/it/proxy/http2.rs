@@ -157,7 +157,7 @@ fn http_2_requests_go_to_http_1_servers() {
     assert_eq!((record.request_bytes, record.reason), (5, None));
     assert_eq!(rig.record().reason, Some(Reason::NoRoute));
     rig.until("the connection is closed", |rig| rig.open() == 0);
-    assert_eq!(*rig.connections.lock().expect("not poisoned"), [(Protocol::Http2, 1), (Protocol::Http2, -1)]);
+    assert_eq!(*rig.connections.lock().expect("not poisoned"), [("TCP", 1), ("TCP", -1)]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub struct Record {
 
 struct Sent {
     records: mpsc::Sender<Record>,
-    connections: Arc<Mutex<Vec<(Protocol, i32)>>>,
+    connections: Arc<Mutex<Vec<(&'static str, i32)>>>,
 }
 
 impl Sink for Sent {
@@ -65,7 +65,7 @@ impl Sink for Sent {
         });
     }
 
-    fn connection(&self, _entry_point: &Arc<str>, protocol: Protocol, delta: i32) {
+    fn connection(&self, _entry_point: &Arc<str>, protocol: &'static str, delta: i32) {
         self.connections.lock().expect("not poisoned").push((protocol, delta));
     }
 }
@@ -75,7 +75,7 @@ pub struct Rig {
     pub address: SocketAddr,
     pub workers: Vec<WorkerHandle>,
     pub registry: Arc<Registry>,
-    pub connections: Arc<Mutex<Vec<(Protocol, i32)>>>,
+    pub connections: Arc<Mutex<Vec<(&'static str, i32)>>>,
     records: Receiver<Record>,
     table: Arc<ArcSwap<Table>>,
     generation: watch::Sender<u64>,
