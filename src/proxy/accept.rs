@@ -3,10 +3,10 @@
 use super::handshake;
 use super::settings::EntryPoint;
 use super::worker::{Order, Worker};
-use futures_util::FutureExt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,9 +17,13 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_MOST: Duration = Duration::from_secs(1);
 /// How often a full entry point looks whether another worker's connections have ended.
 const FULL_LOOK: Duration = Duration::from_millis(50);
+/// What a connection runs over, as metrics say it.
+const TRANSPORT: &str = "TCP";
 
 /// Starts to accept on a listener.
-pub(super) fn start(worker: &Rc<Worker>, entry: EntryPoint, listener: std::net::TcpListener) -> io::Result<()> {
+pub(super) fn start(worker: &Rc<Worker>, mut entry: EntryPoint, listener: std::net::TcpListener) -> io::Result<()> {
+    // A copy of its own, so that counting its users touches no other worker's cache.
+    entry.name = Arc::from(&*entry.name);
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     tokio::task::spawn_local(run(worker.clone(), Rc::new(entry), listener));
@@ -55,8 +59,11 @@ async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
         }
     }
     // The kernel has shaken hands with these; closing the listener would reset them.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        begin(&worker, &entry, stream, peer);
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            begin(&worker, &entry, stream, peer);
+        }
     }
 }
 
@@ -95,6 +102,7 @@ impl Open {
     fn new(worker: Rc<Worker>, entry: Rc<EntryPoint>) -> Self {
         entry.open.fetch_add(1, Relaxed);
         worker.gauges.connections.fetch_add(1, Relaxed);
+        worker.sink.connection(&entry.name, TRANSPORT, 1);
         Self { worker, entry }
     }
 }
@@ -102,6 +110,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.entry.open.fetch_sub(1, Relaxed);
+        self.worker.sink.connection(&self.entry.name, TRANSPORT, -1);
         self.worker.gauges.connections.fetch_sub(1, Relaxed);
         self.worker.ended.notify_waiters();
         self.worker.ended.notify_one();

@@ -2,6 +2,7 @@
 //! bytes into requests.
 
 use super::accept::Open;
+use super::handshake::FIRST_REQUEST;
 use super::request;
 use crate::http::{HeaderValue, Protocol};
 use hyper::server::conn::{http1, http2};
@@ -52,7 +53,6 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
-        open.worker.sink.connection(&open.entry.name, "TCP", 1);
         let clock = Arc::new(Clock::new(open.entry.read_timeout, open.entry.idle_timeout, protocol));
         Self {
             peer,
@@ -64,11 +64,13 @@ impl Client {
             open,
         }
     }
-}
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.open.worker.sink.connection(&self.open.entry.name, "TCP", -1);
+    /// Resolves when the client should be told to come no more on this connection.
+    async fn closing(&self) {
+        self.open.worker.draining().await;
+        if !self.clock.used.load(Relaxed) {
+            tokio::time::sleep(FIRST_REQUEST).await;
+        }
     }
 }
 
@@ -96,8 +98,9 @@ where
         .serve_connection(stream, service)
         .with_upgrades();
     let ended = tokio::select! {
+        biased;
         ended = &mut connection => ended,
-        () = client.open.worker.draining() => {
+        () = client.closing() => {
             Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
@@ -145,8 +148,9 @@ where
             .serve_connection(stream, service)
     );
     let ended = tokio::select! {
+        biased;
         ended = &mut connection => ended,
-        () = client.open.worker.draining() => {
+        () = client.closing() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -180,6 +184,7 @@ pub(super) struct Clock {
     // Milliseconds since `started`; 0 means none.
     deadline: AtomicU64,
     late: AtomicBool,
+    used: AtomicBool,
 }
 
 impl Clock {
@@ -194,6 +199,7 @@ impl Clock {
             in_head: AtomicBool::new(protocol != Protocol::Http2),
             deadline: AtomicU64::new(0),
             late: AtomicBool::new(false),
+            used: AtomicBool::new(false),
         };
         clock.set(if clock.heads_are_bytes { head } else { idle });
         clock
@@ -207,6 +213,7 @@ impl Clock {
     /// A head is complete.
     pub(super) fn begin(&self) {
         self.active.fetch_add(1, Relaxed);
+        self.used.store(true, Relaxed);
         self.in_head.store(false, Relaxed);
         self.deadline.store(0, Relaxed);
     }

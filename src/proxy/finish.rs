@@ -5,7 +5,7 @@ use super::connection::Client;
 use super::routes::BoundRouter;
 use crate::http::{Body, BodyError, HeaderValue, Method, Protocol, Reason, Transfer, name};
 use crate::observe::record::RequestRecord;
-use crate::upstream::{Connection, InFlight, Pool};
+use crate::upstream::{Connection, InFlight};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use std::pin::Pin;
@@ -126,8 +126,7 @@ fn text(value: &Option<HeaderValue>) -> Option<&str> {
 /// A connection to a server that goes back to its pool when the answer has come to its end.
 pub(super) struct Borrowed {
     pub(super) connection: Connection,
-    pub(super) pool: Rc<Pool>,
-    pub(super) _in_flight: InFlight,
+    pub(super) in_flight: InFlight,
 }
 
 /// An answer's body on its way to the client; carries the request to its end.
@@ -161,7 +160,7 @@ impl AnswerBody {
     fn end(&mut self) {
         self.ended = true;
         if let Some(borrowed) = self.borrowed.take() {
-            borrowed.pool.put(borrowed.connection, tokio::time::Instant::now());
+            borrowed.in_flight.pool().put(borrowed.connection, tokio::time::Instant::now());
             if let Some(finish) = &mut self.finish {
                 finish.answered = Some(Instant::now());
             }

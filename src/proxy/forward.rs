@@ -2,13 +2,13 @@
 //!
 //! What always holds: a server that cannot be reached is tried once, then the next one is; once
 //! something of a request was sent, it is sent again only if the connection was used before, ended
-//! without a byte of an answer, and the request has no body and a method that may be repeated.
+//! without a byte of an answer, and the request has no body and an idempotent method (RFC 9110, 9.2.2).
 
 use super::connection::Client;
 use super::finish::{Borrowed, Finish};
 use super::hop;
 use super::routes::BoundService;
-use crate::http::{Body, Exchange, HeaderValue, Made, Method, Reason, StatusCode, Transfer, UploadFailure};
+use crate::http::{Body, Exchange, HeaderValue, Made, Reason, StatusCode, Transfer, UploadFailure};
 use crate::upstream::{Answer, ConnectError, Connection, Pool, SendError};
 use smallvec::SmallVec;
 use std::time::Duration;
@@ -37,38 +37,35 @@ pub(super) async fn run(
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut last = gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed);
     let begun = Instant::now();
-    loop {
+    'servers: loop {
         let chosen = service.choose(exchange.peer.ip(), &tried, &worker.registry);
         let Some(at) = chosen else { return Err(last) };
         // Servers that do not answer the knock may not cost more than one's time-out together.
         if !tried.is_empty() && !settings.dial_timeout.is_zero() && begun.elapsed() >= settings.dial_timeout {
             return Err(last);
         }
-        let pool = &service.servers[at].pool;
-        let server = &service.service.servers[at];
-        let in_flight = pool.state().enter();
+        let server = &service.servers[at];
+        let host = if service.service.pass_host_header { &exchange.request.host } else { &server.authority };
+        let in_flight = server.pool.enter();
+        let mut kept = server.pool.take(Instant::now());
         finish.server = Some(at);
-        let mut connection = match pool.take(Instant::now()) {
-            Some(connection) => connection,
-            None => match connect(client, pool).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    last = made_of(&error);
-                    tried.push(at);
-                    finish.retries += 1;
-                    continue;
-                }
-            },
-        };
-        let host = if service.service.pass_host_header {
-            exchange.request.host.clone()
-        } else {
-            HeaderValue::from_str(&server.authority).unwrap_or_else(|_| exchange.request.host.clone())
-        };
-        finish.sent.get_or_insert_with(std::time::Instant::now);
-        // At most two rounds: the second on a fresh connection.
-        let answer = loop {
-            let repeatable = connection.reused() && body.is_empty() && is_idempotent(&exchange.request.method);
+        // At most two rounds: on a connection that was used before, then on a fresh one.
+        loop {
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => match connect(client, &server.pool).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        last = made_of(&error);
+                        tried.push(at);
+                        finish.retries += 1;
+                        continue 'servers;
+                    }
+                },
+            };
+            finish.sent.get_or_insert_with(std::time::Instant::now);
+            let reused = connection.reused();
+            let repeatable = reused && body.is_empty() && exchange.request.method.is_idempotent();
             let headers = hop::for_server(exchange, client.peer_text.as_ref(), host.clone(), upgrade, &body);
             let uri = uri(exchange).ok_or_else(Made::bad_request)?;
             let method = exchange.request.method.clone();
@@ -78,16 +75,21 @@ pub(super) async fn run(
                 return Err(gateway(StatusCode::GATEWAY_TIMEOUT, Reason::HeadTimeout));
             };
             match result {
-                Ok(answer) => break answer,
-                Err(SendError::Unsent(unsent)) if connection.reused() => body = unsent,
+                Ok(answer) => return Ok(Received { answer, borrowed: Borrowed { connection, in_flight } }),
+                Err(SendError::Unsent(unsent)) => {
+                    body = unsent;
+                    if !reused {
+                        last = gateway(StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer);
+                        tried.push(at);
+                        finish.retries += 1;
+                        continue 'servers;
+                    }
+                }
                 Err(SendError::Silent(_)) if repeatable => {}
                 Err(error) => return Err(failed(client, &error, transfer)),
             }
             finish.retries += 1;
-            connection = connect(client, pool).await.map_err(|error| made_of(&error))?;
-        };
-        let borrowed = Borrowed { connection, pool: pool.clone(), _in_flight: in_flight };
-        return Ok(Received { answer, borrowed });
+        }
     }
 }
 
@@ -96,16 +98,13 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
     match &result {
         Ok(_) => pool.state().reachable(),
         Err(error) => {
-            let worker = &client.open.worker;
-            pool.state().unreachable(worker.registry.millis(std::time::Instant::now()));
+            if !error.is_ours() {
+                pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
+            }
             tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
         }
     }
     result
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    method.is_idempotent() // GET, HEAD, OPTIONS, TRACE, PUT, DELETE (RFC 9110, 9.2.2)
 }
 
 fn uri(exchange: &Exchange) -> Option<::http::Uri> {

@@ -17,6 +17,9 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// Silence after which the kernel asks whether the client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// How long a client that has asked nothing yet may still do so when the worker drains.
+pub(super) const FIRST_REQUEST: Duration = Duration::from_millis(250);
+
 enum Shaken {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -29,8 +32,10 @@ pub(super) async fn run(open: Open, stream: TcpStream, peer: SocketAddr) {
     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let shaken = tokio::select! {
         shaken = within(open.entry.read_timeout, shake(&open, stream)) => shaken,
-        // Nothing was asked yet, so nothing is lost.
-        () = open.worker.draining() => return,
+        () = async {
+            open.worker.draining().await;
+            tokio::time::sleep(FIRST_REQUEST).await;
+        } => return,
     };
     match shaken {
         Ok(Some(Shaken::Plain(stream))) => {

@@ -42,7 +42,7 @@ pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
         return Err(Made::new(StatusCode::OK, "", Reason::NoRoute));
     }
     if headers.get(&name::EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Made::status(StatusCode::EXPECTATION_FAILED, Reason::BadRequest).closing());
+        return Err(Made::new(StatusCode::EXPECTATION_FAILED, "", Reason::BadRequest).closing());
     }
     if protocol == Protocol::Http2 {
         join_cookies(&mut headers)?;
@@ -75,7 +75,11 @@ fn host(uri: &::http::Uri, headers: &Headers, protocol: Protocol) -> Result<Head
         (None, Some(field)) => field.clone(),
         (None, None) => HeaderValue::from_static(""),
     };
-    if host.as_bytes().iter().all(|byte| is_host_byte(*byte)) { Ok(host) } else { Err(Made::bad_request()) }
+    if host.as_bytes().iter().all(|byte| is_host_byte(*byte)) {
+        Ok(host)
+    } else {
+        Err(Made { text: "400 Bad Request: malformed Host header", ..Made::bad_request() })
+    }
 }
 
 /// What may stand in a Host field, after RFC 3986's `uri-host [":" port]`; no user information.

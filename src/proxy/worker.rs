@@ -4,6 +4,7 @@
 use super::accept;
 use super::routes::Routes;
 use super::settings::{EntryPoint, Settings, TlsSource};
+use crate::http::HeaderValue;
 use crate::observe::record::Sink;
 use crate::table::Table;
 use crate::upstream::{Pools, Registry};
@@ -151,7 +152,10 @@ impl Worker {
     }
 }
 
-async fn run(config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::Receiver<Order>) {
+async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::Receiver<Order>) {
+    // Values that each request copies must not be counted together with other workers.
+    let hostname = config.settings.hostname.take();
+    config.settings.hostname = hostname.and_then(|name| HeaderValue::from_bytes(name.as_bytes()).ok());
     let worker = Rc::new(Worker {
         pools: Pools::new(config.settings.upstream.clone()),
         routes: RefCell::new(Routes::new(config.table)),

@@ -2,6 +2,7 @@
 
 use super::resolve::Addresses;
 use super::{Endpoint, Settings};
+use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
@@ -38,6 +39,18 @@ pub enum ConnectError {
     /// A host that is neither name nor address, or no TLS configuration.
     #[error("`{0}` cannot be reached over TLS")]
     NoTls(Arc<str>),
+}
+
+impl ConnectError {
+    /// Whether this machine ran out of something, of which the server knows nothing.
+    pub fn is_ours(&self) -> bool {
+        const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+        match self {
+            Self::Failed(error) => SHORT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())),
+            Self::NoTls(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Connects within the dial time-out.
@@ -144,5 +157,18 @@ impl AsyncWrite for Metered {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_out_of_descriptors_is_not_the_servers_fault() {
+        let failed = |errno: Errno| ConnectError::Failed(io::Error::from_raw_os_error(errno.raw_os_error()));
+        assert!(failed(Errno::MFILE).is_ours());
+        assert!(!failed(Errno::NETUNREACH).is_ours());
+        assert!(!ConnectError::Refused.is_ours());
     }
 }

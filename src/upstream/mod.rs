@@ -11,8 +11,8 @@ mod registry;
 mod resolve;
 
 pub use connect::ConnectError;
-pub use pool::{Answer, Connection, Endpoint, Pool, Pools, SendError};
-pub use registry::{InFlight, Registry, ServerState, ServerView, ServiceState};
+pub use pool::{Answer, Connection, Endpoint, InFlight, Pool, Pools, SendError};
+pub use registry::{Registry, ServerState, ServerView, ServiceState};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -105,7 +105,30 @@ impl Idle {
     }
 }
 
+/// A request that a server works on; counted until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Rc<Pool>);
+
+impl InFlight {
+    /// The server's pool.
+    pub fn pool(&self) -> &Pool {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.state.request(-1);
+    }
+}
+
 impl Pool {
+    /// Counts a request.
+    pub fn enter(self: &Rc<Self>) -> InFlight {
+        self.state.request(1);
+        InFlight(self.clone())
+    }
+
     /// The server's shared state.
     pub fn state(&self) -> &Arc<ServerState> {
         &self.state

@@ -160,10 +160,9 @@ impl ServerState {
         self.in_flight.0.load(Relaxed)
     }
 
-    /// Counts a request until the guard is dropped.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
-        self.in_flight.0.fetch_add(1, Relaxed);
-        InFlight(self.clone())
+    /// Counts a request (1) or its end (-1).
+    pub(super) fn request(&self, delta: i32) {
+        self.in_flight.0.fetch_add(delta as u32, Relaxed);
     }
 
     /// Counts a connection (1) or its end (-1).
@@ -198,16 +197,6 @@ impl ServerState {
     }
 }
 
-/// A request that a server works on.
-#[derive(Debug)]
-pub struct InFlight(Arc<ServerState>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.0.fetch_sub(1, Relaxed);
-    }
-}
-
 /// What is shared of a service.
 #[derive(Debug, Default)]
 pub struct ServiceState {
@@ -233,10 +222,10 @@ mod tests {
     fn state_is_by_identity() {
         let registry = Registry::default();
         let one = registry.server(&id("http://10.0.0.1:80"));
-        let guard = registry.server(&id("http://10.0.0.1:80")).enter();
+        registry.server(&id("http://10.0.0.1:80")).request(1);
         assert_eq!(one.in_flight(), 1);
         assert_eq!(registry.server(&id("http://10.0.0.2:80")).in_flight(), 0);
-        drop(guard);
+        registry.server(&id("http://10.0.0.1:80")).request(-1);
         assert_eq!(one.in_flight(), 0);
         assert_eq!(registry.service(&"a".into()).next(), 0);
         assert_eq!(registry.service(&"a".into()).next(), 1);

@@ -2,6 +2,7 @@
 //! client is served as if nothing had been.
 
 use super::rig::*;
+use proptest::prelude::*;
 use rust_lb::http::Reason;
 use rust_lb::proxy::EntryPoint;
 use std::net::Shutdown;
@@ -59,6 +60,36 @@ fn garbage_is_refused_and_the_proxy_serves_on() {
     rig.until("all connections are gone", |rig| rig.open() == 0);
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_mangled_request_ends_and_the_next_is_served(
+        at in 0usize..90, cut in 0usize..20, noise in proptest::collection::vec(any::<u8>(), 0..12),
+    ) {
+        use std::io::Write;
+        let rig = mangled();
+        let mut bytes = b"POST /a/b?c=d HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec();
+        let at = at.min(bytes.len());
+        let cut = cut.min(bytes.len() - at);
+        bytes.splice(at..at + cut, noise);
+        let mut client = rig.connect();
+        let _ = client.stream.write_all(&bytes);
+        let _ = client.stream.shutdown(Shutdown::Write);
+        client.rest();
+        prop_assert_eq!(rig.get("h.test", "/").status, 200);
+    }
+}
+
+/// One rig for all cases.
+fn mangled() -> std::sync::MutexGuard<'static, Rig> {
+    static RIG: std::sync::LazyLock<std::sync::Mutex<Rig>> = std::sync::LazyLock::new(|| {
+        let server = Server::named("fine");
+        std::sync::Mutex::new(Rig::start(&[Route::to("h.test", &[&server.url()])]))
+    });
+    RIG.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[test]
 fn half_requests_and_none_leave_nothing_behind() {
     let rig = Rig::start(&[]);
@@ -88,8 +119,11 @@ fn a_smuggled_request_is_not_seen() {
     assert_eq!(client.rest(), b"", "the connection is not used again");
 }
 
+/// Short, but long enough for a busy machine to send a head in.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 fn hasty() -> EntryPoint {
-    EntryPoint { read_timeout: Duration::from_millis(60), ..EntryPoint::new("web") }
+    EntryPoint { read_timeout: PATIENCE, ..EntryPoint::new("web") }
 }
 
 #[test]
@@ -145,10 +179,10 @@ fn a_slow_server_is_not_the_clients_fault() {
     let server = Server::start(|mut client, _| {
         client.request();
         // Longer than all of the client's time-outs.
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(PATIENCE * 2);
         client.send(&ok("at last"));
     });
-    let entry = EntryPoint { idle_timeout: Duration::from_millis(50), ..hasty() };
+    let entry = EntryPoint { idle_timeout: PATIENCE / 2, ..hasty() };
     let rig = Start { entry, ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
     assert_eq!(rig.get("h.test", "/").text(), "at last");
 }

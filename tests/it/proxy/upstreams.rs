@@ -4,6 +4,7 @@ use super::rig::*;
 use rust_lb::http::Reason;
 use rust_lb::proxy::Settings;
 use rust_lb::upstream;
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -100,6 +101,27 @@ fn a_refused_connection_goes_to_the_next_server_with_its_body() {
     let now = std::time::Instant::now();
     assert_eq!(rig.registry.servers(now).len(), 3);
     assert!(rig.registry.servers(now).iter().all(|server| server.in_flight == 0));
+}
+
+#[test]
+fn a_server_that_ends_costs_no_request_while_another_is_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let ends = thread::spawn(move || {
+        let mut client = Client::new(listener.accept().expect("a connection").0);
+        client.request();
+        client.send(&ok("one"));
+        // Reads one more request before it ends for good, connection and port.
+        client.request();
+        drop(listener);
+    });
+    let rig = Rig::start(&[Route::to("h.test", &[&url])]);
+    assert_eq!(rig.get("h.test", "/").text(), "one");
+    let other = Server::named("other");
+    rig.publish(&[Route::to("h.test", &[&url, &other.url()])]);
+    let answers: Vec<String> = (0..4).map(|_| rig.get("h.test", "/").text().to_owned()).collect();
+    assert_eq!(answers, ["other"; 4]);
+    ends.join().expect("it ended");
 }
 
 #[test]
