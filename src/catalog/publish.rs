@@ -60,8 +60,7 @@ impl Publisher {
     pub fn failed(&self, error: &str, connections: usize) {
         let mut news = false;
         self.sender.send_if_modified(|s| {
-            // Before the first complete read there is nothing to retry from: still starting.
-            let state = if s.inventory.is_some() { SourceState::Retrying } else { SourceState::Starting };
+            let state = SourceState::Retrying;
             news = (s.status.state == state || s.status.state == SourceState::Starting)
                 && s.status.last_error.is_empty()
                 || s.status.state != state;

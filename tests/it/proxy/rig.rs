@@ -209,7 +209,8 @@ impl Route {
 fn table_of(routes: &[Route]) -> Table {
     let mut http = declare::Http::default();
     for route in routes {
-        let name: Arc<str> = route.name.into();
+        // The two halves of one host are two routers.
+        let name: Arc<str> = if route.tls { format!("{}-tls", route.name) } else { route.name.to_owned() }.into();
         let servers = route.servers.iter().map(|(url, weight)| declare::Server {
             url: url.as_str().into(),
             weight: Some(*weight),
