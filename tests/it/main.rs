@@ -6,3 +6,5 @@ mod config;
 mod embedded;
 mod proxy;
 mod support;
+mod table;
+mod tags;
