@@ -4,6 +4,21 @@
 //! What always holds: a [`Table`] has no lock, atomic, counter, handle or connection in it; what
 //! did not change keeps its `Arc` from one table to the next.
 
+mod build;
+mod diff;
+mod index;
+mod linger;
+mod resolve;
+mod store;
+#[allow(clippy::module_inception)]
+mod table;
+
+pub use build::{Accepted, BuildOptions, Built, EntryPoint, build};
+pub use diff::{Cause, Change, Changes, Diff, diff};
+pub use linger::{Planned, Planner};
+pub use store::{Store, StoreError, Stored};
+pub use table::Table;
+
 use crate::declare;
 use crate::model::{Provider, ServerId};
 use std::sync::Arc;

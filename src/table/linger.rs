@@ -1,0 +1,178 @@
+//! From one state of the declarations to the next table: a [`Planner`] remembers what was accepted
+//! and lets routes linger, so that a service between two deployments is "wait a moment" and not
+//! "there is no such page". Pure: the clock is handed in.
+//!
+//! A service that vanishes with its servers stays with none for `linger.for`, and so do the routers
+//! that vanished together with it. They yield to every other router. A router that vanishes while
+//! its service has servers was taken out on purpose and goes at once.
+
+use super::build::{Accepted, BuildOptions, build};
+use super::diff::{Diff, diff};
+use super::resolve::reference;
+use super::table::Table;
+use crate::declare::{self, Declarations};
+use crate::diagnostic::Diagnostic;
+use crate::model::Provider;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a step came to.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The table to serve.
+    pub table: Arc<Table>,
+    /// What was refused or deserves a remark.
+    pub diagnostics: Vec<Diagnostic>,
+    /// How it differs from the table before.
+    pub diff: Diff,
+    /// When to call [`Planner::tick`] at the latest: something that lingers goes then.
+    pub next_deadline: Option<Instant>,
+}
+
+type Key = (Provider, Arc<str>);
+
+struct LingeringService {
+    empty: Arc<declare::Service>,
+    until: Instant,
+}
+
+struct LingeringRouter {
+    router: Arc<declare::Router>,
+    service: Key,
+    middlewares: Vec<(Key, Arc<declare::Middleware>)>,
+}
+
+/// Makes tables of declarations, one after another.
+pub struct Planner {
+    options: BuildOptions,
+    linger_for: Duration,
+    accepted: Accepted,
+    last: Declarations,
+    services: BTreeMap<Key, LingeringService>,
+    routers: BTreeMap<Key, LingeringRouter>,
+}
+
+impl Planner {
+    /// A planner that has seen nothing. `linger_for` of zero removes at once.
+    pub fn new(options: BuildOptions, linger_for: Duration) -> Self {
+        Self {
+            options,
+            linger_for,
+            accepted: Accepted::default(),
+            last: Declarations::new(),
+            services: BTreeMap::new(),
+            routers: BTreeMap::new(),
+        }
+    }
+
+    /// Replaces the options (entry points, internal routers); they count from the next step on.
+    pub fn set_options(&mut self, options: BuildOptions) {
+        self.options = options;
+    }
+
+    /// The table of the last step.
+    pub fn table(&self) -> &Arc<Table> {
+        self.accepted.table()
+    }
+
+    /// The next table.
+    pub fn plan(&mut self, declarations: Declarations, now: Instant) -> Planned {
+        self.remember(&declarations, now);
+        let lingering = self.with_lingering(&declarations);
+        let before = self.accepted.table().clone();
+        let built = build(lingering.as_ref().unwrap_or(&declarations), &self.accepted, &self.options);
+        self.accepted = built.accepted;
+        self.last = declarations;
+        Planned {
+            diff: diff(&before, &built.table),
+            table: built.table,
+            diagnostics: built.diagnostics,
+            next_deadline: self.services.values().map(|s| s.until).min(),
+        }
+    }
+
+    /// The same declarations at a later time.
+    pub fn tick(&mut self, now: Instant) -> Planned {
+        let last = std::mem::take(&mut self.last);
+        self.plan(last, now)
+    }
+
+    /// Finds what went since the last step, and forgets what came back or whose time is up.
+    fn remember(&mut self, new: &Declarations, now: Instant) {
+        if self.linger_for.is_zero() {
+            return;
+        }
+        for (provider, dynamic) in &self.last {
+            for (name, service) in &dynamic.http.services {
+                let had = service.load_balancer.as_ref().is_some_and(|lb| !lb.servers.is_empty());
+                if had && !has_servers(new, *provider, name) {
+                    let mut empty = (**service).clone();
+                    if let Some(lb) = &mut empty.load_balancer {
+                        lb.servers.clear();
+                    }
+                    let until = now.checked_add(self.linger_for).unwrap_or(now);
+                    let lingering = LingeringService { empty: Arc::new(empty), until };
+                    self.services.entry((*provider, name.clone())).or_insert(lingering);
+                }
+            }
+        }
+        self.services.retain(|(provider, name), s| s.until > now && !has_servers(new, *provider, name));
+        for (provider, dynamic) in &self.last {
+            for (name, router) in &dynamic.http.routers {
+                if declared(new, *provider, name) {
+                    continue;
+                }
+                let Some((of, service)) = reference(&router.service, *provider) else { continue };
+                let service = (of, Arc::from(service));
+                if !self.services.contains_key(&service) {
+                    continue;
+                }
+                let middlewares = router.middlewares.iter().filter_map(|m| {
+                    let (of, name) = reference(m, *provider)?;
+                    let (name, middleware) = self.last.get(&of)?.http.middlewares.get_key_value(name)?;
+                    Some(((of, name.clone()), middleware.clone()))
+                });
+                let lingering = LingeringRouter { router: router.clone(), service, middlewares: middlewares.collect() };
+                self.routers.insert((*provider, name.clone()), lingering);
+            }
+        }
+        let services = &self.services;
+        self.routers.retain(|(provider, name), r| services.contains_key(&r.service) && !declared(new, *provider, name));
+    }
+
+    /// The declarations with what lingers; `None` when nothing does.
+    fn with_lingering(&self, new: &Declarations) -> Option<Declarations> {
+        if self.services.is_empty() {
+            return None;
+        }
+        let mut all = new.clone();
+        for ((provider, name), service) in &self.services {
+            let http = &mut all.entry(*provider).or_default().http;
+            if !http.broken.services.contains_key(name) {
+                http.services.entry(name.clone()).or_insert_with(|| service.empty.clone());
+            }
+        }
+        for ((provider, name), lingering) in &self.routers {
+            for ((of, name), middleware) in &lingering.middlewares {
+                let http = &mut all.entry(*of).or_default().http;
+                http.middlewares.entry(name.clone()).or_insert_with(|| middleware.clone());
+            }
+            let http = &mut all.entry(*provider).or_default().http;
+            http.routers.insert(name.clone(), lingering.router.clone());
+            http.lingering.insert(name.clone());
+        }
+        Some(all)
+    }
+}
+
+fn has_servers(declarations: &Declarations, provider: Provider, name: &str) -> bool {
+    let Some(http) = declarations.get(&provider).map(|d| &d.http) else { return false };
+    let service = http.services.get(name).or_else(|| http.broken.services.get(name));
+    service.and_then(|s| s.load_balancer.as_ref()).is_some_and(|lb| !lb.servers.is_empty())
+}
+
+fn declared(declarations: &Declarations, provider: Provider, name: &str) -> bool {
+    let http = declarations.get(&provider).map(|d| &d.http);
+    http.is_some_and(|h| h.routers.contains_key(name) || h.broken.routers.contains(name))
+}

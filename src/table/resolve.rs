@@ -1,0 +1,162 @@
+//! From declared services and middlewares to those of a table: URLs are taken apart, what cannot
+//! be dialled is refused by itself.
+
+use super::{Middleware, Server, Service};
+use crate::declare::{self, MiddlewareKind};
+use crate::diagnostic::{Diagnostic, Origin};
+use crate::model::{Provider, ServerId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// `name@provider`.
+pub(super) fn qualified(name: &str, provider: Provider) -> Arc<str> {
+    format!("{name}@{provider}").into()
+}
+
+/// Takes a reference apart: an unqualified name belongs to the provider that names it. `None` for
+/// a provider that does not exist.
+pub(super) fn reference(text: &str, from: Provider) -> Option<(Provider, &str)> {
+    match text.rsplit_once('@') {
+        None => Some((from, text)),
+        Some((name, _)) => super::table::provider_of(text).map(|provider| (provider, name)),
+    }
+}
+
+/// The place of a declaration, for diagnostics.
+pub(super) fn origin(source: &declare::Source, provider: Provider) -> Origin {
+    let some = |t: &Arc<str>| Some(t.clone()).filter(|t| !t.is_empty());
+    Origin {
+        provider: Some(provider.as_str().into()),
+        namespace: some(&source.namespace),
+        service: some(&source.service),
+        instance: some(&source.instance),
+        tag: some(&source.tag),
+        ..Origin::default()
+    }
+}
+
+/// Resolves a service. Servers that it has in common with `old` keep their `Arc`, and so does the
+/// service itself if nothing changed.
+pub(super) fn service(
+    name: &str,
+    provider: Provider,
+    declared: &declare::Service,
+    old: Option<&Arc<Service>>,
+) -> (Arc<Service>, Vec<Diagnostic>) {
+    let mut problems = Vec::new();
+    let id = old.map_or_else(|| qualified(name, provider), |o| o.id.clone());
+    let load_balancer = declared.load_balancer.clone().unwrap_or_default();
+    let mut servers: BTreeMap<Arc<str>, Arc<Server>> = BTreeMap::new();
+    for declared_server in &load_balancer.servers {
+        let weight = declared_server.weight.unwrap_or(1);
+        let same = |s: &&Arc<Server>| s.id.url == declared_server.url && s.weight == weight;
+        if let Some(kept) = old.and_then(|o| o.servers.iter().find(same)) {
+            servers.entry(kept.id.url.clone()).or_insert_with(|| kept.clone());
+            continue;
+        }
+        match server(&declared_server.url, weight, &id) {
+            Ok(server) => {
+                servers.entry(server.id.url.clone()).or_insert_with(|| Arc::new(server));
+            }
+            Err(why) => {
+                let message =
+                    format!("service `{name}`: the server `{}` cannot be reached: {why}", declared_server.url);
+                let origin = origin(&declared.source, provider);
+                problems.push(Diagnostic::error("bad_server_url", message).with_origin(origin));
+            }
+        }
+    }
+    let service = Service {
+        id,
+        servers: servers.into_values().collect(),
+        strategy: load_balancer.strategy,
+        pass_host_header: load_balancer.pass_host_header,
+    };
+    match old {
+        Some(old) if **old == service => (old.clone(), problems),
+        _ => (Arc::new(service), problems),
+    }
+}
+
+/// A server of its URL.
+fn server(url: &str, weight: u32, service: &Arc<str>) -> Result<Server, String> {
+    let uri: http::Uri = url.parse().map_err(|_| "that is not a URL such as `http://host:port`".to_owned())?;
+    let tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        Some(other) => return Err(format!("expected the scheme `http` or `https`, got `{other}`")),
+        None => return Err("expected a URL such as `http://host:port`".to_owned()),
+    };
+    let authority = uri.authority().ok_or("it names no host")?;
+    if authority.as_str().contains('@') {
+        return Err("it holds a user name".to_owned());
+    }
+    let host = authority.host();
+    if host.is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    let port = match authority.port_u16() {
+        Some(0) => return Err("its port is 0".to_owned()),
+        Some(port) => port,
+        None if authority.as_str().len() > host.len() => return Err("its port is not one".to_owned()),
+        None => 80 + u16::from(tls) * 363,
+    };
+    let scheme = if tls { "https" } else { "http" };
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    Ok(Server {
+        id: ServerId { service: service.clone(), url: format!("{scheme}://{authority}").into() },
+        tls,
+        host: bare.into(),
+        port,
+        authority: format!("{host}:{port}").into(),
+        weight,
+    })
+}
+
+/// Resolves a middleware; `Err` is the name of a kind that is not served yet.
+pub(super) fn middleware(
+    name: &str,
+    provider: Provider,
+    declared: &declare::Middleware,
+    old: Option<&Arc<Middleware>>,
+) -> Result<Arc<Middleware>, Arc<str>> {
+    if let MiddlewareKind::NotServed(not_served) = &declared.kind {
+        return Err(not_served.kind.clone());
+    }
+    match old {
+        Some(old) if old.kind == declared.kind => Ok(old.clone()),
+        _ => Ok(Arc::new(Middleware { id: qualified(name, provider), kind: declared.kind.clone() })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_urls() {
+        let read = |url: &str| server(url, 1, &"s@nomad".into());
+        let s = read("http://10.0.0.1:8080").unwrap();
+        assert_eq!((s.tls, &*s.host, s.port, &*s.authority), (false, "10.0.0.1", 8080, "10.0.0.1:8080"));
+        let s = read("https://[2001:db8::1]:8443/ignored?x").unwrap();
+        assert_eq!((s.tls, &*s.host, s.port, &*s.authority), (true, "2001:db8::1", 8443, "[2001:db8::1]:8443"));
+        assert_eq!(&*s.id.url, "https://[2001:db8::1]:8443");
+        assert_eq!(read("https://backend.internal").unwrap().port, 443);
+        assert_eq!(&*read("http://backend.internal").unwrap().authority, "backend.internal:80");
+        for bad in [
+            "",
+            "x",
+            "http://",
+            "http://:80",
+            "http://h:0",
+            "http://h:http",
+            "http://h:99999",
+            "http://h:",
+            "ftp://h:1",
+            "http://u:p@h:1",
+            "/x",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The table itself: what is routed now, immutable and shared, and the look-up of a request.
+
+use super::index::Index;
+use super::{Middleware, Router, Service};
+use crate::declare::{self, Declarations, LoadBalancer};
+use crate::model::Provider;
+use crate::rule::RequestView;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is routed: routers, services and middlewares by qualified name. Two tables are equal when
+/// they route alike, whatever they were built from.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// Routers, those that lost a conflict included.
+    pub routers: BTreeMap<Arc<str>, Arc<Router>>,
+    /// Services.
+    pub services: BTreeMap<Arc<str>, Arc<Service>>,
+    /// Middlewares.
+    pub middlewares: BTreeMap<Arc<str>, Arc<Middleware>>,
+    /// Routers that get no requests because another one of equal rule, priority and entry points
+    /// does: by the loser's name, the winner's.
+    pub shadowed: BTreeMap<Arc<str>, Arc<str>>,
+    pub(super) index: Index,
+}
+
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.routers == other.routers
+            && self.services == other.services
+            && self.middlewares == other.middlewares
+            && self.shadowed == other.shadowed
+            && self.index.entry_points() == other.index.entry_points()
+    }
+}
+
+impl Eq for Table {}
+
+impl Table {
+    /// The router that takes the request: of all that match on this entry point the one of the
+    /// highest priority; of equal ones the older registration, then by provider, namespace and
+    /// name. `tls` tells whether the connection is encrypted. Allocates nothing.
+    pub fn find(&self, entry_point: &str, tls: bool, request: &impl RequestView) -> Option<&Arc<Router>> {
+        self.index.find(entry_point, tls, request)
+    }
+
+    /// The accepted definitions as declarations, for the store: built again they give this table.
+    pub fn declarations(&self) -> Declarations {
+        let mut out = Declarations::new();
+        for router in self.routers.values() {
+            let name = unqualified(&router.id);
+            out.entry(router.provider).or_default().http.routers.insert(name, router.declared.clone());
+        }
+        for (id, service) in &self.services {
+            let Some(provider) = provider_of(id) else { continue };
+            let servers = service
+                .servers
+                .iter()
+                .map(|s| declare::Server { url: s.id.url.clone(), weight: (s.weight != 1).then_some(s.weight) });
+            let load_balancer = LoadBalancer {
+                servers: servers.collect(),
+                strategy: service.strategy,
+                pass_host_header: service.pass_host_header,
+            };
+            let declared = declare::Service { load_balancer: Some(load_balancer), ..declare::Service::default() };
+            out.entry(provider).or_default().http.services.insert(unqualified(id), Arc::new(declared));
+        }
+        for (id, middleware) in &self.middlewares {
+            let Some(provider) = provider_of(id) else { continue };
+            let declared = declare::Middleware { kind: middleware.kind.clone(), source: declare::Source::default() };
+            out.entry(provider).or_default().http.middlewares.insert(unqualified(id), Arc::new(declared));
+        }
+        out
+    }
+}
+
+/// The name before the last `@`.
+pub(super) fn unqualified(id: &str) -> Arc<str> {
+    id.rsplit_once('@').map_or(id, |(name, _)| name).into()
+}
+
+/// The provider behind the last `@`.
+pub(super) fn provider_of(id: &str) -> Option<Provider> {
+    let (_, name) = id.rsplit_once('@')?;
+    [Provider::Internal, Provider::File, Provider::Rest, Provider::Nomad, Provider::ConsulCatalog]
+        .into_iter()
+        .find(|p| p.as_str() == name)
+}
