@@ -120,9 +120,8 @@ impl Notes<'_> {
 fn read(text: &str, legacy: &LegacyOptions, datacenter: &str, notes: &mut Notes<'_>) -> Option<Read> {
     let text = text.trim();
     let (route, options) = text.split_once(' ').unwrap_or((text, ""));
-    if route.starts_with(':') {
-        let number = route[1..].trim_end_matches('/').parse::<u16>();
-        if number.is_err() {
+    if let Some(port) = route.strip_prefix(':') {
+        if port.trim_end_matches('/').parse::<u16>().is_err() {
             return notes.error("bad_port", route, format!("expected a port behind `:`, got `{route}`"));
         }
         let message = format!("`{route}` is a TCP port; TCP routes are known and not served yet");

@@ -539,15 +539,14 @@ fn thousands_of_services_are_decoded_and_built_in_reasonable_time() {
         let mut decoder = Decoder::new(BTreeMap::from([(Provider::Nomad, options())]));
         let mut planner = Planner::new(build_options(), 10 * SECOND);
         let now = Instant::now();
-        let (first, second) = (world(Provider::Nomad, make(None)), {
-            // one service changes, the others keep their Arc
-            let mut next = world(Provider::Nomad, make(None));
-            let old = world(Provider::Nomad, make(Some(7)));
-            let inventory = Arc::make_mut(next.sources.get_mut(&Provider::Nomad).unwrap());
-            let key = inventory.services.keys().find(|k| &*k.name == "svc-7").unwrap().clone();
-            inventory.services.insert(key.clone(), old.sources[&Provider::Nomad].services[&key].clone());
-            next
-        });
+        let first = world(Provider::Nomad, make(None));
+        // one service changes, the others keep their Arc
+        let mut second = first.clone();
+        let other = world(Provider::Nomad, make(Some(7)));
+        let inventory = Arc::make_mut(second.sources.get_mut(&Provider::Nomad).unwrap());
+        for (key, service) in inventory.services.iter_mut().filter(|(key, _)| &*key.name == "svc-7") {
+            *service = other.sources[&Provider::Nomad].services[key].clone();
+        }
         let timed = |what: &str, start: Instant| println!("{count} services, {what}: {:?}", start.elapsed());
         let start = Instant::now();
         let decoded = decoder.decode(&first);
