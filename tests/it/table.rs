@@ -516,6 +516,7 @@ proptest! {
 }
 
 #[test]
+#[allow(clippy::print_stdout)]
 fn thousands_of_services_are_decoded_and_built_in_reasonable_time() {
     for count in [2_000usize, 10_000] {
         let make = |changed: Option<usize>| -> Vec<_> {

@@ -243,6 +243,13 @@ fn commands(rest: &mut &str, depth: usize) -> Result<Pipeline, TemplateError> {
         }
     }
     for (at, command) in parsed.iter().enumerate() {
+        for term in command.iter().skip(1) {
+            if let Term::Function(f) = term
+                && f.arity().0 > 0
+            {
+                return fail(format!("`{}` takes values of its own: put it in brackets", f.name()));
+            }
+        }
         match command.first() {
             None => return fail("a command is missing"),
             Some(Term::Function(f)) => {
@@ -448,6 +455,8 @@ mod tests {
             "{{ range .Labels }}{{ end }}",
             "{{ normalize }}",
             "{{ normalize .Name .Name }}",
+            "{{ lower quote }}",
+            "{{ printf `%s` index }}",
             "{{ .Name .Name }}",
             "{{ (lower .Name }}",
             "{{ \"a }}",
@@ -461,6 +470,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn arbitrary_actions_never_panic(words in proptest::collection::vec("(if|end|else|normalize|index|trunc|printf|default|first|eq|join|print|\\.Name|\\.Labels|-1|3|\"%q\"|`,`|\\(|\\)|\\|)", 0..7)) {
+            let _ = apply(&format!("{{{{ {} }}}}", words.join(" ")));
+        }
+
         #[test]
         fn arbitrary_text_never_panics(text in "(\\{\\{|\\}\\}|if |end|else |-| |normalize|index|trunc|printf|\"%q\"|\\.Name|\\.Labels|\\(|\\)|\\||[0-9]|`|\"|[a-zä]){0,24}") {
             let _ = apply(&text);
