@@ -11,9 +11,10 @@ use crate::declare::{self, Declarations, Dynamic};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use crate::rule::{self, Kind, Matcher, RuleError, Syntax};
+use foldhash::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a table needs to know of an entry point.
@@ -111,6 +112,14 @@ impl Builder<'_> {
         let old = self.accepted.providers.get(&provider).unwrap_or(&nothing);
         let mut good = Good::default();
         for (name, declared) in &dynamic.http.services {
+            // what is built in may be a service without servers, such as `api@internal`
+            if declared.load_balancer.is_none() && provider != Provider::Internal {
+                let message =
+                    format!("service `{name}` has no `loadBalancer`; other kinds are known and not served yet");
+                let origin = origin(&declared.source, provider);
+                self.problems.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
+                continue;
+            }
             let known = old.services.get(name);
             let entry = match known.filter(|k| Arc::ptr_eq(&k.declared, declared)) {
                 Some(same) => same.clone(),
@@ -183,8 +192,8 @@ impl Builder<'_> {
         if Arc::ptr_eq(service, &old.router.service) && self.accepted.entry_points == self.options.entry_points {
             return Some(old.clone());
         }
-        let slots = self.slots(&old.router.declared, name, provider).ok()?.1;
-        let router = Router { service: service.clone(), ..(*old.router).clone() };
+        let (entry_points, slots) = self.slots(&old.router.declared, name, provider).ok()?;
+        let router = Router { service: service.clone(), entry_points, ..(*old.router).clone() };
         Some(Arc::new(Entry {
             router: Arc::new(router),
             matcher: old.matcher.clone(),
@@ -221,6 +230,20 @@ impl Builder<'_> {
         for wanted in &declared.middlewares {
             middlewares.push(self.middleware(name, provider, declared, wanted)?);
         }
+        let same_parts = |o: &Router| {
+            Arc::ptr_eq(&o.service, service)
+                && o.middlewares.len() == middlewares.len()
+                && o.middlewares.iter().zip(&middlewares).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        if let Some(old) = old.filter(|o| {
+            Arc::ptr_eq(&o.router.declared, declared)
+                && o.order.lingering == lingering
+                && o.order.provider == self.rank(provider)
+                && self.accepted.entry_points == self.options.entry_points
+                && same_parts(&o.router)
+        }) {
+            return Ok(old.clone());
+        }
         let (entry_points, slots) = self.slots(declared, name, provider)?;
         let compiled = match old.filter(|o| {
             o.router.declared.rule == declared.rule && o.router.declared.rule_syntax == declared.rule_syntax
@@ -255,15 +278,8 @@ impl Builder<'_> {
             namespace: declared.source.namespace.clone(),
             id: router.id.clone(),
         };
-        let same_parts = |o: &Router| {
-            Arc::ptr_eq(&o.service, service)
-                && o.middlewares.len() == router.middlewares.len()
-                && o.middlewares.iter().zip(&router.middlewares).all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        if let Some(old) = old {
-            if old.order == order && old.slots == slots && same_parts(&old.router) && *old.router == router {
-                return Ok(old.clone());
-            }
+        if let Some(old) = old.filter(|o| o.order == order && o.slots == slots && *o.router == router) {
+            return Ok(old.clone());
         }
         Ok(Arc::new(Entry { router: Arc::new(router), matcher: compiled.matcher, hints: compiled.hints, slots, order }))
     }
@@ -347,7 +363,7 @@ impl Builder<'_> {
     /// Of routers that are alike the one that gets the requests: what does not linger, by
     /// provider, what had them so far, the older registration.
     fn shadow(&mut self) -> BTreeMap<Arc<str>, Arc<str>> {
-        let mut alike: HashMap<(&str, i64, &[Slot]), SmallVec<[&Arc<Entry>; 1]>> = HashMap::new();
+        let mut alike: HashMap<Likeness<'_>, SmallVec<[&Arc<Entry>; 1]>> = HashMap::default();
         for entry in self.good.values().flat_map(|g| g.routers.values()) {
             alike.entry((&entry.router.rule, entry.router.priority, &entry.slots)).or_default().push(entry);
         }
@@ -432,6 +448,9 @@ impl Builder<'_> {
         Built { table, accepted, diagnostics: self.problems }
     }
 }
+
+/// Rule, priority and places: of routers that have them in common one gets all requests.
+type Likeness<'a> = (&'a str, i64, &'a [Slot]);
 
 struct Compiled {
     matcher: Arc<Matcher>,

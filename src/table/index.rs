@@ -96,6 +96,9 @@ impl Candidate {
     }
 }
 
+/// Slot, shard and host of a list of candidates.
+type ListKey<'a> = (usize, Option<u8>, Option<&'a str>);
+
 type Shard = HashMap<Arc<str>, Box<[Candidate]>, FixedState>;
 
 /// The candidates of one entry point and encryption.
@@ -155,7 +158,7 @@ impl Index {
         if touched.is_empty() {
             return index;
         }
-        let mut lists: HashMap<(usize, Option<u8>, Option<&str>), Vec<Candidate>> = HashMap::new();
+        let mut lists: HashMap<ListKey<'_>, Vec<Candidate>> = HashMap::new();
         for entry in entries {
             for slot in &entry.slots {
                 for hint in entry.hints.iter() {

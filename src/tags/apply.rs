@@ -69,7 +69,9 @@ pub enum Applied {
 /// was expected and what was found.
 pub type Apply<T> = fn(&mut T, &str, Value) -> Result<Applied, String>;
 
-pub(super) fn served((): ()) -> Result<Applied, String> {
+/// Sets a value.
+pub(super) fn put<T>(place: &mut T, value: T) -> Result<Applied, String> {
+    *place = value;
     Ok(Applied::Served)
 }
 
@@ -107,11 +109,12 @@ pub(super) fn tls(draft: &mut RouterDraft) -> &mut declare::RouterTls {
     draft.router.tls.get_or_insert_default()
 }
 
-pub(super) fn set_tls(draft: &mut RouterDraft, value: &Value) {
+pub(super) fn set_tls(draft: &mut RouterDraft, value: &Value) -> Result<Applied, String> {
     draft.tls_off = !truth(value);
     if !draft.tls_off {
         tls(draft);
     }
+    Ok(Applied::Served)
 }
 
 /// The domain of a list index. Traefik takes the indexes for names: their order counts, not their number.

@@ -224,7 +224,7 @@ impl Made {
         }
         self.services.insert(name.clone(), Def::Good(Arc::new(made_service)));
         let middlewares = self.prefix_middlewares(&name, options, source, legacy);
-        let (rule, priority) = prefix_rule(&options.host, path);
+        let (rule, priority) = prefix_rule(&options.host, path, !options.entry_points.is_empty());
         self.router(
             &name,
             declare::Router {
@@ -370,9 +370,9 @@ fn pool_name(kind: &str, host: &str, path: &str) -> Arc<str> {
 }
 
 /// Rule and priority of a prefix: exact hosts before patterns before any host, and by the
-/// length of the path within.
-fn prefix_rule(host: &str, path: &str) -> (String, i64) {
-    let length = i64::try_from(path.len()).unwrap_or(i64::MAX).min(999_999);
+/// length of the path within. A host that names its port goes before the same host without.
+fn prefix_rule(host: &str, path: &str, port: bool) -> (String, i64) {
+    let length = i64::try_from(path.len()).unwrap_or(i64::MAX).min(499_999);
     let with_path = |rule: String| if path == "/" { rule } else { format!("{rule} && PathPrefix({})", quoted(path)) };
     if host.is_empty() {
         return (format!("PathPrefix({})", quoted(path)), length);
@@ -386,7 +386,7 @@ fn prefix_rule(host: &str, path: &str) -> (String, i64) {
         let regex = to_regex(host).unwrap_or_else(|_| "^$".to_owned());
         return (with_path(format!("HostRegexp({})", quoted(&regex))), 100_000 + 1_000 * tail + length.min(999));
     }
-    (with_path(format!("Host({})", quoted(host))), 1_000_000 + length)
+    (with_path(format!("Host({})", quoted(host))), 1_000_000 + i64::from(port) * 500_000 + length)
 }
 
 /// A site's host rule; one label for `*`, and behind every exact host.
@@ -470,14 +470,15 @@ mod tests {
 
     #[test]
     fn priorities_keep_fabios_order() {
-        let rank = |host, path| prefix_rule(host, path).1;
+        let rank = |host, path| prefix_rule(host, path, false).1;
         assert!(rank("a.example.org", "/") > rank("*.example.org", "/very/long/path"));
         assert!(rank("*.example.org", "/") > rank("*.org", "/x"));
         assert!(rank("*.org", "/") > rank("*", "/"));
         assert!(rank("*", "/") > rank("", "/a/long/path"));
         assert!(rank("a", "/a/b") > rank("a", "/a"));
-        assert_eq!(prefix_rule("app-*.h", "/x").0, r"HostRegexp(`^app\-.*\.h$`) && PathPrefix(`/x`)");
-        assert_eq!(prefix_rule("", "/").0, "PathPrefix(`/`)");
+        assert!(prefix_rule("a", "/", true).1 > rank("a", "/a/b"));
+        assert_eq!(prefix_rule("app-*.h", "/x", false).0, r"HostRegexp(`^app\-.*\.h$`) && PathPrefix(`/x`)");
+        assert_eq!(prefix_rule("", "/", false).0, "PathPrefix(`/`)");
         assert_eq!(site_rule("*.a.example"), (r"HostRegexp(`^[^.]+\.a\.example$`)".to_owned(), 2));
     }
 

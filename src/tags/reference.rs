@@ -4,7 +4,7 @@
 //! served: its tag gives a warning, and a middleware made of such options is refused where a
 //! router names it.
 
-use super::apply::{domain, int, list, served, set_tls, some, strategy, text, tls, truth, weight};
+use super::apply::{domain, int, list, put, set_tls, some, strategy, text, tls, truth, weight};
 use super::options::Kind::{self, Bool, Duration, Ignored, Int, List, Section as Alone, Text};
 use super::options::Target::{self, Middleware, Router, Service};
 
@@ -29,57 +29,57 @@ pub(super) static SECTIONS: &[Section] = &[
             (
                 "entryPoints",
                 List,
-                Router(|r, _, v| served(r.router.entry_points = list(v))),
+                Router(|r, _, v| put(&mut r.router.entry_points, list(v))),
                 "the entry points that it answers on; without it the default ones",
             ),
             (
                 "middlewares",
                 List,
-                Router(|r, _, v| served(r.router.middlewares = list(v))),
+                Router(|r, _, v| put(&mut r.router.middlewares, list(v))),
                 "the middlewares in order of execution, `name` or `name@provider`",
             ),
             (
                 "service",
                 Text,
-                Router(|r, _, v| served(r.router.service = text(v))),
+                Router(|r, _, v| put(&mut r.router.service, text(v))),
                 "the service that answers; needed only where the tags define several",
             ),
             (
                 "rule",
                 Text,
-                Router(|r, _, v| served(r.router.rule = text(v))),
+                Router(|r, _, v| put(&mut r.router.rule, text(v))),
                 "the rule that a request must match; without it the default rule is taken",
             ),
             (
                 "ruleSyntax",
                 Text,
-                Router(|r, _, v| served(r.router.rule_syntax = text(v))),
+                Router(|r, _, v| put(&mut r.router.rule_syntax, text(v))),
                 "`v3` or `v2`, the version of the rule language",
             ),
             (
                 "priority",
                 Int,
-                Router(|r, _, v| served(r.router.priority = int(&v))),
+                Router(|r, _, v| put(&mut r.router.priority, int(&v))),
                 "the higher one is tried first; 0 means the length of the rule",
             ),
-            ("tls", Alone, Router(|r, _, v| served(set_tls(r, &v))), "answers TLS connections only"),
-            ("tls.options", Text, Router(|r, _, v| served(tls(r).options = text(v))), "the name of TLS options"),
+            ("tls", Alone, Router(|r, _, v| set_tls(r, &v)), "answers TLS connections only"),
+            ("tls.options", Text, Router(|r, _, v| put(&mut tls(r).options, text(v))), "the name of TLS options"),
             (
                 "tls.certResolver",
                 Text,
-                Router(|r, _, v| served(tls(r).cert_resolver = text(v))),
+                Router(|r, _, v| put(&mut tls(r).cert_resolver, text(v))),
                 "who asks for certificates",
             ),
             (
                 "tls.domains[].main",
                 Text,
-                Router(|r, at, v| served(domain(r, at).main = text(v))),
+                Router(|r, at, v| put(&mut domain(r, at).main, text(v))),
                 "main name of a certificate to ask for",
             ),
             (
                 "tls.domains[].sans",
                 List,
-                Router(|r, at, v| served(domain(r, at).sans = list(v))),
+                Router(|r, at, v| put(&mut domain(r, at).sans, list(v))),
                 "further names of that certificate",
             ),
         ],
@@ -98,32 +98,32 @@ pub(super) static SECTIONS: &[Section] = &[
             (
                 "loadBalancer.server.url",
                 Text,
-                Service(|s, _, v| served(s.url = Some(text(v)))),
+                Service(|s, _, v| put(&mut s.url, Some(text(v)))),
                 "address of the server instead of the registered one: `http://host:port`",
             ),
             (
                 "loadBalancer.server.weight",
                 Int,
-                Service(|s, _, v| served(s.weight = Some(weight(&v)?))),
+                Service(|s, _, v| put(&mut s.weight, Some(weight(&v)?))),
                 "share of this instance among the servers",
             ),
             (
                 "loadBalancer.server.scheme",
                 Text,
-                Service(|s, _, v| served(s.scheme = some(v))),
+                Service(|s, _, v| put(&mut s.scheme, some(v))),
                 "`http` or `https`, how the server is reached",
             ),
             (
                 "loadBalancer.server.port",
                 Text,
-                Service(|s, _, v| served(s.port = some(v))),
+                Service(|s, _, v| put(&mut s.port, some(v))),
                 "port of the server instead of the registered one",
             ),
             ("loadBalancer.strategy", Text, Service(|_, _, v| strategy(v)), "how a server is chosen: `wrr` (default)"),
             (
                 "loadBalancer.passHostHeader",
                 Bool,
-                Service(|s, _, v| served(s.pass_host_header = Some(truth(&v)))),
+                Service(|s, _, v| put(&mut s.pass_host_header, Some(truth(&v)))),
                 "whether the client's Host goes to the server (default: true)",
             ),
         ],
@@ -176,7 +176,7 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.addPrefix",
         doc: "changes the path before it reaches the server",
-        served: &[("prefix", Text, Middleware(|m, _, v| served(m.add_prefix = text(v))), "puts this before the path")],
+        served: &[("prefix", Text, Middleware(|m, _, v| put(&mut m.add_prefix, text(v))), "puts this before the path")],
         known: &[],
     },
     Section {
@@ -185,7 +185,7 @@ pub(super) static SECTIONS: &[Section] = &[
         served: &[(
             "prefixes",
             List,
-            Middleware(|m, _, v| served(m.strip_prefixes = list(v))),
+            Middleware(|m, _, v| put(&mut m.strip_prefixes, list(v))),
             "cuts the first of these that fits off the path",
         )],
         known: &[(Bool, "forceSlash")],
@@ -301,14 +301,14 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.middlewares.*.redirectScheme",
         doc: "redirects to another scheme",
         served: &[
-            ("scheme", Text, Middleware(|m, _, v| served(m.redirect_scheme = text(v))), "redirects to this scheme"),
+            ("scheme", Text, Middleware(|m, _, v| put(&mut m.redirect_scheme, text(v))), "redirects to this scheme"),
             (
                 "port",
                 Text,
-                Middleware(|m, _, v| served(m.redirect_port = text(v))),
+                Middleware(|m, _, v| put(&mut m.redirect_port, text(v))),
                 "port to redirect to; without it the default one of the scheme",
             ),
-            ("permanent", Bool, Middleware(|m, _, v| served(m.redirect_permanent = truth(&v))), "301 instead of 302"),
+            ("permanent", Bool, Middleware(|m, _, v| put(&mut m.redirect_permanent, truth(&v))), "301 instead of 302"),
         ],
         known: &[],
     },

@@ -120,9 +120,8 @@ impl Notes<'_> {
 fn read(text: &str, legacy: &LegacyOptions, datacenter: &str, notes: &mut Notes<'_>) -> Option<Read> {
     let text = text.trim();
     let (route, options) = text.split_once(' ').unwrap_or((text, ""));
-    if route.starts_with(':') {
-        let number = route[1..].trim_end_matches('/').parse::<u16>();
-        if number.is_err() {
+    if let Some(port) = route.strip_prefix(':') {
+        if port.trim_end_matches('/').parse::<u16>().is_err() {
             return notes.error("bad_port", route, format!("expected a port behind `:`, got `{route}`"));
         }
         let message = format!("`{route}` is a TCP port; TCP routes are known and not served yet");
@@ -227,6 +226,7 @@ const OPTIONS: &[&str] = &[
 
 fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut Notes<'_>) -> Option<()> {
     let mut proto_behind_redirect = false;
+    let mut proto = ("http", "");
     let mut weight_text = "";
     let mut rest: Vec<&str> = Vec::new();
     for option in text.split_whitespace() {
@@ -248,24 +248,14 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
             }
             "proto" => {
                 proto_behind_redirect = read.options.redirect.is_some();
+                // only these values are protocols; anything else is carried along without effect
                 match value {
-                    "https" => read.scheme = "https",
+                    "https" | "tcp" | "grpc" | "grpcs" => proto = (value, option),
                     "http" | "" => rest.push(option),
-                    "tcp" | "grpc" | "grpcs" => {
-                        notes.warn(
-                            "not_served",
-                            option,
-                            format!("`proto={value}` is known and not served yet, so the tag routes nothing"),
-                        );
-                        return None;
-                    }
                     _ => {
                         rest.push(option);
-                        notes.warn(
-                            "unknown_option",
-                            option,
-                            format!("`proto={value}` is not a protocol of Fabio's tags: taken as `http`"),
-                        );
+                        let message = format!("`proto={value}` is not a protocol of Fabio's tags: it changes nothing");
+                        notes.warn("unknown_option", option, message);
                     }
                 }
             }
@@ -284,6 +274,15 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
                 rest.push(option);
                 plain_option(name, value, option, &mut read.options, notes)?;
             }
+        }
+    }
+    match proto {
+        ("https", _) => read.scheme = "https",
+        ("http", _) => {}
+        (other, option) => {
+            let message = format!("`proto={other}` is known and not served yet, so the tag routes nothing");
+            notes.warn("not_served", option, message);
+            return None;
         }
     }
     if read.options.redirect.is_some() && proto_behind_redirect {
@@ -481,6 +480,9 @@ mod tests {
         assert!(read.is_some());
         assert_eq!(problems[0].help.as_deref(), Some("did you mean `strip=`?"));
         assert_eq!(problems[0].origin.column, Some(15));
+
+        let (read, _) = tag("h/c proto=tcp proto=https");
+        assert_eq!(read.unwrap().scheme, "https", "the last protocol counts");
 
         let (read, _) = tag("h:80/ redirect=301,https://h$path");
         assert!(read.unwrap().options.to_https);

@@ -1,1 +1,500 @@
-//! x
+//! Tags: the recorded answers of Traefik's providers, and what the dialects come to together.
+
+use proptest::prelude::*;
+use rust_lb::catalog::{Health, Instance, Inventory, Service, ServiceKey, World};
+use rust_lb::declare::{self, Declarations, Dialect, Http, MiddlewareKind};
+use rust_lb::diagnostic::Diagnostic;
+use rust_lb::model::Provider;
+use rust_lb::tags::{Decoded, Decoder, LegacyMode, TagOptions, decode, is_routing_tag};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The default options, so that tests read `options()`.
+pub(crate) fn options() -> TagOptions {
+    TagOptions::default()
+}
+
+/// A service in the default namespace: instances by address, port and tags.
+pub(crate) fn service(name: &str, instances: &[(&str, u16, &[&str])]) -> Service {
+    let instances = instances.iter().enumerate().map(|(at, (address, port, tags))| Instance {
+        id: format!("{name}-{at}").into(),
+        node: "n1".into(),
+        address: (*address).into(),
+        node_address: "".into(),
+        port: *port,
+        tags: tags.iter().map(|t| Arc::from(*t)).collect(),
+        health: Health::Passing,
+        datacenter: "dc1".into(),
+        create_index: 10 + at as u64,
+        job: "".into(),
+        alloc: "".into(),
+    });
+    Service { key: ServiceKey { namespace: "default".into(), name: name.into() }, instances: instances.collect() }
+}
+
+/// A world with one source.
+pub(crate) fn world(provider: Provider, services: Vec<Service>) -> World {
+    let services = services.into_iter().map(|s| (s.key.clone(), Arc::new(s))).collect();
+    World { sources: BTreeMap::from([(provider, Arc::new(Inventory { services }))]) }
+}
+
+/// The services of recorded registrations.
+fn inventory(provider: Provider, instances: &[Value]) -> Vec<Service> {
+    let mut services: BTreeMap<String, Service> = BTreeMap::new();
+    for instance in instances {
+        let text = |key: &str| instance[key].as_str().unwrap_or_default();
+        let health = match (provider, text("status")) {
+            (Provider::Nomad, _) => Health::Unknown,
+            (_, "critical") => Health::Critical,
+            (_, "warning") => Health::Warning,
+            _ => Health::Passing,
+        };
+        let tags: Vec<&str> = instance["tags"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+        let one = service(text("name"), &[(text("address"), instance["port"].as_u64().unwrap() as u16, &tags)]);
+        let known =
+            services.entry(text("name").to_owned()).or_insert_with(|| Service { instances: vec![], ..one.clone() });
+        known.instances.push(Instance {
+            id: text("id").into(),
+            node_address: text("node_address").into(),
+            health,
+            ..one.instances[0].clone()
+        });
+    }
+    services.into_values().collect()
+}
+
+/// Decodes one provider's services.
+fn read(provider: Provider, services: Vec<Service>, options: TagOptions) -> (Http, Vec<Diagnostic>) {
+    let Decoded { mut declarations, diagnostics } =
+        decode(&world(provider, services), &BTreeMap::from([(provider, options)]));
+    (declarations.remove(&provider).unwrap_or_default().http, diagnostics)
+}
+
+fn codes(problems: &[Diagnostic]) -> Vec<&str> {
+    problems.iter().map(|p| &*p.code).collect()
+}
+
+fn urls(http: &Http, name: &str) -> Vec<(String, Option<u32>)> {
+    let lb = http.services[name].load_balancer.as_ref().unwrap();
+    lb.servers.iter().map(|s| (s.url.to_string(), s.weight)).collect()
+}
+
+/// The only pool router's name.
+fn only_router(http: &Http) -> &str {
+    assert_eq!(http.routers.len(), 1, "{:?}", http.routers.keys());
+    http.routers.keys().next().unwrap()
+}
+
+/// What of a recorded configuration routing needs; the rest is known and not served yet.
+fn routing_part(config: &Value) -> Value {
+    let mut out = json!({"routers": {}, "services": {}, "middlewares": {}});
+    let section = |name: &str| config["http"][name].as_object().cloned().unwrap_or_default();
+    for (name, mut router) in section("routers") {
+        router.as_object_mut().unwrap().remove("observability");
+        out["routers"][name] = router;
+    }
+    for (name, service) in section("services") {
+        let lb = &service["loadBalancer"];
+        let mut servers: Vec<Value> = lb["servers"].as_array().cloned().unwrap_or_default();
+        servers.sort_by_key(ToString::to_string);
+        out["services"][name] = json!({"passHostHeader": lb["passHostHeader"], "servers": servers});
+    }
+    for (name, mut middleware) in section("middlewares") {
+        if let Some(redirect) = middleware.get_mut("redirectScheme") {
+            redirect["port"] = json!(redirect["port"].as_str().unwrap_or_default());
+            redirect["permanent"] = json!(redirect["permanent"] == json!(true));
+        }
+        let served = ["addPrefix", "stripPrefix", "redirectScheme"].iter().any(|k| middleware.get(*k).is_some());
+        out["middlewares"][name] =
+            if served { middleware } else { json!(middleware.as_object().unwrap().keys().next()) };
+    }
+    out
+}
+
+fn as_recorded(http: &Http) -> Value {
+    let mut config = json!({ "http": http });
+    let middlewares = config["http"]["middlewares"].as_object().cloned().unwrap_or_default();
+    for (name, middleware) in middlewares {
+        if let Some(kind) = middleware.get("kind") {
+            config["http"]["middlewares"][name] = json!({kind.as_str().unwrap(): {}});
+        }
+    }
+    routing_part(&config)
+}
+
+#[test]
+fn traefik_tags_route_as_traefik_recorded_them() {
+    let corpus: Value = serde_json::from_str(include_str!("../oracle/traefik_tags.json")).unwrap();
+    let mut compared = 0;
+    let mut set_apart = Vec::new();
+    for case in corpus["cases"].as_array().unwrap() {
+        let id = case["id"].as_str().unwrap();
+        let provider = if case["provider"] == "nomad" { Provider::Nomad } else { Provider::ConsulCatalog };
+        let mut opts = TagOptions { exposed_by_default: true, ..options() };
+        for (key, value) in case["options"].as_object().cloned().unwrap_or_default() {
+            match key.as_str() {
+                "exposedByDefault" => opts.exposed_by_default = value.as_bool().unwrap(),
+                "defaultRule" => opts.default_rule = value.as_str().unwrap().to_owned(),
+                "prefix" => opts.prefix = value.as_str().unwrap().into(),
+                "constraints" => opts.constraints = value.as_str().unwrap().to_owned(),
+                "strictChecks" => opts.strict_checks = BTreeSet::from([Health::Passing]),
+                other => panic!("{id}: option {other}"),
+            }
+        }
+        opts.legacy.mode = LegacyMode::Off;
+        let instances = case["instances"].as_array().unwrap();
+        let (http, problems) = read(provider, inventory(provider, instances), opts);
+        // where Traefik dropped a registration for one bad option, what is good is kept here
+        let dropped = case["problems"].as_array().into_iter().flatten().any(|p| {
+            matches!(
+                p["kind"].as_str().unwrap(),
+                "unknown_option" | "bad_value" | "not_a_load_balancer" | "service_conflict" | "no_port"
+            )
+        });
+        // Traefik declares a middleware of two kinds and refuses it when it is built
+        let dropped = dropped || case["comment"] == "two types under one middleware name";
+        if dropped {
+            assert!(problems.iter().any(Diagnostic::is_error), "{id}: silent about {}", case["problems"]);
+            set_apart.push(id.to_owned());
+            continue;
+        }
+        assert_eq!(as_recorded(&http), routing_part(&case["config"]), "{id}: {}\n{problems:#?}", case["comment"]);
+        compared += 1;
+    }
+    assert_eq!((compared, set_apart.len()), (113, 12), "{set_apart:?}");
+}
+
+#[test]
+fn a_bad_tag_disables_only_its_router() {
+    let tags = &[
+        "traefik.enable=true",
+        "traefik.http.routers.good.rule=Host(`good`)",
+        "traefik.http.routers.bad.rule=Host(`bad`)",
+        "traefik.http.routers.bad.priority=high",
+        "traefik.http.middlewares.m.addprefix.prefixx=/a",
+    ];
+    let (http, problems) = read(Provider::Nomad, vec![service("web", &[("10.0.0.1", 80, tags)])], options());
+    assert_eq!(http.routers.keys().map(|n| &**n).collect::<Vec<_>>(), ["good"]);
+    assert!(http.broken.routers.contains("bad") && http.broken.middlewares.contains("m"));
+    assert_eq!(codes(&problems), ["unknown_option", "bad_value"]);
+    let bad = &problems[1];
+    assert_eq!(bad.origin.tag.as_deref(), Some("traefik.http.routers.bad.priority=high"));
+    assert_eq!(bad.origin.column, Some(35));
+    assert_eq!(bad.origin.provider.as_deref(), Some("nomad"));
+    assert_eq!(bad.origin.service.as_deref(), Some("web"));
+    assert_eq!(problems[0].help.as_deref(), Some("did you mean `prefix`?"));
+}
+
+#[test]
+fn a_broken_service_still_says_which_servers_there_are() {
+    let tags = &["traefik.enable=true", "traefik.http.services.s.loadbalancer.passhostheader=maybe"];
+    let (http, problems) = read(Provider::Nomad, vec![service("web", &[("10.0.0.1", 80, tags)])], options());
+    assert!(http.services.is_empty());
+    let servers = &http.broken.services["s"].load_balancer.as_ref().unwrap().servers;
+    assert_eq!(&*servers[0].url, "http://10.0.0.1:80");
+    assert_eq!(codes(&problems), ["bad_value"]);
+}
+
+#[test]
+fn the_older_instance_keeps_the_router_during_a_deployment() {
+    let old = &["traefik.enable=true", "traefik.http.routers.r.rule=Host(`old`)"];
+    let new = &["traefik.enable=true", "traefik.http.routers.r.rule=Host(`new`)"];
+    let both = service("web", &[("10.0.0.1", 80, old), ("10.0.0.2", 80, new)]);
+    let (http, problems) = read(Provider::Nomad, vec![both], options());
+    assert_eq!(&*http.routers["r"].rule, "Host(`old`)");
+    assert_eq!(urls(&http, "web").len(), 2, "the servers are of one service whatever the routers say");
+    assert_eq!(codes(&problems), ["router_conflict"]);
+    let (http, problems) = read(Provider::Nomad, vec![service("web", &[("10.0.0.2", 80, new)])], options());
+    assert_eq!((&*http.routers["r"].rule, problems.len()), ("Host(`new`)", 0));
+}
+
+#[test]
+fn a_name_stays_with_the_service_that_has_it_and_both_sides_are_named() {
+    let tags =
+        |host: &str| vec!["traefik.enable=true".to_owned(), format!("traefik.http.routers.r.rule=Host(`{host}`)")];
+    let make = |name: &str, index: u64| {
+        let mut s = service(name, &[("10.0.0.1", 80, &[])]);
+        s.instances[0].tags = tags(name).iter().map(|t| t.as_str().into()).collect();
+        s.instances[0].create_index = index;
+        s
+    };
+    let (older, younger) = (make("older", 5), make("younger", 9));
+    let mut decoder = Decoder::new(BTreeMap::from([(Provider::Nomad, options())]));
+    let mut step = |services: Vec<Service>| {
+        let decoded = decoder.decode(&world(Provider::Nomad, services));
+        let http = &decoded.declarations[&Provider::Nomad].http;
+        (http.routers["r"].rule.to_string(), decoded.diagnostics)
+    };
+    let (rule, problems) = step(vec![older.clone(), younger.clone()]);
+    assert_eq!(rule, "Host(`older`)");
+    assert_eq!(codes(&problems), ["router_conflict"]);
+    assert!(problems[0].message.contains("`older`") && problems[0].message.contains("`younger`"));
+    // the younger one gets the name when the older goes, and keeps it when that comes back
+    assert_eq!(step(vec![younger.clone()]), ("Host(`younger`)".to_owned(), vec![]));
+    let (rule, problems) = step(vec![older, younger]);
+    assert_eq!((rule.as_str(), codes(&problems)), ("Host(`younger`)", vec!["router_conflict"]));
+}
+
+#[test]
+fn servers_of_another_namespace_do_not_join() {
+    let tags = &["traefik.enable=true", "traefik.http.routers.r.rule=Host(`a`)"];
+    let mut theirs = service("web", &[("10.0.0.2", 80, tags)]);
+    theirs.key.namespace = "team".into();
+    theirs.instances[0].create_index = 99;
+    let (http, problems) = read(Provider::Nomad, vec![service("web", &[("10.0.0.1", 80, tags)]), theirs], options());
+    assert_eq!(urls(&http, "web"), [("http://10.0.0.1:80".to_owned(), None)]);
+    assert_eq!(codes(&problems), ["service_conflict"]);
+}
+
+#[test]
+fn nomad_and_consul_differ_about_enable() {
+    for (tag, nomad, consul) in [
+        ("traefik.enable=true", 1, 1),
+        ("traefik.enable=TRUE", 0, 1),
+        ("traefik.enable=1", 0, 0),
+        ("traefik.enable=false", 0, 0),
+    ] {
+        let s = || vec![service("web", &[("10.0.0.1", 80, &[tag])])];
+        assert_eq!(read(Provider::Nomad, s(), options()).0.routers.len(), nomad, "{tag}");
+        assert_eq!(read(Provider::ConsulCatalog, s(), options()).0.routers.len(), consul, "{tag}");
+    }
+}
+
+#[test]
+fn health_decides_by_dialect() {
+    let mut s = service("web", &[("10.0.0.1", 80, &["traefik.enable=true", "urlprefix-/a", "https://a.example"])]);
+    let opts = || {
+        let mut o = options();
+        o.legacy.mode = LegacyMode::Merge;
+        o
+    };
+    for (health, traefik, legacy) in [
+        (Health::Passing, true, true),
+        (Health::Unknown, true, true),
+        (Health::Warning, true, false),
+        (Health::Critical, false, false),
+        (Health::Maintenance, false, false),
+    ] {
+        s.instances[0].health = health;
+        let (http, _) = read(Provider::ConsulCatalog, vec![s.clone()], opts());
+        assert_eq!(http.services.contains_key("web"), traefik, "{health:?}");
+        assert_eq!(http.routers.keys().any(|n| n.starts_with("fb-")), legacy, "{health:?}");
+        assert_eq!(http.routers.keys().any(|n| n.starts_with("site-")), legacy, "{health:?}");
+    }
+}
+
+#[test]
+fn legacy_tags_count_by_mode_and_never_where_the_service_is_switched_off() {
+    let both: &[&str] = &["traefik.enable=true", "urlprefix-a.example/"];
+    let cases = [
+        (LegacyMode::Fallback, both, 1),
+        (LegacyMode::Merge, both, 2),
+        (LegacyMode::Off, both, 1),
+        (LegacyMode::Fallback, &["urlprefix-a.example/"], 1),
+        (LegacyMode::Fallback, &["urlprefix-a.example/", "traefik.http.routers.r.rule=Host(`a`)"], 1),
+        (LegacyMode::Merge, &["urlprefix-a.example/", "traefik.enable=false"], 0),
+        (LegacyMode::Off, &["urlprefix-a.example/"], 0),
+    ];
+    for (mode, tags, routers) in cases {
+        let mut opts = options();
+        opts.legacy.mode = mode;
+        let (http, _) = read(Provider::Nomad, vec![service("web", &[("10.0.0.1", 80, tags)])], opts);
+        assert_eq!(http.routers.len(), routers, "{mode:?} {tags:?}");
+    }
+}
+
+#[test]
+fn a_prefix_is_one_pool_over_services() {
+    let a = service("a", &[("10.0.0.1", 80, &["urlprefix-shop.example/cart strip=/cart prepend=/v1 weight=0.2"])]);
+    let b = service("b", &[("10.0.0.2", 80, &["urlprefix-SHOP.example/cart weight=0.8 strip=/cart prepend=/v1"])]);
+    let (http, problems) = read(Provider::ConsulCatalog, vec![a, b], options());
+    assert_eq!(problems, []);
+    let name = only_router(&http);
+    let router = &http.routers[name];
+    assert_eq!((&*router.rule, router.priority), ("Host(`shop.example`) && PathPrefix(`/cart`)", 1_000_005));
+    assert_eq!(urls(&http, name), [("http://10.0.0.1:80".into(), Some(1)), ("http://10.0.0.2:80".into(), Some(4))]);
+    let kinds: Vec<&MiddlewareKind> = router.middlewares.iter().map(|m| &http.middlewares[m].kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            &MiddlewareKind::StripPrefix { prefixes: vec!["/cart".into()] },
+            &MiddlewareKind::AddPrefix { prefix: "/v1".into() }
+        ]
+    );
+}
+
+#[test]
+fn shares_that_ask_for_other_options_are_refused_and_named() {
+    let a = service("a", &[("10.0.0.1", 80, &["urlprefix-/p strip=/p"])]);
+    let b = service("b", &[("10.0.0.2", 80, &["urlprefix-/p"])]);
+    let (http, problems) = read(Provider::ConsulCatalog, vec![a, b], options());
+    assert_eq!(urls(&http, only_router(&http)), [("http://10.0.0.1:80".into(), None)]);
+    assert_eq!(codes(&problems), ["pool_conflict"]);
+    assert!(problems[0].message.contains("`a`") && problems[0].message.contains("`b`"), "{}", problems[0]);
+}
+
+#[test]
+fn a_prefix_belongs_to_one_namespace() {
+    let mine = service("a", &[("10.0.0.1", 80, &["urlprefix-h/"])]);
+    let mut theirs = service("b", &[("10.0.0.2", 80, &["urlprefix-h/"])]);
+    theirs.key.namespace = "team".into();
+    theirs.instances[0].create_index = 99;
+    let (http, problems) = read(Provider::Nomad, vec![mine, theirs], options());
+    assert_eq!(urls(&http, only_router(&http)), [("http://10.0.0.1:80".into(), None)]);
+    assert_eq!(codes(&problems), ["host_conflict"]);
+}
+
+#[test]
+fn what_a_prefix_needs_and_is_not_served_is_named_by_its_router_so_that_it_is_refused() {
+    let tags = &[
+        "urlprefix-a/ allow=ip:10.0.0.0/8",
+        "urlprefix-b/ auth=team",
+        "urlprefix-c/ redirect=302,https://x/",
+        "urlprefix-d/ host=h",
+    ];
+    let (http, problems) = read(Provider::Nomad, vec![service("s", &[("10.0.0.1", 80, tags)])], options());
+    assert_eq!(problems, []);
+    assert_eq!(http.routers.len(), 4);
+    for router in http.routers.values() {
+        let [name] = &router.middlewares[..] else { panic!("{router:?}") };
+        let refused = http.middlewares.get(name).is_none_or(|m| matches!(m.kind, MiddlewareKind::NotServed(_)));
+        assert!(refused, "{name}");
+    }
+}
+
+#[test]
+fn a_site_is_a_pool_by_client_address_with_a_redirect() {
+    let a = service("a", &[("10.0.0.1", 80, &["https://Wiki.example"]), ("10.0.0.2", 80, &["https://wiki.example"])]);
+    let b = service("b", &[("10.0.0.3", 80, &["https://wiki.example"])]);
+    let (http, problems) = read(Provider::ConsulCatalog, vec![a, b], options());
+    assert_eq!(problems, []);
+    let site = http.routers.iter().find(|(n, _)| n.starts_with("site-wiki")).unwrap();
+    assert_eq!(
+        (&*site.1.rule, &*site.1.entry_points, site.1.tls.is_some()),
+        ("Host(`wiki.example`)", &["websecure".into()][..], true)
+    );
+    assert_eq!(site.1.source.dialect, Dialect::Site);
+    assert_eq!(urls(&http, site.0).len(), 3);
+    let lb = http.services[site.0].load_balancer.as_ref().unwrap();
+    assert_eq!(lb.strategy, declare::Strategy::IpHash);
+    let redirect = http.routers.iter().find(|(n, _)| n.starts_with("site-redirect-")).unwrap().1;
+    assert_eq!((&*redirect.entry_points, redirect.tls.is_none()), (&["web".into()][..], true));
+    let MiddlewareKind::RedirectScheme { scheme, permanent, .. } = &http.middlewares[&redirect.middlewares[0]].kind
+    else {
+        panic!()
+    };
+    assert_eq!((&**scheme, *permanent), ("https", true));
+}
+
+#[test]
+fn a_host_claimed_by_two_namespaces_stays_with_the_older_one() {
+    let make = |namespace: &str, index: u64, tag: &str| {
+        let mut s = service("wiki", &[("10.0.0.1", 80, &[tag])]);
+        s.key.namespace = namespace.into();
+        s.instances[0].create_index = index;
+        s.instances[0].address = format!("10.0.{index}.1").into();
+        s
+    };
+    let services = vec![make("a", 9, "https://wiki.example/admin"), make("b", 5, "https://wiki.example")];
+    let (http, problems) = read(Provider::Nomad, services, options());
+    assert_eq!(codes(&problems), ["host_conflict"]);
+    assert_eq!(problems[0].origin.namespace.as_deref(), Some("a"));
+    assert!(http.routers.values().all(|r| &*r.source.namespace == "b"));
+}
+
+#[test]
+fn plain_sites_and_wildcards() {
+    let tags = &["http://plain.example", "https://*.apps.example", "https://x.example/only"];
+    let (http, problems) = read(Provider::Nomad, vec![service("s", &[("10.0.0.1", 80, tags)])], options());
+    assert_eq!(problems, []);
+    let rules: BTreeSet<(&str, &str, bool)> =
+        http.routers.values().map(|r| (&*r.rule, &*r.entry_points[0], r.tls.is_some())).collect();
+    assert!(rules.contains(&("Host(`plain.example`)", "web", false)));
+    assert!(rules.contains(&("HostRegexp(`^[^.]+\\.apps\\.example$`)", "websecure", true)));
+    assert!(rules.contains(&("Host(`x.example`) && Path(`/only`)", "websecure", true)));
+    assert_eq!(rules.len(), 5, "two of them redirect: {rules:?}");
+}
+
+#[test]
+fn routing_tags_are_told_from_others() {
+    let opts = options();
+    for tag in ["traefik.enable=true", "urlprefix-a/", "  urlprefix-a/", "https://a", "http://a"] {
+        assert!(is_routing_tag(tag, &opts), "{tag}");
+    }
+    for tag in ["traefik", "traefikx.enable=true", "Traefik.enable=true", "blue", "ftp://a", ""] {
+        assert!(!is_routing_tag(tag, &opts), "{tag}");
+    }
+    let mut off = options();
+    off.legacy.mode = LegacyMode::Off;
+    assert!(!is_routing_tag("https://a", &off));
+}
+
+#[test]
+fn only_what_changed_gets_a_new_arc_and_steps_come_to_the_same_as_a_fresh_start() {
+    let make = |port: u16| -> Vec<_> {
+        (0..50)
+            .map(|i| {
+                let (host, prefix) =
+                    (format!("traefik.http.routers.r{i}.rule=Host(`h{i}`)"), format!("urlprefix-/p{}", i % 7));
+                service(
+                    &format!("s{i}"),
+                    &[("10.0.0.1", if i == 3 { port } else { 80 }, &["traefik.enable=true", &host, &prefix])],
+                )
+            })
+            .collect()
+    };
+    let mut opts = options();
+    opts.legacy.mode = LegacyMode::Merge;
+    let opts = BTreeMap::from([(Provider::Nomad, opts)]);
+    let mut decoder = Decoder::new(opts.clone());
+    let before = decoder.decode(&world(Provider::Nomad, make(80)));
+    let after = decoder.decode(&world(Provider::Nomad, make(81)));
+    assert_eq!(after, decode(&world(Provider::Nomad, make(81)), &opts));
+    let (before, after) = (&before.declarations[&Provider::Nomad].http, &after.declarations[&Provider::Nomad].http);
+    let changed: Vec<&str> =
+        after.services.iter().filter(|(n, s)| !Arc::ptr_eq(s, &before.services[*n])).map(|(n, _)| &**n).collect();
+    assert_eq!(changed.len(), 2, "the service and its pool: {changed:?}");
+    assert!(after.routers.iter().all(|(n, r)| Arc::ptr_eq(r, &before.routers[n])));
+}
+
+/// Pieces that tags are made of, well and badly put together.
+fn any_tag() -> impl Strategy<Value = String> {
+    let key = "(traefik|urlprefix-|https://|http://|Traefik)";
+    let piece = "(\\.|http|routers|services|middlewares|a|b|rule|tls|domains\\[0\\]|loadbalancer|server|port|weight|=|=true|Host\\(`h`\\)|\
+                 stripprefix|prefixes|/p|\\*|\\?|\\[|\\]|\\{|\\}|,|:80|:443|:| |strip=/x|weight=0\\.5|weight=1e308|redirect=301,|allow=ip:|\\$DC|\\$\\{|%zz|ä|\\n|\")";
+    (key, proptest::collection::vec(piece, 0..10)).prop_map(|(key, pieces)| key + &pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_tags_never_panic_and_never_disable_others(
+        tags in proptest::collection::vec(any_tag(), 1..6),
+        garbage in "\\PC{0,40}",
+        consul in any::<bool>(),
+    ) {
+        let provider = if consul { Provider::ConsulCatalog } else { Provider::Nomad };
+        let mut bad = service("bad", &[("10.9.9.9", 80, &[])]);
+        bad.instances[0].create_index = 1000;
+        bad.instances[0].tags = tags.iter().map(|t| t.as_str().into()).chain([garbage.as_str().into(), "traefik.enable=true".into()]).collect();
+        let good = service("good", &[("10.0.0.1", 80, &[
+            "traefik.enable=true", "traefik.http.routers.good.rule=Host(`good.example`)", "urlprefix-good.example/fine", "https://good.example",
+        ])]);
+        let mut opts = options();
+        opts.legacy.mode = LegacyMode::Merge;
+        let (alone, _) = read(provider, vec![good.clone()], opts.clone());
+        let (http, _) = read(provider, vec![bad, good], opts);
+        for (name, router) in &alone.routers {
+            prop_assert_eq!(http.routers.get(name), Some(router));
+        }
+        for name in alone.services.keys() {
+            prop_assert!(http.services[name].load_balancer.as_ref().unwrap().servers.iter().any(|s| &*s.url == "http://10.0.0.1:80"));
+        }
+    }
+}
+
+#[test]
+fn a_source_that_has_not_answered_declares_nothing() {
+    let decoded = decode(&World::default(), &BTreeMap::from([(Provider::Nomad, options())]));
+    assert_eq!(decoded.declarations, Declarations::new());
+}
