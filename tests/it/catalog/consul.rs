@@ -1,6 +1,6 @@
 //! Consul's watcher.
 
-use super::server::{Asked, Reply, Script, Server};
+use super::server::{Answer, Asked, Reply, Script, Server};
 use super::{TAG, common, names, ports, spawn, timing, until};
 use rust_lb::catalog::{Handle, Health, Snapshot, SourceState, consul};
 use rust_lb::config::{ConsulProvider, Token};
@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio_util::sync::DropGuard;
 
+/// Port and check state of an instance.
+type Port = (u16, &'static str);
+
 /// A catalog as Consul shows it: an index for each service, and one for the list.
 struct Consul {
     index: u64,
     list_index: u64,
-    services: BTreeMap<String, (u64, Vec<(u16, &'static str)>)>,
+    services: BTreeMap<String, (u64, Vec<Port>)>,
     nodes_visible: bool,
     services_visible: bool,
-    service: Option<fn(&Asked) -> Reply>,
+    service: Option<Answer>,
 }
 
 impl Consul {
@@ -24,7 +27,7 @@ impl Consul {
         Self { index: 10, list_index: 10, services, nodes_visible: true, services_visible: true, service: None }
     }
 
-    fn set(&mut self, name: &str, instances: &[(u16, &'static str)]) {
+    fn set(&mut self, name: &str, instances: &[Port]) {
         self.index += 1;
         let before = self.services.get(name).map(|(_, instances)| instances.len());
         if before != Some(instances.len()) {
@@ -240,7 +243,7 @@ async fn an_answer_that_cannot_be_read_keeps_what_was_good() {
     let (mut handle, _guard) = watch(&server.address, 128);
     until(&mut handle.snapshots, is("api web")).await;
     for (answer, note) in [
-        ((|_| Reply::Json(99, json!([{"Node": 1}]))) as fn(&Asked) -> Reply, "answer cannot be read"),
+        ((|_| Reply::Json(99, json!([{"Node": 1}]))) as Answer, "answer cannot be read"),
         (
             |_| Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>".to_vec()),
             "answered HTML instead of JSON",

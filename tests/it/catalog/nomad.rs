@@ -1,6 +1,6 @@
 //! Nomad's watcher.
 
-use super::server::{Asked, Reply, Script, Server};
+use super::server::{Answer, Asked, Reply, Script, Server};
 use super::{TAG, common, names, ports, spawn, timing, until};
 use rust_lb::catalog::{Handle, Snapshot, SourceState, Timing, nomad};
 use rust_lb::config::{NomadProvider, Token};
@@ -23,8 +23,8 @@ struct Nomad {
     streamed: Vec<String>,
     token: &'static str,
     /// What the list answers instead, and what a name does.
-    list: Option<fn(&Asked) -> Reply>,
-    service: Option<fn(&Asked) -> Reply>,
+    list: Option<Answer>,
+    service: Option<Answer>,
 }
 
 impl Nomad {
@@ -158,7 +158,7 @@ async fn bad_answers_change_nothing_and_say_what_came() {
     let server = Server::start(Nomad::new(&["web", "api"])).await;
     let (mut handle, _guard) = watch(&server.address, Token::None, timing());
     until(&mut handle.snapshots, is("api web")).await;
-    let bad: [(fn(&Asked) -> Reply, &str); 7] = [
+    let bad: [(Answer, &str); 7] = [
         (
             |_| Reply::Json(99, json!([{"Namespace": "default", "Services": "none"}])),
             "answer cannot be read: invalid type",
@@ -284,7 +284,7 @@ async fn an_index_that_goes_back_in_a_blocked_answer_is_a_reset() {
 #[tokio::test]
 async fn an_empty_list_without_rights_is_no_empty_catalog() {
     let server = Server::start(Nomad::new(&["web"])).await;
-    let refuse: fn(&Asked) -> Reply = |_| Reply::Json(0, json!([]));
+    let refuse: Answer = |_| Reply::Json(0, json!([]));
     server.change(|nomad| nomad.list = Some(refuse));
     let (mut handle, _guard) = watch(&server.address, Token::None, timing());
     let lacking =

@@ -39,6 +39,9 @@ pub enum Reply {
     Stream(broadcast::Receiver<String>, &'static str),
 }
 
+/// An answer instead of what the script would say.
+pub type Answer = fn(&Asked) -> Reply;
+
 /// What a server says.
 pub trait Script: Send + 'static {
     /// `Nomad` or `Consul`, as in the headers' names.
