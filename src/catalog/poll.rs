@@ -159,12 +159,23 @@ impl Bucket {
         Self { every, burst, full_at: None }
     }
 
+    /// Allows one `every` from now on.
+    pub fn set_every(&mut self, every: Duration) {
+        self.every = every;
+    }
+
     /// Takes a token and tells when it may be used: `now` or later.
     pub fn take(&mut self, now: Instant) -> Instant {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.every;
         self.full_at = Some(full_at);
         full_at.checked_sub(self.every * self.burst).map_or(now, |at| at.max(now))
     }
+}
+
+/// How often an answer of this size may be asked for when it changes all the time: what is small
+/// at once, what is large at about 8 MB/s, so that a storm of changes costs the agent no core.
+pub fn pace(bytes: usize) -> Duration {
+    Duration::from_millis(10) + Duration::from_nanos(125 * u64::try_from(bytes).unwrap_or(u64::MAX / 125))
 }
 
 #[cfg(test)]
@@ -249,6 +260,10 @@ mod tests {
         assert_eq!(bucket.take(later), later);
         assert_eq!(bucket.take(later), later);
         assert_eq!(bucket.take(later), later + every);
+        bucket.set_every(pace(2));
+        let much_later = later + every * 60;
+        assert_eq!(bucket.take(much_later), much_later);
+        assert!(pace(2) < Duration::from_millis(11) && pace(460_000) > Duration::from_millis(50));
     }
 
     proptest! {

@@ -105,8 +105,12 @@ impl Publisher {
 
     /// Remarks on how the catalog is watched.
     pub fn notes(&self, notes: Vec<String>) {
-        let news = self.sender.send_if_modified(|s| {
+        // A count that changes in a note is no news.
+        let wording = |notes: &[String]| notes.concat().replace(|c: char| c.is_ascii_digit(), "");
+        let mut news = false;
+        self.sender.send_if_modified(|s| {
             let woken = s.status.notes != notes;
+            news = woken && wording(&s.status.notes) != wording(&notes);
             s.status.notes.clone_from(&notes);
             woken
         });
@@ -137,7 +141,7 @@ impl Publisher {
         if !newly_held.is_empty() {
             tracing::warn!(
                 provider = %self.provider,
-                services = newly_held.join(", "),
+                services = some(&newly_held),
                 "services vanished with a reset of the catalog; held until they reappear"
             );
         }
@@ -146,13 +150,22 @@ impl Publisher {
     /// Holds that ended, by time or by hand.
     pub fn dropped(&self, names: &[String]) {
         if !names.is_empty() {
-            tracing::warn!(provider = %self.provider, services = names.join(", "), "held services are dropped");
+            tracing::warn!(provider = %self.provider, services = some(names), "held services are dropped");
         }
     }
 
     /// True once a complete read was published.
     pub fn is_complete(&self) -> bool {
         self.sender.borrow().inventory.is_some()
+    }
+}
+
+/// A few names and how many more there are: a reset may concern thousands.
+fn some(names: &[String]) -> String {
+    let shown = names.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(10) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -73,7 +73,8 @@ pub enum Job {
 /// Running readers; what they have not read yet is dropped with them.
 #[derive(Debug)]
 pub struct Readers {
-    jobs: mpsc::UnboundedSender<Job>,
+    urgent: mpsc::UnboundedSender<Job>,
+    others: mpsc::UnboundedSender<Job>,
     /// Answers, in no order.
     pub answers: mpsc::Receiver<(Job, Result<Answer, Error>)>,
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -90,15 +91,15 @@ impl Readers {
 
     /// Starts them on lanes that nothing else uses meanwhile.
     pub fn new(lanes: &[Lane], paths: &Paths, stale: bool, timing: Timing) -> Self {
-        let (jobs, queue) = mpsc::unbounded_channel();
-        let queue = Arc::new(Mutex::new(queue));
+        let (urgent, first) = mpsc::unbounded_channel();
+        let (others, second) = mpsc::unbounded_channel();
+        let queue = Arc::new(Mutex::new((first, second)));
         let (sender, answers) = mpsc::channel(16);
         let start = |lane: &Lane| {
             let (lane, paths, queue, sender) = (lane.clone(), paths.clone(), queue.clone(), sender.clone());
             AbortOnDropHandle::new(tokio::spawn(async move {
                 loop {
-                    let next = queue.lock().await.recv().await;
-                    let Some(job) = next else { return };
+                    let Some(job) = next(&mut *queue.lock().await).await else { return };
                     let path = match &job {
                         Job::Service(name) => paths.service(name, ""),
                         Job::Nodes => paths.nodes(),
@@ -110,13 +111,23 @@ impl Readers {
                 }
             }))
         };
-        Self { jobs, answers, _tasks: lanes.iter().map(start).collect() }
+        Self { urgent, others, answers, _tasks: lanes.iter().map(start).collect() }
     }
 
-    /// Asks for something.
-    pub fn ask(&self, job: Job) {
+    /// Asks for something; what is urgent goes before what is not, however much that is.
+    pub fn ask(&self, job: Job, urgent: bool) {
         // It only fails when the tasks are gone, which end with this value.
-        let _ = self.jobs.send(job);
+        let _ = if urgent { self.urgent.send(job) } else { self.others.send(job) };
+    }
+}
+
+type Queues = (mpsc::UnboundedReceiver<Job>, mpsc::UnboundedReceiver<Job>);
+
+async fn next((urgent, others): &mut Queues) -> Option<Job> {
+    tokio::select! {
+        biased;
+        job = urgent.recv() => job,
+        job = others.recv() => job,
     }
 }
 

@@ -28,6 +28,8 @@ pub struct State {
     listed: BTreeSet<Arc<str>>,
     servers_seen: bool,
     doubted: BTreeMap<Arc<str>, Doubt>,
+    /// Index of the last read of each name, and how many older ones came after it.
+    reads: BTreeMap<Arc<str>, (u64, u8)>,
 }
 
 /// A listed name whose read was empty.
@@ -52,9 +54,14 @@ pub struct Next {
     pub narrowed: bool,
 }
 
+/// How often a read that is older than the last is asked for again.
+const AGAIN: u8 = 3;
+
 /// What a read came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
+    /// An older answer than the last one: ask again.
+    Again,
     /// It counts.
     Taken,
     /// Empty although listed: a newer list has to tell.
@@ -74,6 +81,7 @@ impl State {
             listed: BTreeSet::new(),
             servers_seen: false,
             doubted: BTreeMap::new(),
+            reads: BTreeMap::new(),
         }
     }
 
@@ -109,6 +117,12 @@ impl State {
         // A name that stays keeps its text.
         self.listed =
             routed.map(|(name, _)| before.get(&**name).cloned().unwrap_or_else(|| (&**name).into())).collect();
+
+        if trust == Trust::Reset {
+            self.reads.clear();
+        }
+        let (listed, belief, namespace) = (&self.listed, &self.belief, &self.namespace);
+        self.reads.retain(|name, _| listed.contains(name) || belief.get(&key(namespace, name)).is_some());
 
         let mut next = Next { narrowed, ..Next::default() };
         let keys: BTreeSet<_> = self.listed.iter().map(|name| key(&self.namespace, name)).collect();
@@ -150,8 +164,15 @@ impl State {
         next
     }
 
-    /// Takes a read of one name.
-    pub fn read(&mut self, name: &Arc<str>, instances: Vec<Instance>, trust: Trust, now: Instant) -> Read {
+    /// Takes a read of one name. Watchers and readers overtake each other; what is older than the
+    /// last is asked for again, a few times, since a name's index may also go back for good.
+    pub fn read(&mut self, name: &Arc<str>, instances: Vec<Instance>, index: u64, trust: Trust, now: Instant) -> Read {
+        let (last, older) = self.reads.entry(name.clone()).or_default();
+        if index < *last && *older < AGAIN {
+            *older += 1;
+            return Read::Again;
+        }
+        (*last, *older) = (index, 0);
         let key = key(&self.namespace, name);
         if !instances.is_empty() {
             self.doubted.remove(name);
@@ -224,12 +245,12 @@ mod tests {
 
         fn read(&mut self, name: &str, tags: &[&str]) -> Read {
             self.now += Duration::from_secs(1);
-            self.state.read(&name.into(), instances(tags), Trust::Full, self.now)
+            self.state.read(&name.into(), instances(tags), 5, Trust::Full, self.now)
         }
 
         fn empty(&mut self, name: &str) -> Read {
             self.now += Duration::from_secs(1);
-            self.state.read(&name.into(), Vec::new(), Trust::Full, self.now)
+            self.state.read(&name.into(), Vec::new(), 5, Trust::Full, self.now)
         }
 
         fn names(&self) -> String {
@@ -275,7 +296,7 @@ mod tests {
         let mut state = State::new(spawn(false), "");
         let now = Instant::now();
         let next = state.list(&list("consul web"), Trust::Full, now, now);
-        assert_eq!(state.read(&next.read[0], Vec::new(), Trust::Full, now), Read::Doubted);
+        assert_eq!(state.read(&next.read[0], Vec::new(), 5, Trust::Full, now), Read::Doubted);
         assert!(state.sees_no_instance());
     }
 
@@ -309,6 +330,23 @@ mod tests {
         assert!(Arc::ptr_eq(&before, steps.state.listed().first().unwrap()));
     }
 
+    #[test]
+    fn an_overtaken_read_is_asked_for_again_but_not_for_ever() {
+        let mut steps = Steps::new("consul web");
+        let (web, now) = ("web".into(), steps.now);
+        assert_eq!(steps.state.read(&web, instances(&[TAG, "new"]), 9, Trust::Full, now), Read::Taken);
+        for _ in 0..AGAIN {
+            assert_eq!(steps.state.read(&web, instances(&[TAG]), 8, Trust::Full, now), Read::Again);
+        }
+        let tags = |steps: &Steps| steps.state.belief.services().values().next().unwrap().instances[0].tags.len();
+        assert_eq!(tags(&steps), 2);
+        assert_eq!(steps.state.read(&web, instances(&[TAG]), 8, Trust::Full, now), Read::Taken);
+        assert_eq!(tags(&steps), 1);
+        assert_eq!(steps.state.read(&web, instances(&[TAG]), 7, Trust::Full, now), Read::Again);
+        steps.state.list(&list("consul web"), Trust::Reset, now, now);
+        assert_eq!(steps.state.read(&web, instances(&[TAG]), 2, Trust::Full, now), Read::Taken, "indexes start anew");
+    }
+
     /// The tokens of the recorded matrix: what may be seen decides what is believed.
     #[test]
     fn recorded_answers_without_rights_remove_nothing() {
@@ -319,7 +357,7 @@ mod tests {
         let mut state = State::new(spawn(true), "");
         let now = Instant::now();
         for name in state.list(&decode::list(full.as_bytes()).unwrap(), Trust::Full, now, now).read {
-            state.read(&name, instances(&[]), Trust::Full, now);
+            state.read(&name, instances(&[]), 5, Trust::Full, now);
         }
         let next = state.list(&decode::list(empty.as_bytes()).unwrap(), Trust::Full, now, now);
         assert!(next.narrowed && next.gone.is_empty());

@@ -11,7 +11,7 @@ use super::state::{Read, State};
 use super::watcher::{self, Told};
 use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
-use crate::catalog::poll::{Backoff, Bucket, Poll, Step};
+use crate::catalog::poll::{self, Backoff, Bucket, Poll, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::{Instance, Spawn};
 use crate::config::ConsulProvider;
@@ -118,7 +118,7 @@ impl Watch {
             list_lane: agent.lane()?,
             list: Poll::default(),
             list_at: None,
-            list_rate: Bucket::new(2, Duration::from_millis(200)),
+            list_rate: Bucket::new(4, poll::pace(0)),
             blocked: None,
             read_lanes,
             outstanding: BTreeSet::new(),
@@ -169,7 +169,8 @@ impl Watch {
             Phase::Waiting(at) => Some(at),
             _ => None,
         };
-        [phase, self.list_at, self.broken_at, self.ring_at, self.state.belief.next_end()]
+        let ring = self.ring_at.filter(|_| self.outstanding.is_empty());
+        [phase, self.list_at, self.broken_at, ring, self.state.belief.next_end()]
             .into_iter()
             .flatten()
             .min()
@@ -200,12 +201,12 @@ impl Watch {
         if self.broken_at.is_some_and(|at| at <= now) {
             self.broken_at = None;
             let names = self.broken.keys().cloned().collect();
-            self.ask(names);
+            self.ask(names, true);
         }
         if self.ring_at.is_some_and(|at| at <= now) && self.outstanding.is_empty() {
             self.ring_at = None;
             let names = self.state.listed().iter().cloned().collect();
-            self.ask(names);
+            self.ask(names, false);
         }
     }
 
@@ -239,8 +240,9 @@ impl Watch {
             // Nodes tell, since there is always one.
             self.phase = Phase::Listing;
             self.reset |= self.list.answered(answer.meta.index) == Step::Back;
-            return self.readers.ask(Job::Nodes);
+            return self.readers.ask(Job::Nodes, true);
         }
+        self.list_rate.set_every(poll::pace(answer.body.len()));
         let step = self.list.answered(answer.meta.index);
         self.take(list, answer.meta, step, asked);
     }
@@ -269,19 +271,17 @@ impl Watch {
         }
         self.watchers.retain(|name, _| self.state.listed().contains(name));
         self.broken.retain(|name, _| self.state.listed().contains(name));
-        let mut names = next.read;
         if sync {
-            names.extend(self.state.listed().iter().cloned());
             self.phase = Phase::Reading(trust);
         } else {
             self.publisher.connected(trust == Trust::Aged, self.agent.connections());
         }
-        names.extend(next.gone);
         self.choose_strategy();
-        if !self.doorbell {
-            names.extend(self.state.listed().iter().filter(|name| !self.watchers.contains_key(*name)).cloned());
-        }
-        self.ask(names);
+        self.ask(next.read, true);
+        self.ask(next.gone, true);
+        let unwatched = |name: &&Arc<str>| sync || !self.doorbell && !self.watchers.contains_key(*name);
+        let names = self.state.listed().iter().filter(unwatched).cloned().collect();
+        self.ask(names, false);
         if self.doorbell && step == Step::Forward && !sync {
             self.ring();
         }
@@ -290,10 +290,11 @@ impl Watch {
     }
 
     /// Reads names, each once at a time.
-    fn ask(&mut self, names: Vec<Arc<str>>) {
+    fn ask(&mut self, names: Vec<Arc<str>>, urgent: bool) {
         for name in names {
-            if self.outstanding.insert(name.clone()) {
-                self.readers.ask(Job::Service(name));
+            // What waits for its turn is brought forward by asking again.
+            if self.outstanding.insert(name.clone()) || urgent {
+                self.readers.ask(Job::Service(name), urgent);
             }
         }
     }
@@ -346,7 +347,7 @@ impl Watch {
                         self.struck.insert(name.clone());
                     }
                     // Whether it is the agent or only this query, a read tells.
-                    self.ask(vec![name]);
+                    self.ask(vec![name], true);
                 }
             }
             next = self.told.1.try_recv().ok();
@@ -358,10 +359,11 @@ impl Watch {
         let now = Instant::now();
         // Filtered to nothing is not gone: later versions say which it is.
         let trust = self.trust(meta, meta.filtered && instances.is_empty());
-        if self.state.read(name, instances, trust, now) == Read::Doubted {
+        match self.state.read(name, instances, meta.index.unwrap_or_default(), trust, now) {
             // The list usually follows by itself, within milliseconds.
-            let at = now + self.spawn.timing.lag / 10;
-            self.list_at = Some(self.list_at.map_or(at, |before| before.max(at)));
+            Read::Doubted => drop(self.list_at.get_or_insert(now + self.spawn.timing.lag / 10)),
+            Read::Again => self.ask(vec![name.clone()], true),
+            Read::Taken | Read::Unseen => {}
         }
         let unseen = self.state.unseen();
         self.lack(NODES, unseen);
@@ -391,7 +393,7 @@ impl Watch {
             self.publisher.strategy(if doorbell { "doorbell" } else { "watch" });
             if !doorbell {
                 let names = self.state.listed().iter().cloned().collect();
-                self.ask(names);
+                self.ask(names, false);
             }
         }
         if self.doorbell && self.rung.is_none() {

@@ -68,10 +68,6 @@ impl Exchange<'_> {
         self.0["request"]["line"].as_str().unwrap().split(' ').nth(1).unwrap()
     }
 
-    pub(in crate::catalog) fn status(&self) -> Option<u64> {
-        self.0["response"]["status"].as_u64()
-    }
-
     pub(in crate::catalog) fn body(&self) -> String {
         self.0["response"]["body_json"].to_string()
     }

@@ -226,9 +226,9 @@ mod tests {
                     let listed = list(body.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
                     assert!(listed.iter().all(|s| !s.name.is_empty() && !s.namespace.is_empty()), "{path}");
                     lists += 1;
-                } else if path.starts_with("/v1/service/") {
+                } else if let Some(rest) = path.strip_prefix("/v1/service/") {
                     let found = service(exchange.body().as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
-                    let name = path["/v1/service/".len()..].split('?').next().unwrap();
+                    let name = rest.split('?').next().unwrap();
                     assert!(found.iter().all(|r| &*r.key.name == name && !r.instance.id.is_empty()), "{path}");
                     services += 1;
                 } else if path.starts_with("/v1/event/stream?topic=Service") {

@@ -11,7 +11,7 @@ use super::state::{Read, State};
 use super::stream::{Signal, Stream};
 use crate::catalog::believe::{Trust, shown, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
-use crate::catalog::poll::{Backoff, Bucket, Poll, Query, Step};
+use crate::catalog::poll::{self, Backoff, Bucket, Poll, Query, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::{ServiceKey, Spawn};
 use rand::SeedableRng;
@@ -117,7 +117,7 @@ impl Watch {
             list: Poll::default(),
             list_at: None,
             blocked: None,
-            list_rate: (Bucket::new(2, Duration::from_secs(1)), Bucket::new(2, Duration::from_millis(200))),
+            list_rate: (Bucket::new(2, Duration::from_secs(1)), Bucket::new(4, poll::pace(0))),
             published: now,
             agent,
             paths,
@@ -321,7 +321,7 @@ impl Watch {
         }
         self.phase = Phase::Reading(trust);
         self.broken.clear();
-        let names = self.state.to_read(routed, true, trust, now);
+        let names = self.state.unsettled(routed, true, trust, now);
         self.ask(names);
         self.complete();
     }
@@ -403,6 +403,7 @@ impl Watch {
             Err(error) => return self.fail(&error.to_string()),
         };
         let now = Instant::now();
+        self.list_rate.1.set_every(poll::pace(answer.body.len()));
         let rate = if self.streaming { &mut self.list_rate.0 } else { &mut self.list_rate.1 };
         let again_at = rate.take(now);
         if list.is_empty() && answer.meta.index == Some(0) {
@@ -421,7 +422,7 @@ impl Watch {
         let trust = self.trust(answer.meta, false);
         self.publisher.connected(trust == Trust::Aged, self.agent.connections());
         let routed = self.state.routed(&list);
-        let names = self.state.to_read(routed, !self.streaming && step == Step::Forward, trust, now);
+        let names = self.state.unsettled(routed, !self.streaming && step == Step::Forward, trust, now);
         self.ask(names);
         self.state.prune(index);
         let woken = step == Step::Forward && now - sent < query.wait;
