@@ -40,6 +40,10 @@ pub struct NomadToken {
     pub read_job: Scope,
     /// Namespaces with `submit-job`.
     pub submit_job: Scope,
+    /// Namespaces with any other capability, such as `list-jobs`; seen in `/v1/namespaces` alone.
+    pub other: Scope,
+    /// Whether it may read the agent.
+    pub agent: bool,
     /// A workload identity: reads services of any single namespace without a policy.
     pub workload_identity: bool,
 }

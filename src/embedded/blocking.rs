@@ -56,3 +56,17 @@ pub(crate) async fn blocking<T>(
 fn lengthened(wait: Duration) -> Duration {
     wait + (wait / 16).mul_f64(rand::rng().random())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengthens_by_up_to_a_sixteenth() {
+        let wait = Duration::from_secs(16);
+        let lengths: Vec<_> = (0..200).map(|_| lengthened(wait)).collect();
+        assert!(lengths.iter().all(|l| (wait..wait + Duration::from_secs(1)).contains(l)));
+        let (min, max) = (lengths.iter().min().unwrap(), lengths.iter().max().unwrap());
+        assert!(*max - *min > Duration::from_millis(500), "spread over the whole range: {min:?} to {max:?}");
+    }
+}

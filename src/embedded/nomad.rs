@@ -218,6 +218,14 @@ impl Rights {
         }
     }
 
+    fn sees(&self, namespace: &str) -> bool {
+        self.lists(namespace) || matches!(self, Self::Token(token) if token.other.has(namespace))
+    }
+
+    fn reads_agent(&self) -> bool {
+        self.manages() || matches!(self, Self::Token(token) if token.agent)
+    }
+
     fn manages(&self) -> bool {
         matches!(self, Self::Off) || matches!(self, Self::Token(token) if token.management)
     }
@@ -341,7 +349,7 @@ impl NomadApi {
             return Err(Refusal::Denied);
         }
         let (index, mut rows) = self.read(&asked, request, NomadStore::namespaces).await?;
-        rows.retain(|(name, _)| rights.lists(name));
+        rows.retain(|(name, _)| rights.sees(name));
         let row = |(name, index): &(String, u64)| {
             let description = if name == DEFAULT_NAMESPACE { "Default shared namespace" } else { "" };
             json!({
@@ -384,7 +392,7 @@ impl NomadApi {
         if self.malformed_token(request) {
             return Err(Refusal::server(format!("ACL token not found or invalid workload identity: {NOT_A_JWT}")));
         }
-        allowed(self.rights(request).manages())?;
+        allowed(self.rights(request).reads_agent())?;
         let acl = lock(&self.acl).is_some();
         let version = json!({
             "BuildDate": null, "Revision": "", "Version": "2.0.6", "VersionMetadata": "rust-lb", "VersionPrerelease": "",

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// What a stream was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,18 +106,22 @@ async fn send(
         };
         (namespaces, store.subscribe(wanted.from))
     };
-    let mut heartbeat = tokio::time::interval(api.heartbeat);
+    let mut heartbeat = tokio::time::interval_at(Instant::now() + api.heartbeat, api.heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next = Some("{}".to_owned()); // the sign that the stream is allowed and placed
     loop {
-        let line = tokio::select! {
-            biased;
-            _ = heartbeat.tick() => "{}".to_owned(),
-            item = items.recv() => match item {
-                None => return,
-                Some(StreamItem::Raw(line)) => line,
-                Some(StreamItem::Entry(entry)) => match line(&entry, |row| namespaces.contains(&row.namespace) && wanted.takes(row)) {
-                    Some(line) => line,
-                    None => continue,
+        let line = match next.take() {
+            Some(line) => line,
+            None => tokio::select! {
+                _ = heartbeat.tick() => "{}".to_owned(),
+                item = items.recv() => match item {
+                    None => return,
+                    Some(StreamItem::Raw(line)) => line,
+                    Some(StreamItem::Entry(entry)) => {
+                        let here = |row: &Registration| namespaces.contains(&row.namespace) && wanted.takes(row);
+                        let Some(line) = line(&entry, here) else { continue };
+                        line
+                    }
                 },
             },
         };
