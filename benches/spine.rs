@@ -130,7 +130,9 @@ impl Proxy {
         let started = Instant::now();
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the proxy starts");
         let proxy = Self { process: Process(child), web, admin, started };
-        spin("ready", || TcpStream::connect(proxy.admin).is_ok() && request(proxy.admin, "GET", "127.0.0.1", "/ready", "").0 == 200);
+        spin("ready", || {
+            TcpStream::connect(proxy.admin).is_ok() && request(proxy.admin, "GET", "127.0.0.1", "/ready", "").0 == 200
+        });
         proxy
     }
 

@@ -66,7 +66,8 @@ impl Said {
                 value.ok_or_else(|| format!("`{name}` needs an address such as 127.0.0.1:0"))
             };
             let socket = |text: String| {
-                text.parse::<SocketAddr>().map_err(|_| format!("`{name}`: `{text}` is not an address such as 127.0.0.1:0"))
+                text.parse::<SocketAddr>()
+                    .map_err(|_| format!("`{name}`: `{text}` is not an address such as 127.0.0.1:0"))
             };
             match name {
                 "--web" => said.web = socket(value()?)?.to_string(),
@@ -139,7 +140,8 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
         Ok(said) => said,
         Err(e) => return fail(stderr, USAGE, format_args!("{e}\nhint: `rust-lb dev --help`")),
     };
-    let domain = input.env.get("DOMAIN_SUFFIX").filter(|v| !v.is_empty()).cloned().unwrap_or_else(|| "localhost".to_owned());
+    let domain =
+        input.env.get("DOMAIN_SUFFIX").filter(|v| !v.is_empty()).cloned().unwrap_or_else(|| "localhost".to_owned());
     let catalog = match start_catalog(&said, domain) {
         Ok(catalog) => catalog,
         Err(e) => return fail(stderr, FAILED, format_args!("{e}")),
@@ -193,7 +195,8 @@ fn state_dir(input: &config::Input) -> PathBuf {
 }
 
 fn announce(running: &Running, catalog: &Catalog, said: &Said, stdout: &mut dyn Write) -> std::io::Result<()> {
-    let at = |name: &str| running.bound().get(name).and_then(|a| a.first()).map(ToString::to_string).unwrap_or_default();
+    let at =
+        |name: &str| running.bound().get(name).and_then(|a| a.first()).map(ToString::to_string).unwrap_or_default();
     let (web, websecure, admin) = (at("web"), at("websecure"), at("traefik"));
     let port = |address: &str| address.rsplit(':').next().unwrap_or_default().to_owned();
     let url = |sample: &samples::Sample| {
@@ -215,7 +218,10 @@ fn announce(running: &Running, catalog: &Catalog, said: &Said, stdout: &mut dyn 
         return stdout.flush();
     }
     writeln!(stdout, "rust-lb is ready; Ctrl-C ends it\n")?;
-    writeln!(stdout, "  web        http://{web}\n  websecure  https://{websecure}\n  admin      http://{admin}/api/rawdata")?;
+    writeln!(
+        stdout,
+        "  web        http://{web}\n  websecure  https://{websecure}\n  admin      http://{admin}/api/rawdata"
+    )?;
     writeln!(stdout, "  nomad      http://{}\n  consul     http://{}", catalog.nomad, catalog.consul)?;
     writeln!(stdout, "  root       {ca}\n")?;
     if !catalog.samples.is_empty() {

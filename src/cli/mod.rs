@@ -73,7 +73,9 @@ pub fn run(mut args: Vec<String>) -> u8 {
         later if NOT_YET.contains(&later) => {
             fail(stderr, USAGE, format_args!("the command `{later}` is not in this version"))
         }
-        other => fail(stderr, USAGE, format_args!("unknown command `{other}`\nhint: `rust-lb help` lists the commands")),
+        other => {
+            fail(stderr, USAGE, format_args!("unknown command `{other}`\nhint: `rust-lb help` lists the commands"))
+        }
     }
 }
 

@@ -149,9 +149,9 @@ fn refused(declarations: &Declarations, table: &Table, problems: &[Diagnostic]) 
                 continue;
             }
             let about = format!("router `{name}`");
-            let errors = problems.iter().filter(|d| {
-                d.origin.provider.as_deref() == Some(provider.as_str()) && d.message.starts_with(&about)
-            });
+            let errors = problems
+                .iter()
+                .filter(|d| d.origin.provider.as_deref() == Some(provider.as_str()) && d.message.starts_with(&about));
             let errors = errors.map(|d| d.message.clone()).collect();
             refused.push(Refused { id, provider: *provider, router: router.clone(), errors });
         }

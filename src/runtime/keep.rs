@@ -2,8 +2,8 @@
 //! and nothing may wait for it. Only the newest value counts; at most one write a second.
 
 use crate::catalog::World;
-use crate::diagnostic::Diagnostic;
 use crate::declare::Declarations;
+use crate::diagnostic::Diagnostic;
 use crate::table::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,7 +42,8 @@ impl Keeper {
     pub fn start(store: Store<LastGood>) -> std::io::Result<Self> {
         let shared = Arc::new((Mutex::new(Slot::default()), Condvar::new()));
         let theirs = shared.clone();
-        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || write_newest(&store, &theirs))?;
+        let thread =
+            std::thread::Builder::new().name("keeper".to_owned()).spawn(move || write_newest(&store, &theirs))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -99,8 +100,9 @@ fn report(problem: &mut Option<Diagnostic>, outcome: Result<(), StoreError>) {
             }
         }
         Err(e) => {
-            let diagnostic = Diagnostic::warning("state_not_written", e.to_string())
-                .with_help("after a restart without a catalog no route would be known; make `rustLb.stateDir` writable");
+            let diagnostic = Diagnostic::warning("state_not_written", e.to_string()).with_help(
+                "after a restart without a catalog no route would be known; make `rustLb.stateDir` writable",
+            );
             if problem.as_ref() != Some(&diagnostic) {
                 tracing::warn!("{diagnostic}");
             }

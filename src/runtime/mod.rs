@@ -424,7 +424,9 @@ impl Parts {
                 Asked::Reload => self.reload(reload.as_ref()),
                 Asked::ReopenLogs => self.reopen_logs(),
                 Asked::Upgrade => {
-                    tracing::warn!("SIGUSR2: handing the sockets to a new process is not in this version; restart instead");
+                    tracing::warn!(
+                        "SIGUSR2: handing the sockets to a new process is not in this version; restart instead"
+                    );
                 }
             }
         }
@@ -466,9 +468,7 @@ impl Parts {
         self.state.terminating.store(true, Relaxed);
         let lifecycle = &self.settled.lifecycle;
         tracing::info!(grace = ?lifecycle.grace, "draining");
-        let hurried = async {
-            while next(signals).await != Asked::Terminate {}
-        };
+        let hurried = async { while next(signals).await != Asked::Terminate {} };
         let ended = async {
             tokio::time::sleep(lifecycle.request_accept_grace).await;
             workers.iter().for_each(|worker| worker.drain(lifecycle.grace));

@@ -3,11 +3,11 @@
 use crate::catalog::Health;
 use crate::config::{self, Bound, CatalogCommon, EntryPoint, Settled};
 use crate::declare::Dialect;
+use crate::declare::Dynamic;
 use crate::listen::Endpoint;
 use crate::model::Provider;
 use crate::observe::{access, log, metrics};
 use crate::proxy;
-use crate::declare::Dynamic;
 use crate::table::{self, BuildOptions};
 use crate::tags::{LegacyMode, LegacyOptions, TagOptions};
 use crate::{http, middleware, upstream};
@@ -16,11 +16,7 @@ use std::sync::Arc;
 
 /// What `listen` binds for an entry point.
 pub(super) fn endpoint(entry_point: &EntryPoint) -> Endpoint {
-    Endpoint {
-        name: entry_point.name.clone(),
-        host: entry_point.address.host.clone(),
-        port: entry_point.address.port,
-    }
+    Endpoint { name: entry_point.name.clone(), host: entry_point.address.host.clone(), port: entry_point.address.port }
 }
 
 /// What the proxy knows of an entry point.
@@ -34,10 +30,8 @@ pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound) -> proxy::EntryPoint {
             permanent: redirect.permanent,
         }
     });
-    let trust = proxy::Trust {
-        everybody: ep.forwarded_headers.insecure,
-        networks: ep.forwarded_headers.trusted_ips.clone(),
-    };
+    let trust =
+        proxy::Trust { everybody: ep.forwarded_headers.insecure, networks: ep.forwarded_headers.trusted_ips.clone() };
     proxy::EntryPoint {
         redirect,
         trust,
@@ -52,7 +46,11 @@ pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound) -> proxy::EntryPoint {
 }
 
 /// What workers share besides entry points.
-pub(super) fn settings(settled: &Settled, tls: Option<Arc<rustls::ClientConfig>>, host: Option<String>) -> proxy::Settings {
+pub(super) fn settings(
+    settled: &Settled,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    host: Option<String>,
+) -> proxy::Settings {
     let transport = &settled.servers_transport;
     proxy::Settings {
         upstream: upstream::Settings {
@@ -89,7 +87,8 @@ fn of_provider(settled: &Settled, common: &CatalogCommon, strict_checks: BTreeSe
         config::Dialect::Site => Dialect::Site,
     });
     let port_of = |name: &str| settled.entry_points.get(name).map(|ep| ep.address.port);
-    let ports = settled.entry_points.values().filter(|ep| ep.address.port != 0 && &*ep.name != config::ADMIN_ENTRY_POINT);
+    let ports =
+        settled.entry_points.values().filter(|ep| ep.address.port != 0 && &*ep.name != config::ADMIN_ENTRY_POINT);
     TagOptions {
         exposed_by_default: common.exposed_by_default,
         default_rule: common.default_rule.clone(),
@@ -141,7 +140,12 @@ pub(super) fn build_options(settled: &Settled) -> BuildOptions {
 
 /// How the process logs.
 pub(super) fn log_options(log: &config::Log) -> log::Options {
-    log::Options { level: log.level, format: log.format.map(access_format), file: log.file.clone(), no_color: log.no_color }
+    log::Options {
+        level: log.level,
+        format: log.format.map(access_format),
+        file: log.file.clone(),
+        no_color: log.no_color,
+    }
 }
 
 /// How the access log is written.

@@ -469,7 +469,8 @@ fn compile(declared: &declare::Router) -> Result<Compiled, RuleError> {
 fn bad_rule(name: &str, provider: Provider, declared: &declare::Router, error: &RuleError) -> Diagnostic {
     let mut origin = origin(&declared.source, provider);
     // the rule stands in its tag as it is; of a default rule there is no tag
-    let at = origin.tag.as_ref().and_then(|tag| tag.find(&*declared.rule).map(|at| (tag.clone(), at + error.span.start)));
+    let at =
+        origin.tag.as_ref().and_then(|tag| tag.find(&*declared.rule).map(|at| (tag.clone(), at + error.span.start)));
     if let Some((tag, at)) = at {
         let before = tag.get(..at).map_or(0, |t| t.chars().count());
         origin.column = u32::try_from(before + 1).ok();

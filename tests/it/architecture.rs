@@ -75,8 +75,16 @@ fn the_pure_stages_have_no_async_and_no_io() {
             }
             let text = std::fs::read_to_string(&file).expect("a source file");
             for (number, line) in code_lines(&text) {
-                for word in ["async fn", ".await", "tokio::", "std::fs", "std::env", "TcpStream", "SystemTime::now", "Instant::now"]
-                {
+                for word in [
+                    "async fn",
+                    ".await",
+                    "tokio::",
+                    "std::fs",
+                    "std::env",
+                    "TcpStream",
+                    "SystemTime::now",
+                    "Instant::now",
+                ] {
                     if line.contains(word) {
                         faults.push(format!("{}:{number}: `{word}` in a pure stage", file.display()));
                     }

@@ -108,10 +108,11 @@ fn a_port_in_use_names_its_owner() {
     let held = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = held.local_addr().expect("bound");
     let dir = tempfile::tempdir().expect("a folder");
-    let output = command(&["serve", &format!("--entryPoints.web.address={addr}"), "--entryPoints.traefik.address=127.0.0.1:0"])
-        .args(["--stateDir", &dir.path().display().to_string()])
-        .output()
-        .expect("runs");
+    let output =
+        command(&["serve", &format!("--entryPoints.web.address={addr}"), "--entryPoints.traefik.address=127.0.0.1:0"])
+            .args(["--stateDir", &dir.path().display().to_string()])
+            .output()
+            .expect("runs");
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains(&addr.port().to_string()), "{stderr}");

@@ -111,7 +111,10 @@ fn real_consul_from_registration_to_removal_and_through_a_pause() {
     let register = |tags: &[&str]| {
         let body = serde_json::json!({"ID": "r1", "Name": "real", "Address": "127.0.0.1", "Port": server.addr.port(), "Tags": tags,
             "Check": {"CheckID": "r1", "TTL": "1h", "Status": "passing"}});
-        assert_eq!(client::send(agent.http, "PUT", "c", "/v1/agent/service/register", "", &body.to_string()).status, 200);
+        assert_eq!(
+            client::send(agent.http, "PUT", "c", "/v1/agent/service/register", "", &body.to_string()).status,
+            200
+        );
     };
     register(&["urlprefix-real.test/"]);
     proxy.wait_for("real.test", "/", 200);
@@ -141,8 +144,10 @@ fn real_consul_killed_and_started_empty_keeps_the_routes() {
         return;
     }
     let agent = Agent::consul();
-    let proxy =
-        Proxy::start(&[&format!("--providers.consulCatalog.endpoint.address=http://{}", agent.http), "--rustLb.linger.for=0s"]);
+    let proxy = Proxy::start(&[
+        &format!("--providers.consulCatalog.endpoint.address=http://{}", agent.http),
+        "--rustLb.linger.for=0s",
+    ]);
     let server = Server::start("real");
     let body = serde_json::json!({"ID": "r1", "Name": "real", "Address": "127.0.0.1", "Port": server.addr.port(), "Tags": ["urlprefix-real.test/"]});
     assert_eq!(client::send(agent.http, "PUT", "c", "/v1/agent/service/register", "", &body.to_string()).status, 200);

@@ -63,9 +63,10 @@ fn weights_share_requests() {
     proxy.catalog.register("b", "wb", b.addr, &["urlprefix-w.test/ weight=0.25"]);
     eventually("both servers are known", || {
         let raw = proxy.admin("/api/rawdata").json();
-        let servers = raw["services"].as_object()?.values().find_map(|s| {
-            s["loadBalancer"]["servers"].as_array().filter(|servers| servers.len() == 2).map(Vec::len)
-        });
+        let servers = raw["services"]
+            .as_object()?
+            .values()
+            .find_map(|s| s["loadBalancer"]["servers"].as_array().filter(|servers| servers.len() == 2).map(Vec::len));
         servers
     });
     let mut connection = Connection::open(proxy.web()).expect("connects");
@@ -105,9 +106,19 @@ fn a_bad_tag_disables_only_itself_and_is_visible() {
 fn a_definition_that_turns_bad_keeps_its_last_good_form() {
     let proxy = Proxy::start(&[]);
     let server = Server::start("x");
-    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    proxy.catalog.register(
+        "x1",
+        "x",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"],
+    );
     proxy.wait_for("x.test", "/", 200);
-    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`"]);
+    proxy.catalog.register(
+        "x1",
+        "x",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`"],
+    );
     eventually("the bad rule is reported", || {
         proxy.admin("/api/problems").text().contains("routers.x.rule").then_some(())
     });
@@ -137,7 +148,12 @@ fn a_request_waits_for_a_server_to_come_back() {
 fn a_wait_that_ends_is_503_and_then_404() {
     let proxy = Proxy::start(&["--rustLb.linger.for=500ms", "--rustLb.linger.wait=10ms"]);
     let server = Server::start("x");
-    proxy.catalog.register("w1", "w", server.addr, &["traefik.enable=true", "traefik.http.routers.w.rule=Host(`w.test`)"]);
+    proxy.catalog.register(
+        "w1",
+        "w",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.w.rule=Host(`w.test`)"],
+    );
     proxy.wait_for("w.test", "/", 200);
     proxy.catalog.deregister("w1");
     let answer = proxy.wait_for("w.test", "/", 503);
@@ -192,8 +208,18 @@ fn provider_state(proxy: &Proxy, provider: &str) -> String {
 fn a_catalog_that_stops_and_returns_loses_no_request() {
     let proxy = Proxy::start(&[]);
     let server = Server::start("x");
-    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
-    proxy.catalog.register_nomad("y1", "y", server.addr, &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"]);
+    proxy.catalog.register(
+        "x1",
+        "x",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"],
+    );
+    proxy.catalog.register_nomad(
+        "y1",
+        "y",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"],
+    );
     proxy.wait_for("x.test", "/", 200);
     proxy.wait_for("y.test", "/", 200);
     let traffic = (Traffic::start(&proxy, "x.test"), Traffic::start(&proxy, "y.test"));
@@ -217,8 +243,18 @@ fn a_catalog_that_stops_and_returns_loses_no_request() {
 fn a_wiped_catalog_keeps_the_routes() {
     let proxy = Proxy::start(&["--rustLb.linger.for=0s"]);
     let server = Server::start("x");
-    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
-    proxy.catalog.register_nomad("y1", "y", server.addr, &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"]);
+    proxy.catalog.register(
+        "x1",
+        "x",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"],
+    );
+    proxy.catalog.register_nomad(
+        "y1",
+        "y",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"],
+    );
     proxy.wait_for("x.test", "/", 200);
     proxy.wait_for("y.test", "/", 200);
     let traffic = (Traffic::start(&proxy, "x.test"), Traffic::start(&proxy, "y.test"));
@@ -271,7 +307,12 @@ fn the_primary_wins_between_equal_routers() {
 fn the_admin_api_tells_what_is_running() {
     let proxy = Proxy::start(&[]);
     let server = Server::start("x");
-    proxy.catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    proxy.catalog.register(
+        "x1",
+        "x",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"],
+    );
     proxy.wait_for("x.test", "/", 200);
     assert_eq!(proxy.admin("/ping").text(), "OK");
     assert_eq!(proxy.admin("/health").status, 200);

@@ -211,10 +211,10 @@ fn table_of(routes: &[Route]) -> Table {
     for route in routes {
         // The two halves of one host are two routers.
         let name: Arc<str> = if route.tls { format!("{}-tls", route.name) } else { route.name.to_owned() }.into();
-        let servers = route.servers.iter().map(|(url, weight)| declare::Server {
-            url: url.as_str().into(),
-            weight: Some(*weight),
-        });
+        let servers = route
+            .servers
+            .iter()
+            .map(|(url, weight)| declare::Server { url: url.as_str().into(), weight: Some(*weight) });
         let load_balancer = declare::LoadBalancer {
             servers: servers.collect(),
             strategy: route.strategy,
@@ -222,8 +222,7 @@ fn table_of(routes: &[Route]) -> Table {
         };
         let service = declare::Service { load_balancer: Some(load_balancer), ..declare::Service::default() };
         http.services.insert(name.clone(), Arc::new(service));
-        let middlewares: Vec<Arc<str>> =
-            (0..route.middlewares.len()).map(|i| format!("{name}-{i}").into()).collect();
+        let middlewares: Vec<Arc<str>> = (0..route.middlewares.len()).map(|i| format!("{name}-{i}").into()).collect();
         for (id, kind) in middlewares.iter().zip(&route.middlewares) {
             let middleware = declare::Middleware { kind: kind.clone(), source: declare::Source::default() };
             http.middlewares.insert(id.clone(), Arc::new(middleware));

@@ -31,12 +31,8 @@ impl Running {
         let any = "127.0.0.1:0";
         let mut command = command(&["dev", "--json", "--web", any, "--websecure", any, "--admin", any]);
         command.args(["--nomad", any, "--consul", any, "--workers", "1"]).args(more);
-        let mut child = command
-            .env("HOME", dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut child =
+            command.env("HOME", dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut stderr = child.stderr.take().expect("piped");
         let stderr = std::thread::spawn(move || {
             let mut text = String::new();

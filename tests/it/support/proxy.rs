@@ -75,8 +75,7 @@ impl Catalog {
     }
 
     pub fn deregister(&self, id: &str) {
-        let answer =
-            client::send(self.consul(), "PUT", "c", &format!("/v1/agent/service/deregister/{id}"), "", "");
+        let answer = client::send(self.consul(), "PUT", "c", &format!("/v1/agent/service/deregister/{id}"), "", "");
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
