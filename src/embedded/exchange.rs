@@ -115,7 +115,7 @@ pub(crate) fn parse_wait(query: &Query, max: Duration) -> Result<Wait, &'static 
 /// A Go duration; negative ones count as zero. Unlike Traefik's, a bare number other than 0 is none.
 pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     let body = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if body.bytes().all(|b| b.is_ascii_digit()) && body.trim_start_matches('0') != "" {
+    if body.bytes().all(|b| b.is_ascii_digit()) && !body.trim_start_matches('0').is_empty() {
         return None;
     }
     let length = crate::model::parse_duration(body).ok()?;
