@@ -315,6 +315,7 @@ impl NomadApi {
 
     /// The extension: one registration, what is left out filled in.
     async fn put_service(&self, request: &Request, name: &str) -> Result<Answer, Refusal> {
+        check_name(name)?;
         let mut body: Value = serde_json::from_slice(&request.body).map_err(|error| Refusal::bad(error.to_string()))?;
         let fields = body.as_object_mut().ok_or_else(|| Refusal::bad("expected one registration, a JSON object"))?;
         let said = fields.entry("ServiceName").or_insert_with(|| name.into());
@@ -501,6 +502,18 @@ fn namespace(request: &Request) -> &str {
 
 fn allowed(yes: bool) -> Result<(), Refusal> {
     if yes { Ok(()) } else { Err(Refusal::Denied) }
+}
+
+/// Holds names to what Nomad takes in a job.
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if plain && name.len() <= 63 && !name.starts_with('-') && !name.ends_with('-') {
+        return Ok(());
+    }
+    Err(Refusal::bad(format!(
+        "Service name must be valid per RFC 1123 and can contain only alphanumeric characters or dashes and must be no \
+         longer than 63 characters: {name:?}"
+    )))
 }
 
 /// In the random order of Go's maps.

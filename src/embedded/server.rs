@@ -5,7 +5,7 @@
 //! ends without an answer) the service fails on purpose, hyper gives the socket back without having
 //! written anything, and the reply goes on with the bare socket, as Go's `Hijack` does.
 
-use super::control::{Control, Fault, State, Stats, lock};
+use super::control::{Control, Fault, State, lock};
 use super::exchange::{Answer, Query, Reply, Request, unescape};
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Limited};
@@ -389,9 +389,4 @@ impl Bucket {
         }
         some
     }
-}
-
-/// Counts a connection that became an event stream.
-pub(crate) fn stream_counter(stats: &mut Stats) -> &mut usize {
-    &mut stats.streams
 }

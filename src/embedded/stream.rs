@@ -8,7 +8,6 @@
 use super::control::{State, lock};
 use super::exchange::{Query, Request};
 use super::nomad::NomadApi;
-use super::server::stream_counter;
 use super::store::nomad::{EventType, Events, Registration, StreamItem};
 use hyper::http::Version;
 use serde_json::{Value, json};
@@ -60,7 +59,7 @@ impl Wanted {
 /// Runs a stream until either side ends it.
 pub(crate) async fn run(mut stream: TcpStream, api: Arc<NomadApi>, request: Request, wanted: Wanted) {
     let state = api.state.clone();
-    let _open = state.counted(stream_counter);
+    let _open = state.counted(|stats| &mut stats.streams);
     let head = match request.version {
         Version::HTTP_10 => "HTTP/1.0 200 OK\r\n",
         _ => "HTTP/1.1 200 OK\r\nConnection: close\r\n",

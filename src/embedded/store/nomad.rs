@@ -21,7 +21,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// One registration, in the form of `GET /v1/service/:name`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct Registration {
     /// Address as registered; empty for a literal port.
     pub address: String,

@@ -478,6 +478,8 @@ async fn registers_and_deletes_over_http() {
         ("/v1/service/web", r#"{"ServiceName":"api"}"#, "the path names service `web`, the body \"api\""),
         ("/v1/service/web", r#"{"Port":70000}"#, "70000"),
         ("/v1/service/web", r#"{"Tags":"a"}"#, "string"),
+        ("/v1/service/web", r#"{"tags":["a"]}"#, "unknown field `tags`, expected one of `Address`"),
+        ("/v1/service/odd.name_1", "{}", "valid per RFC 1123"),
     ] {
         let refused = put(addr, target, body).await;
         assert_eq!(refused.status, 400, "{body}");

@@ -373,3 +373,23 @@ async fn consul_refuses_as_recorded() {
     assert_eq!((refused.status, refused.text().as_str()), (403, "Permission denied: Missing service:write on x"));
     assert_eq!(refused.header("X-Consul-Index"), None);
 }
+
+#[tokio::test]
+async fn event_lines_have_the_recorded_shape() {
+    let embedded = rust_lb::embedded::start(&Default::default()).unwrap();
+    let (nomad, addr) = (embedded.nomad(), embedded.nomad_addr().unwrap());
+    nomad.register_all([row("es-a", "a"), row("es-b", "b")]);
+    nomad.deregister("default", "a");
+    let mut stream = raw::stream(addr, "/v1/event/stream?topic=Service", &[]).await;
+    let (ours, gone) = (raw::event(&mut stream).await, raw::event(&mut stream).await);
+    assert_eq!(shape_of(&ours), shape_of(&gone));
+    let mut compared = 0;
+    for exchange in exchanges(&recording("nomad/event-stream")) {
+        let lines = exchange.response["body_ndjson"].as_array().cloned().unwrap_or_default();
+        for line in lines.iter().filter(|line| line["Events"].is_array()) {
+            assert_eq!(shape_of(line), shape_of(&ours), "{}", exchange.target);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 8, "{compared}");
+}

@@ -36,6 +36,12 @@ fn put(store: &mut ConsulStore, name: &str, id: &str, edit: impl FnOnce(&mut Ser
 
 fn fifty() -> ConsulStore {
     let mut store = ConsulStore::default();
+    // A check that fails, as there was one: without any, `state/critical` watches more than its own.
+    store.register(
+        LOCAL_NODE,
+        service("failed", "failed"),
+        vec![CheckEntry { status: Status::Critical, ..check("failed") }],
+    );
     for n in 0..50 {
         for i in 1..=2 {
             put(&mut store, &format!("s{n:02}"), &format!("s{n:02}-{i}"), |_| {});
@@ -187,4 +193,15 @@ fn services_live_on_several_nodes() {
     assert_eq!(hosts, ["127.0.0.1", "10.0.0.9"]);
     store.set_check("far", "serfHealth", Status::Critical, "");
     assert_eq!(store.health_service("web").value.iter().filter(|e| e.passing).count(), 1);
+}
+
+#[test]
+fn a_state_that_no_check_has_watches_its_neighbours() {
+    let mut store = ConsulStore::default();
+    let critical = store.health_state("critical").changed;
+    put(&mut store, "web", "1", |_| {});
+    assert!(critical.now_or_never().is_some());
+    assert!(store.health_state("critical").value.is_empty());
+    assert!(store.health_state("bogus").value.is_empty());
+    assert_eq!(store.health_state("passing").value.len(), 2);
 }

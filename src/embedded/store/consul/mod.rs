@@ -7,105 +7,23 @@
 //! all names on the node); an absent name sleeps in the services tree and answers with the index of
 //! the last extinction, or of the tables while there was none; check output alone is not written.
 
+mod rows;
+
 use super::Read;
 use super::radix::{Radix, Touched};
 use super::wake::Wakes;
-use serde_json::{Map, Value, json};
+pub use rows::{CheckEntry, ServiceEntry, Status};
+use rows::{CheckRow, NodeRow, Stamped, check_json, flat_json, node_json, service_json};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// State of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Status {
-    /// In order.
-    Passing,
-    /// Suspicious.
-    Warning,
-    /// Failed, or not run yet.
-    Critical,
-}
-
-impl Status {
-    /// As sent.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Passing => "passing",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-
-    /// From its text.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Passing, Self::Warning, Self::Critical].into_iter().find(|status| status.as_str() == text)
-    }
-}
-
-/// A service instance as the agent registers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceEntry {
-    /// Unique on its node.
-    pub id: String,
-    /// Name.
-    pub name: String,
-    /// Tags in the order registered.
-    pub tags: Vec<String>,
-    /// Address; empty means the node's.
-    pub address: String,
-    /// Port; 0 for a service without one. Consul takes any number.
-    pub port: i64,
-    /// Metadata; `null` when none was given.
-    pub meta: Value,
-    /// `Weights.Passing` and `Weights.Warning`.
-    pub weights: (i64, i64),
-    /// `EnableTagOverride`.
-    pub enable_tag_override: bool,
-}
-
-/// A check as the agent registers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckEntry {
-    /// Unique on its node.
-    pub id: String,
-    /// Name to show.
-    pub name: String,
-    /// State.
-    pub status: Status,
-    /// Remarks of whoever registered it.
-    pub notes: String,
-    /// What the check said at the last change of its state.
-    pub output: String,
-    /// `ttl`, `http`, `tcp`, `maintenance`; empty for the node's own.
-    pub kind: String,
-}
-
-#[derive(Debug, Clone)]
-struct Stamped<T> {
-    row: T,
-    create: u64,
-    modify: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct CheckRow {
-    check: CheckEntry,
-    /// Empty for a check of the node.
-    service_id: String,
-    service_name: String,
-    service_tags: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-struct NodeRow {
-    id: String,
-    address: String,
-}
 
 /// What a blocked query watches.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Watch {
     Services,
     Checks,
-    State(Status),
+    /// A node in the tree of states.
+    State(Vec<u8>),
     /// The index entry of a name that exists.
     Name(String),
     /// A node in the tree of names.
@@ -130,6 +48,7 @@ pub struct ConsulStore {
     /// Keys of services by lower-case name.
     names: BTreeMap<String, BTreeSet<Key>>,
     by_name: Radix,
+    by_state: Radix,
     nodes_index: u64,
     services_index: u64,
     checks_index: u64,
@@ -148,6 +67,7 @@ impl Default for ConsulStore {
             checks_by_service: BTreeMap::new(),
             names: BTreeMap::new(),
             by_name: Radix::default(),
+            by_state: Radix::default(),
             nodes_index: 0,
             services_index: 0,
             checks_index: 0,
@@ -339,7 +259,10 @@ impl ConsulStore {
             json: check_json(node, check),
         };
         let value = rows.map(view).collect();
-        let watch = status.map_or(Watch::Checks, Watch::State);
+        let watch = match state {
+            "any" => Watch::Checks,
+            state => Watch::State(self.by_state.watched(format!("{state}\0").as_bytes())),
+        };
         Read { index: self.checks_index.max(1), value, changed: self.wakes.watch(watch) }
     }
 
@@ -399,15 +322,17 @@ impl ConsulStore {
             Some(old) => (old.create, index),
             None => (index, index),
         };
-        let states = (old.map(|old| old.row.check.status), row.check.status);
+        let was = old.map(|old| old.row.check.status).filter(|status| *status != row.check.status);
         if !same {
             self.move_names_of(index, node, &row);
         }
+        let left = was.map(|status| self.by_state.remove(&state_key(status, &key)));
+        let entered = self.by_state.insert(&state_key(row.check.status, &key));
         let of = (node.to_owned(), row.service_id.clone());
         self.checks_by_service.entry(of).or_default().insert(key.1.clone());
         self.checks.insert(key, Stamped { row, create, modify });
         self.checks_index = index;
-        self.wake_checks(states.0, Some(states.1));
+        self.wake_checks(left.iter().chain([&entered]));
     }
 
     fn take_check(&mut self, index: u64, key: &Key) {
@@ -417,7 +342,8 @@ impl ConsulStore {
         }
         self.move_names_of(index, &key.0, &old.row);
         self.checks_index = index;
-        self.wake_checks(Some(old.row.check.status), None);
+        let left = self.by_state.remove(&state_key(old.row.check.status, key));
+        self.wake_checks([&left]);
     }
 
     /// Moves the index of the check's service; for a check of the node, of all services on it.
@@ -456,10 +382,11 @@ impl ConsulStore {
         });
     }
 
-    fn wake_checks(&mut self, old: Option<Status>, new: Option<Status>) {
+    fn wake_checks<'a>(&mut self, touched: impl IntoIterator<Item = &'a Touched>) {
+        let touched: Vec<_> = touched.into_iter().collect();
         self.wakes.wake(|watch| match watch {
             Watch::Checks => true,
-            Watch::State(status) => old == Some(*status) || new == Some(*status),
+            Watch::State(node) => touched.iter().any(|touched| touched.hits(node)),
             _ => false,
         });
     }
@@ -472,7 +399,7 @@ impl ConsulStore {
 
     fn health_entry(&self, key: &Key) -> Option<Entry> {
         let service = self.services.get(key)?;
-        let (node, checks) = (self.node_json(&key.0, "Meta")?, self.checks_json(key));
+        let (node, checks) = (node_json(&key.0, self.nodes.get(&key.0)?, "Meta"), self.checks_json(key));
         let passing = checks.iter().all(|check| check["Status"] == Status::Passing.as_str());
         let json = json!({"Node": node, "Service": service_json(service), "Checks": checks});
         Some(Entry { name: service.row.name.clone(), tags: service.row.tags.clone(), passing, json })
@@ -480,45 +407,8 @@ impl ConsulStore {
 
     fn catalog_entry(&self, key: &Key) -> Option<Entry> {
         let service = self.services.get(key)?;
-        let json = self.flat_json(&key.0, service)?;
+        let json = flat_json(&key.0, self.nodes.get(&key.0)?, service);
         Some(Entry { name: service.row.name.clone(), tags: service.row.tags.clone(), passing: true, json })
-    }
-
-    fn node_json(&self, name: &str, meta: &str) -> Option<Map<String, Value>> {
-        let node = self.nodes.get(name)?;
-        let address = &node.row.address;
-        let tagged = json!({"lan": address, "lan_ipv4": address, "wan": address, "wan_ipv4": address});
-        object(json!({
-            "ID": node.row.id, "Node": name, "Address": address, "Datacenter": "dc1", "TaggedAddresses": tagged,
-            meta: {"consul-network-segment": ""}, "CreateIndex": node.create, "ModifyIndex": node.modify,
-        }))
-    }
-
-    fn flat_json(&self, node: &str, service: &Stamped<ServiceEntry>) -> Option<Value> {
-        let mut flat = self.node_json(node, "NodeMeta")?;
-        let mut service = service_json(service);
-        flat.insert("ServiceKind".into(), "".into());
-        for (from, to) in [
-            ("ID", "ServiceID"),
-            ("Service", "ServiceName"),
-            ("Tags", "ServiceTags"),
-            ("Address", "ServiceAddress"),
-            ("TaggedAddresses", "ServiceTaggedAddresses"),
-            ("Weights", "ServiceWeights"),
-            ("Meta", "ServiceMeta"),
-            ("Port", "ServicePort"),
-            ("EnableTagOverride", "ServiceEnableTagOverride"),
-            ("Proxy", "ServiceProxy"),
-            ("Connect", "ServiceConnect"),
-            ("CreateIndex", "CreateIndex"),
-            ("ModifyIndex", "ModifyIndex"),
-        ] {
-            if let Some(value) = service.remove(from) {
-                let empty_meta = to == "ServiceMeta" && value.is_null();
-                flat.insert(to.into(), if empty_meta { json!({}) } else { value });
-            }
-        }
-        Some(Value::Object(flat))
     }
 }
 
@@ -544,49 +434,13 @@ pub struct CheckView {
     pub json: Value,
 }
 
-fn check_json(node: &str, check: &Stamped<CheckRow>) -> Value {
-    let CheckRow { check: entry, service_id, service_name, service_tags } = &check.row;
-    json!({
-        "Node": node, "CheckID": entry.id, "Name": entry.name, "Status": entry.status.as_str(), "Notes": entry.notes,
-        "Output": entry.output, "ServiceID": service_id, "ServiceName": service_name, "ServiceTags": service_tags,
-        "Type": entry.kind, "Definition": {}, "CreateIndex": check.create, "ModifyIndex": check.modify,
-    })
-}
-
-fn service_json(service: &Stamped<ServiceEntry>) -> Map<String, Value> {
-    let ServiceEntry { id, name, tags, address, port, meta, weights, enable_tag_override } = &service.row;
-    let mut json = Map::new();
-    let mut put = |key: &str, value: Value| drop(json.insert(key.to_owned(), value));
-    put("ID", json!(id));
-    put("Service", json!(name));
-    put("Tags", json!(tags));
-    put("Address", json!(address));
-    if !address.is_empty() {
-        let at = json!({"Address": address, "Port": port});
-        put("TaggedAddresses", json!({"lan_ipv4": at, "wan_ipv4": at}));
-    }
-    put("Meta", meta.clone());
-    put("Port", json!(port));
-    put("Weights", json!({"Passing": weights.0, "Warning": weights.1}));
-    put("EnableTagOverride", json!(enable_tag_override));
-    put("Proxy", json!({"MeshGateway": {}, "Expose": {}}));
-    put("Connect", json!({}));
-    put("CreateIndex", json!(service.create));
-    put("ModifyIndex", json!(service.modify));
-    json
-}
-
-fn object(value: Value) -> Option<Map<String, Value>> {
-    match value {
-        Value::Object(map) => Some(map),
-        _ => None,
-    }
-}
-
 fn tree_key(name: &str, key: &Key) -> Vec<u8> {
     format!("{}\0{}\0{}\0", name.to_lowercase(), key.0, key.1).into_bytes()
 }
 
+fn state_key(status: Status, key: &Key) -> Vec<u8> {
+    format!("{}\0{}\0{}\0", status.as_str(), key.0, key.1).into_bytes()
+}
+
 #[cfg(test)]
-#[path = "consul_tests.rs"]
 mod tests;
