@@ -7,6 +7,9 @@
 //!
 //! The catalog runs in one process (`rust-lb dev`), the proxy that is measured in another (`rust-lb serve`).
 
+// A benchmark's result is what it prints.
+#![allow(clippy::print_stdout)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

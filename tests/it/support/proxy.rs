@@ -12,7 +12,8 @@ use std::sync::Arc;
 pub struct Proxy {
     pub running: Running,
     pub catalog: Arc<Catalog>,
-    pub dir: Arc<tempfile::TempDir>,
+    /// State, certificates and access log; kept until the last proxy over it is gone.
+    _dir: Arc<tempfile::TempDir>,
 }
 
 /// The embedded catalog on a thread of its own; outlives proxies that are restarted over it.
@@ -122,7 +123,7 @@ impl Proxy {
         });
         let options = Options { reload: None, signals: false, log: false };
         let running = runtime::start(loaded, options).expect("the proxy starts");
-        Self { running, catalog, dir }
+        Self { running, catalog, _dir: dir }
     }
 
     pub fn entry_point(&self, name: &str) -> SocketAddr {
