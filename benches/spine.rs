@@ -175,17 +175,22 @@ fn memory(what: &str, services: usize, backend: SocketAddr, consul: bool, watch_
         catalog.register(consul, &format!("m{i}"), backend);
     }
     let proxy = Proxy::start(&catalog, consul, watch_connections);
-    let last = format!("m{}.test", services - 1);
-    spin("the last service", || proxy.status(&last) == 200);
+    let known = || {
+        let raw = request(proxy.admin, "GET", "127.0.0.1", "/metrics", "").1;
+        let line = raw.lines().find(|line| line.starts_with("rust_lb_table_routers")).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok())).unwrap_or(0.0)
+    };
+    spin("every router is in the table", || known() >= services as f64);
+    let served = proxy.started.elapsed();
+    let rss = proxy.rss();
     for i in 0..services {
         spin("every service", || proxy.status(&format!("m{i}.test")) == 200);
     }
-    let served = proxy.started.elapsed();
     let raw = request(proxy.admin, "GET", "127.0.0.1", "/api/rawdata", "").1;
     let raw: serde_json::Value = serde_json::from_str(&raw).expect("JSON");
     let provider = &raw["providers"][if consul { "consulcatalog" } else { "nomad" }];
     println!(
-        "{what}, {services} services: all served {:.2} s after start (requests included), RSS {:.1} MB, {} connections to the catalog, strategy {}",
+        "{what}, {services} services: all in the table {:.2} s after start, RSS {rss:.1} MB ({:.1} MB with an idle connection kept to each), {} connections to the catalog, strategy {}",
         served.as_secs_f64(),
         proxy.rss(),
         provider["connections"],
