@@ -173,7 +173,7 @@ async fn names_without_instances_are_missing_rights_on_nodes() {
     let (mut handle, _guard) = watch(&server.address, 128);
     let lacking =
         until(&mut handle.snapshots, |s| !s.status.missing_rights.is_empty() && !s.status.last_error.is_empty()).await;
-    assert_eq!((names(&lacking).as_str(), lacking.status.state), ("-", SourceState::Starting));
+    assert_eq!((names(&lacking).as_str(), lacking.status.state), ("-", SourceState::Retrying));
     assert_eq!(lacking.status.missing_rights, ["node_prefix \"\" needs `read`"]);
     server.change(|consul| consul.nodes_visible = true);
     let full = until(&mut handle.snapshots, is("web")).await;

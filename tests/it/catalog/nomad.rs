@@ -289,7 +289,7 @@ async fn an_empty_list_without_rights_is_no_empty_catalog() {
     let (mut handle, _guard) = watch(&server.address, Token::None, timing());
     let lacking =
         until(&mut handle.snapshots, |s| !s.status.missing_rights.is_empty() && !s.status.last_error.is_empty()).await;
-    assert_eq!((names(&lacking).as_str(), lacking.status.state), ("-", SourceState::Starting));
+    assert_eq!((names(&lacking).as_str(), lacking.status.state), ("-", SourceState::Retrying));
     assert_eq!(lacking.status.missing_rights, ["namespace \"*\" needs `read-job`"]);
     assert_eq!(lacking.status.last_error, "the token may read no namespace");
     server.change(|nomad| nomad.list = None);
