@@ -24,4 +24,4 @@ mod tunnel;
 mod wait;
 pub mod worker;
 
-pub use settings::{EntryPoint, Settings, TlsSource, Trust};
+pub use settings::{EntryPoint, Settings, TlsSource, ToTls, Trust};

@@ -99,7 +99,11 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
     }
     let mut waiting: Option<Waiting> = None;
     loop {
-        let bound = route(client, exchange).ok_or_else(|| Made::not_found(Reason::NoRoute))?;
+        let bound = route(client, exchange);
+        if let Some(made) = to_tls(client, exchange, bound.is_some()) {
+            return Err(made);
+        }
+        let bound = bound.ok_or_else(|| Made::not_found(Reason::NoRoute))?;
         finish.router = Some(bound.clone());
         exchange.reset();
         if let Some(made) = middleware::enter(&bound.router.middlewares, exchange) {
@@ -114,6 +118,13 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
             Some(waiting) => waiting.changed().await?,
         }
     }
+}
+
+/// The redirect to the encrypted entry point, where the request belongs there.
+fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
+    let to_tls = client.open.entry.to_tls.as_ref().filter(|_| !exchange.tls)?;
+    let belongs = !known || (to_tls.certified)(&canonical_host(exchange.request.host()));
+    belongs.then(|| to_tls.redirection.answer(exchange)).flatten()
 }
 
 fn route(client: &Client, exchange: &Exchange) -> Option<Rc<BoundRouter>> {

@@ -4,6 +4,7 @@ use crate::http::HeaderValue;
 use crate::middleware::Redirection;
 use crate::upstream;
 use ipnet::IpNet;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -20,6 +21,8 @@ pub struct EntryPoint {
     pub name: Arc<str>,
     /// Every request is redirected.
     pub redirect: Option<Redirection>,
+    /// Which requests belong on an encrypted entry point; asked of plain connections only.
+    pub to_tls: Option<ToTls>,
     /// Whose `X-Forwarded-*` are believed.
     pub trust: Trust,
     /// From the first byte of a request's head to its end; until the first byte and the end of a TLS
@@ -45,6 +48,7 @@ impl EntryPoint {
         Self {
             name: name.into(),
             redirect: None,
+            to_tls: None,
             trust: Trust::default(),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::ZERO,
@@ -54,6 +58,22 @@ impl EntryPoint {
             max_concurrent_streams: 250,
             open: Arc::default(),
         }
+    }
+}
+
+/// HinD's plain entry point: hosts that no router knows are sent to the encrypted one, and so are those that have a
+/// certificate of somebody else's making. A host without one is served here, where the client gets no warning.
+#[derive(Clone)]
+pub struct ToTls {
+    /// Where to.
+    pub redirection: Redirection,
+    /// Whether a valid certificate that is not self-made names the host. Called for requests: it must not wait.
+    pub certified: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for ToTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToTls").field("redirection", &self.redirection).finish_non_exhaustive()
     }
 }
 

@@ -144,7 +144,7 @@ impl Drop for Running {
 /// What keeps it from starting, before it has served anything.
 pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartError> {
     certs::install_provider();
-    let config::Loaded { settled, diagnostics, notes, .. } = loaded;
+    let config::Loaded { settled, diagnostics, notes, default_entry_points } = loaded;
     let log = if options.log { Some(log::init(&translate::log_options(&settled.log))?) } else { None };
     for note in &notes {
         tracing::info!("{note}");
@@ -180,6 +180,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         registry: Arc::new(Registry::new(Instant::now())),
         metrics: Arc::new(Metrics::new(translate::metrics_options(settled.metrics.as_ref()))),
         settled,
+        default_entry_points,
         state_dir,
         certificates,
         tls,
@@ -227,6 +228,8 @@ fn tell(diagnostic: &Diagnostic) {
 /// What the control thread is given.
 struct Parts {
     settled: Settled,
+    /// `web` and `websecure` are the built-in ones, with HinD's redirect between them.
+    default_entry_points: bool,
     state_dir: PathBuf,
     state: Arc<State>,
     registry: Arc<Registry>,
@@ -356,8 +359,16 @@ impl Parts {
 
     /// Starts the worker threads.
     fn workers(&self, public: Listening) -> Result<Vec<WorkerHandle>, StartError> {
-        let entry_points: Vec<EntryPoint> =
-            self.settled.entry_points.values().map(|ep| translate::entry_point(ep, &self.bound)).collect();
+        let to_tls = |name: &str| {
+            let built_in = self.default_entry_points && name == "web";
+            built_in.then(|| translate::to_tls(&self.bound, &self.certificates)).flatten()
+        };
+        let entry_points: Vec<EntryPoint> = self
+            .settled
+            .entry_points
+            .values()
+            .map(|ep| translate::entry_point(ep, &self.bound, to_tls(&ep.name)))
+            .collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         let settings = translate::settings(&self.settled, Some(self.client_tls.clone()), hostname);

@@ -1,6 +1,7 @@
 //! The static configuration in the words of each stage: stages do not know `config`'s types where they can do without.
 
 use crate::catalog::Health;
+use crate::certs::Store as Certificates;
 use crate::config::{self, Bound, CatalogCommon, EntryPoint, Settled};
 use crate::declare::Dialect;
 use crate::declare::Dynamic;
@@ -13,6 +14,7 @@ use crate::tags::{LegacyMode, LegacyOptions, TagOptions};
 use crate::{http, middleware, upstream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What `listen` binds for an entry point.
 pub(super) fn endpoint(entry_point: &EntryPoint) -> Endpoint {
@@ -20,7 +22,7 @@ pub(super) fn endpoint(entry_point: &EntryPoint) -> Endpoint {
 }
 
 /// What the proxy knows of an entry point.
-pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound) -> proxy::EntryPoint {
+pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound, to_tls: Option<proxy::ToTls>) -> proxy::EntryPoint {
     let redirect = ep.redirect.as_ref().map(|redirect| {
         let bound = bound.get(&redirect.to).and_then(|addresses| addresses.first()).map(|address| address.port());
         let port = bound.or_else(|| redirect.to.trim_start_matches(':').parse().ok());
@@ -34,6 +36,7 @@ pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound) -> proxy::EntryPoint {
         proxy::Trust { everybody: ep.forwarded_headers.insecure, networks: ep.forwarded_headers.trusted_ips.clone() };
     proxy::EntryPoint {
         redirect,
+        to_tls,
         trust,
         read_timeout: ep.timeouts.read,
         write_timeout: ep.timeouts.write,
@@ -43,6 +46,16 @@ pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound) -> proxy::EntryPoint {
         max_concurrent_streams: ep.max_concurrent_streams,
         ..proxy::EntryPoint::new(ep.name.clone())
     }
+}
+
+/// HinD's redirect from `web` to `websecure`, for the built-in entry points: see [`proxy::ToTls`].
+pub(super) fn to_tls(bound: &Bound, certificates: &Certificates) -> Option<proxy::ToTls> {
+    let port = bound.get("websecure")?.first()?.port();
+    let certificates = certificates.clone();
+    Some(proxy::ToTls {
+        redirection: middleware::Redirection { scheme: "https".into(), port: port.to_string().into(), permanent: true },
+        certified: Arc::new(move |host| certificates.covers(host, SystemTime::now())),
+    })
 }
 
 /// What workers share besides entry points.

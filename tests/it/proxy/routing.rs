@@ -3,8 +3,9 @@
 use super::rig::*;
 use rust_lb::http::{HeaderValue, Protocol, Reason};
 use rust_lb::middleware::Redirection;
-use rust_lb::proxy::{EntryPoint, Settings, Trust};
+use rust_lb::proxy::{EntryPoint, Settings, ToTls, Trust};
 use rust_lb::table::{MiddlewareKind, Strategy};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -225,4 +226,25 @@ fn security_headers_are_added_where_the_server_set_none() {
     assert_eq!(answer.all("x-content-type-options"), ["nosniff"]);
     assert_eq!(answer.all("strict-transport-security"), [""; 0]);
     assert_eq!(rig.get("n.test", "/").all("x-frame-options"), ["SAMEORIGIN"]);
+}
+
+#[test]
+fn hosts_that_belong_on_the_encrypted_entry_point_are_sent_there() {
+    let server = Server::echo();
+    let to_tls = ToTls {
+        redirection: Redirection { scheme: "https".into(), port: "8443".into(), permanent: true },
+        certified: Arc::new(|host| host == "certified.test"),
+    };
+    let entry = EntryPoint { to_tls: Some(to_tls), ..EntryPoint::new("web") };
+    let rig = Start { entry, ..Start::default() }
+        .run(&[Route::to("certified.test", &[&server.url()]), Route::to("plain.test", &[&server.url()])]);
+    for (host, location) in [
+        ("Certified.test:80", Some("https://Certified.test:8443/a?b=c")),
+        ("unknown.test", Some("https://unknown.test:8443/a?b=c")),
+        ("plain.test", None),
+    ] {
+        let response = rig.get(host, "/a?b=c");
+        assert_eq!(response.status, if location.is_some() { 301 } else { 200 }, "{host}");
+        assert_eq!(response.header("location").as_deref(), location, "{host}");
+    }
 }
