@@ -154,6 +154,7 @@ fn failed(client: &Client, error: &SendError, transfer: Option<&Transfer>) -> Ma
             return Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing();
         }
         Some(UploadFailure::Broken) => return Made::bad_request(),
+        Some(UploadFailure::Gone) => return super::finish::client_gone(),
         None => {}
     }
     match error {
