@@ -194,12 +194,28 @@ impl AnswerBody {
 
     fn end(&mut self) {
         self.ended = true;
-        if let Some(borrowed) = self.borrowed.take() {
-            borrowed.in_flight.pool().put(borrowed.connection, tokio::time::Instant::now());
-            if let Some(finish) = &mut self.finish {
-                finish.answered = Some(Instant::now());
+        let Some(borrowed) = self.borrowed.take() else { return };
+        let Some(finish) = &mut self.finish else { return };
+        finish.answered = Some(Instant::now());
+        match finish.transfer.clone().filter(|transfer| !transfer.ended.get()) {
+            None => borrowed.in_flight.pool().put(borrowed.connection, tokio::time::Instant::now()),
+            Some(transfer) => {
+                let patience = finish.client.open.entry.read_timeout;
+                tokio::task::spawn_local(send_the_rest(borrowed, transfer, patience));
             }
         }
+    }
+}
+
+/// Lets a request's body be sent to its end after the answer, as long as it moves: a server that
+/// answers and reads no further would hold the client's connection for ever.
+async fn send_the_rest(borrowed: Borrowed, transfer: Rc<Transfer>, patience: Duration) {
+    while !patience.is_zero() && !transfer.ended.get() && transfer.failure.get().is_none() {
+        let until = transfer.moved.get() + patience;
+        if tokio::time::Instant::now() >= until {
+            return borrowed.connection.close();
+        }
+        tokio::time::sleep_until(until).await;
     }
 }
 

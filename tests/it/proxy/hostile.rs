@@ -184,6 +184,33 @@ fn stalled_bodies_are_cut() {
 }
 
 #[test]
+fn a_server_that_answers_and_reads_no_further_lets_the_client_go() {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let server = Server::start(move |mut client, _| {
+        client.through("\r\n\r\n");
+        client.send(&ok("no need"));
+        // Neither reads nor closes.
+        let _ = wait.lock().expect("one").recv_timeout(LIMIT);
+    });
+    let rig = Start { entry: hasty(), ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
+    let mut client = rig.connect();
+    client.send("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 1073741824\r\n\r\n");
+    let mut writer = client.stream.try_clone().expect("a clone");
+    let sending = std::thread::spawn(move || {
+        let chunk = vec![b'x'; 1 << 20];
+        while std::io::Write::write_all(&mut writer, &chunk).is_ok() {}
+    });
+    assert_eq!(client.response("POST").text(), "no need");
+    rig.until("the connection is gone", |rig| rig.open() == 0);
+    rig.until("the server is let go", |rig| {
+        rig.registry.servers(std::time::Instant::now()).iter().all(|s| s.in_flight == 0 && s.connections == 0)
+    });
+    sending.join().expect("it ended");
+    drop(done);
+}
+
+#[test]
 fn a_slow_server_is_not_the_clients_fault() {
     let server = Server::start(|mut client, _| {
         client.request();
