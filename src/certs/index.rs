@@ -45,9 +45,10 @@ impl Index {
         index
     }
 
-    /// The best certificate for a host. `fits` says whether the client can verify its key.
+    /// The best certificate for a host, with or without the root's dot. `fits` says whether the client can
+    /// verify its key.
     pub(super) fn find(&self, host: &str, now: SystemTime, fits: impl Fn(&Pair) -> bool) -> Option<&Arc<Pair>> {
-        let host = lower(host);
+        let host = lower(host.strip_suffix('.').unwrap_or(host));
         let exact = self.exact.get(&*host).into_iter().flatten().map(|pair| (pair, true));
         let suffix = host.split_once('.').map(|(_, suffix)| suffix);
         let wildcard = suffix.and_then(|s| self.wildcard.get(s)).into_iter().flatten().map(|pair| (pair, false));

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -138,12 +138,26 @@ fn write_new(file: &Path, text: &str, mode: u32) -> Result<(), RootError> {
     open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).map_err(failed)
 }
 
+/// Takes a key's file from the eyes of others, as it was made: a copy or a restore may have opened it.
+fn keep_private(file: &Path) {
+    let open = |meta: fs::Metadata| meta.permissions().mode() & 0o077 != 0;
+    if fs::metadata(file).is_ok_and(open) {
+        let result = fs::set_permissions(file, fs::Permissions::from_mode(0o600));
+        let closed = result.is_ok();
+        tracing::warn!(file = %file.display(), closed, "the local authority's key could be read by others");
+    }
+}
+
 /// The root in `dir`, made there when there is none. Never overwrites a root that cannot be read.
 fn keep_root(dir: &Path, now: SystemTime, provider: &CryptoProvider) -> Result<Root, RootError> {
     let file = dir.join("root.key");
     let failed = |error| RootError::Io { file: file.clone(), error };
     let read = || match fs::read_to_string(&file) {
-        Ok(text) => parse_root(&text, &file, provider).map(Some),
+        Ok(text) => {
+            let root = parse_root(&text, &file, provider)?;
+            keep_private(&file);
+            Ok(Some(root))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(RootError::Malformed(file.clone())),
         Err(error) => Err(failed(error)),
@@ -200,17 +214,22 @@ impl LocalAuthority {
         provider: &CryptoProvider,
     ) -> Result<(Self, Option<Diagnostic>), String> {
         let text = |error: RootError| error.to_string();
-        let kept = keep_root(dir, now, provider).and_then(|root| publish(dir, &root).map(|file| (root, file)));
-        let (root, certificate_file, diagnostic) = match kept {
-            Ok((root, file)) => (root, Some(file), None),
+        let warning = |message: String| {
+            Diagnostic::warning("local_authority", message)
+                .with_origin(Origin { file: Some(dir.display().to_string().into()), ..Origin::default() })
+        };
+        let (root, certificate_file, diagnostic) = match keep_root(dir, now, provider) {
+            Ok(root) => match publish(dir, &root) {
+                Ok(file) => (root, Some(file), None),
+                Err(error) => {
+                    let message = format!("the local authority's certificate cannot be written: {error}");
+                    (root, None, Some(warning(message)))
+                }
+            },
             Err(error) => {
                 let message = format!("the local authority cannot be kept: {error}");
-                let diagnostic = Diagnostic::warning("local_authority", message)
-                    .with_origin(Origin { file: Some(dir.display().to_string().into()), ..Origin::default() })
-                    .with_help(
-                        "certificates for hosts without one are signed by an authority that ends with the process",
-                    );
-                (new_root(now).map_err(text)?.0, None, Some(diagnostic))
+                let help = "certificates for hosts without one are signed by an authority that ends with the process";
+                (new_root(now).map_err(text)?.0, None, Some(warning(message).with_help(help)))
             }
         };
         let leaf_key = KeyPair::generate().map_err(|error| error.to_string())?;

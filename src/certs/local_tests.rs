@@ -34,6 +34,30 @@ fn the_root_is_made_once_and_its_key_is_for_nobody_else() {
 }
 
 #[test]
+fn a_key_that_others_can_read_is_closed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = open(dir.path(), now());
+    let key = dir.path().join("root.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let (second, trouble) = open(dir.path(), now());
+    assert_eq!((trouble, first.certificate()), (None, second.certificate()));
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_certificate_that_cannot_be_written_does_not_cost_the_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = open(dir.path(), now());
+    let file = dir.path().join("root.crt");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir_all(file.join("in the way")).unwrap();
+    let (second, trouble) = open(dir.path(), now());
+    assert_eq!(first.certificate(), second.certificate());
+    assert_eq!(second.certificate_file(), None);
+    assert!(trouble.unwrap().to_string().contains("root.crt"));
+}
+
+#[test]
 fn two_processes_that_start_at_once_agree() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -56,6 +56,8 @@ impl ResolvesServerCert for Resolver {
             let default = index.for_no_host().map(|pair| pair.key.clone());
             return default.or_else(|| self.local.as_ref()?.default_leaf(now));
         };
+        // Few clients send the root's dot (RFC 6066, 3, forbids it); certificates never have it.
+        let host = host.strip_suffix('.').unwrap_or(host);
         let found = index.find(host, now, |pair| pair.key.key.choose_scheme(schemes).is_some());
         // What the house's own authority once issued and nobody renews is worse than a fresh one.
         if let Some(pair) = found.filter(|pair| !pair.local || pair.valid_at(now)) {

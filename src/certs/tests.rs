@@ -240,6 +240,7 @@ fn every_layout_is_found() {
     ] {
         assert_eq!(serial(&store, host), serial_number, "{host}");
         assert!(store.covers(host, SystemTime::now()), "{host}");
+        assert!(store.covers(&format!("{host}."), SystemTime::now()), "{host} with the root's dot");
     }
     assert_eq!(store.certificates(SystemTime::now()).len(), 7);
     // Clients that name no host get the pair that was put there for them.

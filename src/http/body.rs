@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -94,6 +95,8 @@ pub struct Transfer {
     pub bytes: Cell<u64>,
     /// When something last moved.
     pub moved: Cell<Instant>,
+    /// Whether it came to its end; else the client may still be sending.
+    pub ended: Cell<bool>,
     /// Why the client's side ended early, if it did.
     pub failure: Cell<Option<UploadFailure>>,
 }
@@ -103,8 +106,22 @@ pub struct Transfer {
 pub enum UploadFailure {
     /// No byte for too long.
     Stalled,
-    /// Not a body as its framing announced it, or the client went away.
+    /// Not a body as its framing announced it.
     Broken,
+    /// The client went away.
+    Gone,
+}
+
+impl UploadFailure {
+    /// Of what the codec says. What it cannot make sense of is `InvalidInput` or `InvalidData`; all else is a
+    /// connection or stream that ended.
+    fn of(error: &hyper::Error) -> Self {
+        let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+        match source.map(io::Error::kind) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Broken,
+            _ => Self::Gone,
+        }
+    }
 }
 
 /// A client's body with the time-out that a sender must keep: it measures lack of progress while
@@ -121,8 +138,12 @@ pub struct Upload {
 impl Upload {
     /// Watches `incoming`; `patience` zero means for ever.
     pub fn new(incoming: Incoming, patience: Duration) -> (Self, Rc<Transfer>) {
-        let transfer =
-            Rc::new(Transfer { bytes: Cell::new(0), moved: Cell::new(Instant::now()), failure: Cell::new(None) });
+        let transfer = Rc::new(Transfer {
+            bytes: Cell::new(0),
+            moved: Cell::new(Instant::now()),
+            ended: Cell::new(false),
+            failure: Cell::new(None),
+        });
         (Self { incoming, transfer: transfer.clone(), patience, sleep: None, waiting: false }, transfer)
     }
 
@@ -136,9 +157,10 @@ impl Upload {
                         if let Some(data) = frame.data_ref() {
                             self.transfer.bytes.set(self.transfer.bytes.get() + data.len() as u64);
                         }
+                        self.transfer.ended.set(frame.is_trailers() || self.incoming.is_end_stream());
                     }
-                    Some(Err(_)) => self.transfer.failure.set(Some(UploadFailure::Broken)),
-                    None => {}
+                    Some(Err(error)) => self.transfer.failure.set(Some(UploadFailure::of(error))),
+                    None => self.transfer.ended.set(true),
                 }
                 Poll::Ready(frame.map(|result| result.map_err(BodyError::Broken)))
             }

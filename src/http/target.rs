@@ -187,8 +187,8 @@ fn normalise_encoding(path: &str) -> Result<Cow<'_, str>, TargetError> {
     Ok(if normal == path { Cow::Borrowed(path) } else { Cow::Owned(normal) })
 }
 
-/// Without empty, `.` and `..` segments; a slash at the end stays.
-fn clean(path: &str) -> Cow<'_, str> {
+/// A path without empty, `.` and `..` segments; a slash at the end stays. Borrowed when it was clean.
+pub fn clean(path: &str) -> Cow<'_, str> {
     if path.is_empty() {
         return Cow::Borrowed("/");
     }

@@ -4,6 +4,7 @@
 //! still says the same as the decoded one, and written anew where it does not.
 
 use crate::http::Exchange;
+use crate::http::target::clean;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -36,10 +37,17 @@ fn lead(path: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The escaped form where it is a fine way to write the decoded one, else the decoded one escaped.
+///
+/// Cleaned again, which Traefik does not: what is left of `/api../x` or of `/api%2F..%2Fx` after `/api` is cut
+/// off would lead out of where the request was routed to, and out of a prefix that is put before it.
 fn agree(decoded: Cow<'_, [u8]>, escaped: Cow<'_, [u8]>) -> String {
-    match std::str::from_utf8(&escaped) {
+    let path = match std::str::from_utf8(&escaped) {
         Ok(text) if text.bytes().all(is_path_byte) && decode(text) == decoded => text.to_owned(),
         _ => encode(&decoded),
+    };
+    match clean(&path) {
+        Cow::Owned(clean) if !path.is_empty() => clean,
+        _ => path,
     }
 }
 

@@ -44,6 +44,24 @@ fn strips_as_traefik_does() {
 }
 
 #[test]
+fn no_edit_leads_out_of_the_path() {
+    for (target, sent) in [
+        ("/api../admin", "/admin"),
+        ("/api%2F..%2Fadmin", "/admin"),
+        ("/api%2F%2Fevil.test/x", "/evil.test/x"),
+        ("/api%2F.%2Fx/", "/x/"),
+    ] {
+        let mut exchange = exchange(Method::GET, target, "h.test", false);
+        let add = MiddlewareKind::AddPrefix { prefix: "/base".into() };
+        assert!(enter(&chain([strip(&["/api"])]), &mut exchange).is_none());
+        assert_eq!(exchange.request.request_uri(), sent, "{target}");
+        exchange.reset();
+        assert!(enter(&chain([strip(&["/api"]), add]), &mut exchange).is_none());
+        assert_eq!(exchange.request.request_uri(), format!("/base{sent}"), "{target}");
+    }
+}
+
+#[test]
 fn strips_in_a_row_and_again_after_a_reset() {
     let mut exchange = exchange(Method::GET, "/a/b/c", "h.test", false);
     let middlewares = chain([strip(&["/a"]), strip(&["/b"])]);

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Batches that may wait: with 32 KiB each, 8 MiB at most.
+/// Batches that may wait.
 const QUEUE: usize = 256;
+/// Bytes that may wait: clients decide how long a line is.
+const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// How many line numbers a worker takes at once.
 const NUMBERS: u64 = 256;
 
@@ -52,6 +54,8 @@ struct Flags {
     reopen: AtomicBool,
     close: AtomicBool,
     dropped: AtomicU64,
+    /// Bytes handed over and not written yet.
+    waiting: AtomicUsize,
 }
 
 /// The handle: cheap to clone, one clone a worker.
@@ -136,7 +140,12 @@ impl AccessLog {
 
     /// Hands over finished lines; when the queue is full they are dropped and counted.
     pub(super) fn send(&self, text: Bytes, lines: u64) {
-        if self.queue.try_send(Message::Lines(text, lines)).is_err() {
+        let length = text.len();
+        let waiting = self.flags.waiting.fetch_add(length, Ordering::Relaxed);
+        // One batch always has room, however large.
+        let fits = waiting == 0 || waiting + length <= QUEUE_BYTES;
+        if !fits || self.queue.try_send(Message::Lines(text, lines)).is_err() {
+            self.flags.waiting.fetch_sub(length, Ordering::Relaxed);
             self.flags.dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
@@ -203,7 +212,9 @@ impl Writer {
 
     fn write(&mut self, message: Message) {
         let Message::Lines(text, lines) = message else { return };
-        match self.output.write_all(&text).and_then(|()| self.output.flush()) {
+        let written = self.output.write_all(&text).and_then(|()| self.output.flush());
+        self.flags.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+        match written {
             Ok(()) => self.failing = false,
             Err(error) => {
                 self.flags.dropped.fetch_add(lines, Ordering::Relaxed);

@@ -59,6 +59,25 @@ fn lines_of_all_workers_arrive_with_numbers_of_their_own() {
 }
 
 #[test]
+fn what_waits_for_a_stuck_output_is_bounded_in_bytes() {
+    let (queue, messages) = sync_channel(QUEUE);
+    let flags = Arc::new(Flags::default());
+    let log = AccessLog { format: Format::Json, queue, flags: flags.clone(), numbers: Arc::default() };
+    // As large as a client can make a line; nobody takes them.
+    let batch = Bytes::from(vec![b'x'; 1 << 20]);
+    for _ in 0..20 {
+        log.send(batch.clone(), 1);
+    }
+    assert_eq!(log.dropped(), 20 - QUEUE_BYTES as u64 / (1 << 20));
+    // What was written makes room again.
+    let dir = tempfile::tempdir().unwrap();
+    let output = Output::file(&dir.path().join("log")).unwrap();
+    flags.close.store(true, Ordering::Release);
+    Writer { output, messages, flags: flags.clone(), failing: false }.run();
+    assert_eq!(flags.waiting.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn goes_on_in_a_new_file_after_a_rotation() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("access.log");

@@ -3,8 +3,8 @@
 
 use super::accept::Open;
 use super::handshake::FIRST_REQUEST;
-use super::request;
-use crate::http::{HeaderValue, Protocol};
+use super::{finish, request};
+use crate::http::{HeaderValue, Protocol, Reason, StatusCode};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -53,7 +53,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
-        let clock = Arc::new(Clock::new(open.entry.read_timeout, open.entry.idle_timeout, protocol));
+        let clock = Arc::new(Clock::new(open.entry.read_timeout, open.entry.idle_timeout, protocol, tls));
         Self {
             peer,
             peer_text: HeaderValue::try_from(peer.ip().to_string()).ok(),
@@ -107,9 +107,17 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(entry_point = %entry.name, peer = %client.peer, %error, "connection ended");
+        if error.is_parse() && !error.is_parse_version_h2() {
+            finish::refused(
+                &client,
+                refusal(&error),
+                if error.is_parse_too_large() { Reason::TooLarge } else { Reason::BadRequest },
+            );
+        }
         if clock.head_was_late()
             && let Some(parts) = connection.into_parts()
         {
+            finish::refused(&client, StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout);
             let mut stream = parts.io.into_inner().stream;
             let _ = tokio::time::timeout(LAST_WORDS, async {
                 stream.write_all(REQUEST_TIMEOUT).await?;
@@ -117,6 +125,16 @@ where
             })
             .await;
         }
+    }
+}
+
+/// What the codec answers by itself to a head that it refuses.
+fn refusal(error: &hyper::Error) -> StatusCode {
+    match error.is_parse_too_large() {
+        // It tells the two apart in words alone.
+        true if error.to_string().contains("URI") => StatusCode::URI_TOO_LONG,
+        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -185,21 +203,24 @@ pub(super) struct Clock {
     deadline: AtomicU64,
     late: AtomicBool,
     used: AtomicBool,
+    // A request ended before its body did.
+    unread: AtomicBool,
 }
 
 impl Clock {
-    /// A connection whose first byte is there.
-    fn new(head: Duration, idle: Duration, protocol: Protocol) -> Self {
+    /// A connection whose first byte is there: that of a head, or of a TLS handshake that has ended.
+    fn new(head: Duration, idle: Duration, protocol: Protocol, tls: bool) -> Self {
         let clock = Self {
             started: Instant::now(),
             head,
             idle,
             heads_are_bytes: protocol != Protocol::Http2,
             active: AtomicU32::new(0),
-            in_head: AtomicBool::new(protocol != Protocol::Http2),
+            in_head: AtomicBool::new(protocol != Protocol::Http2 && !tls),
             deadline: AtomicU64::new(0),
             late: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
         };
         clock.set(if clock.heads_are_bytes { head } else { idle });
         clock
@@ -215,11 +236,13 @@ impl Clock {
         self.active.fetch_add(1, Relaxed);
         self.used.store(true, Relaxed);
         self.in_head.store(false, Relaxed);
+        self.unread.store(false, Relaxed);
         self.deadline.store(0, Relaxed);
     }
 
-    /// A request has ended.
-    pub(super) fn end(&self) {
+    /// A request has ended; `unread` if its body has not.
+    pub(super) fn end(&self, unread: bool) {
+        self.unread.store(unread, Relaxed);
         if self.active.fetch_sub(1, Relaxed) == 1 {
             self.set(self.idle);
         }
@@ -236,6 +259,11 @@ impl Clock {
         (deadline != 0).then(|| self.started + Duration::from_millis(deadline))
     }
 
+    /// The client is in the middle of something that nobody reads any more.
+    fn is_talking(&self) -> bool {
+        self.heads_are_bytes && (self.in_head.load(Relaxed) || self.unread.load(Relaxed))
+    }
+
     /// The client began a head and did not end it in time.
     fn head_was_late(&self) -> bool {
         self.late.load(Relaxed) && self.in_head.load(Relaxed)
@@ -243,6 +271,9 @@ impl Clock {
 }
 
 /// A stream that keeps the clock's time-outs when reading and a time-out of its own when writing.
+/// When it ends while the client is still talking, what it says is read and thrown away for a
+/// moment: a kernel that has unread bytes at the end resets the connection, and the client may lose
+/// the answer that it is being given (RFC 9112, 9.6).
 struct Timed<T> {
     stream: T,
     clock: Arc<Clock>,
@@ -250,11 +281,13 @@ struct Timed<T> {
     write: Option<Pin<Box<Sleep>>>,
     write_timeout: Duration,
     write_waits: bool,
+    // Our side is shut; the time until which the client's is listened to.
+    lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Timed<T> {
     fn new(stream: T, clock: Arc<Clock>, write_timeout: Duration) -> Self {
-        Self { stream, clock, read: None, write: None, write_timeout, write_waits: false }
+        Self { stream, clock, read: None, write: None, write_timeout, write_waits: false, lingers: None }
     }
 
     /// Whoever waits for bytes has a timer armed, also while the client need not act: the codec
@@ -310,7 +343,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_stuck(cx, written)
@@ -321,7 +354,23 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         self.poll_stuck(cx, flushed)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.lingers.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.clock.is_talking() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let until = this.lingers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
+        let mut nowhere = [0; 4_096];
+        while until.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut nowhere);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::connection::Client;
 use super::routes::BoundRouter;
-use crate::http::{Body, BodyError, HeaderValue, Method, Protocol, Reason, Transfer, name};
+use crate::http::{Body, BodyError, HeaderValue, Made, Method, Protocol, Reason, StatusCode, Transfer, name};
 use crate::observe::record::RequestRecord;
 use crate::upstream::{Connection, InFlight};
 use bytes::Bytes;
@@ -16,6 +16,40 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Status that stands in the record where the client went before an answer (nginx's and Traefik's).
 const CLIENT_CLOSED: u16 = 499;
+
+/// What is answered to a client that went away; it stands in the record.
+pub(super) fn client_gone() -> Made {
+    let status = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
+    Made::new(status, "", Reason::ClientGone).closing()
+}
+
+/// Records what was answered and never became a request: a head that the codec refused, or that
+/// did not come to its end in time.
+pub(super) fn refused(client: &Client, status: StatusCode, reason: Reason) {
+    client.open.worker.sink.finished(&RequestRecord {
+        entry_point: &client.open.entry.name,
+        router: None,
+        service: None,
+        server: None,
+        method: "",
+        host: "",
+        target: "",
+        protocol: client.protocol,
+        tls: client.tls,
+        client: client.peer,
+        status: status.as_u16(),
+        origin_status: 0,
+        reason: Some(reason),
+        request_bytes: 0,
+        response_bytes: 0,
+        started: SystemTime::now(),
+        duration: Duration::ZERO,
+        origin_duration: Duration::ZERO,
+        retries: 0,
+        user_agent: None,
+        referer: None,
+    });
+}
 
 /// A request that goes on. Dropping it ends it.
 pub(super) struct Finish {
@@ -84,7 +118,8 @@ impl Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         let worker = &self.client.open.worker;
-        self.client.clock.end();
+        let unread = self.transfer.as_ref().is_some_and(|transfer| !transfer.ended.get());
+        self.client.clock.end(unread);
         worker.gauges.requests.fetch_sub(1, Relaxed);
         if self.status == 0 {
             self.status = CLIENT_CLOSED;
@@ -159,12 +194,28 @@ impl AnswerBody {
 
     fn end(&mut self) {
         self.ended = true;
-        if let Some(borrowed) = self.borrowed.take() {
-            borrowed.in_flight.pool().put(borrowed.connection, tokio::time::Instant::now());
-            if let Some(finish) = &mut self.finish {
-                finish.answered = Some(Instant::now());
+        let Some(borrowed) = self.borrowed.take() else { return };
+        let Some(finish) = &mut self.finish else { return };
+        finish.answered = Some(Instant::now());
+        match finish.transfer.clone().filter(|transfer| !transfer.ended.get()) {
+            None => borrowed.in_flight.pool().put(borrowed.connection, tokio::time::Instant::now()),
+            Some(transfer) => {
+                let patience = finish.client.open.entry.read_timeout;
+                tokio::task::spawn_local(send_the_rest(borrowed, transfer, patience));
             }
         }
+    }
+}
+
+/// Lets a request's body be sent to its end after the answer, as long as it moves: a server that
+/// answers and reads no further would hold the client's connection for ever.
+async fn send_the_rest(borrowed: Borrowed, transfer: Rc<Transfer>, patience: Duration) {
+    while !patience.is_zero() && !transfer.ended.get() && transfer.failure.get().is_none() {
+        let until = transfer.moved.get() + patience;
+        if tokio::time::Instant::now() >= until {
+            return borrowed.connection.close();
+        }
+        tokio::time::sleep_until(until).await;
     }
 }
 

@@ -75,7 +75,10 @@ pub(super) async fn run(
                 return Err(gateway(StatusCode::GATEWAY_TIMEOUT, Reason::HeadTimeout));
             };
             match result {
-                Ok(answer) => return Ok(Received { answer, borrowed: Borrowed { connection, in_flight } }),
+                Ok(answer) => {
+                    server.pool.state().reachable();
+                    return Ok(Received { answer, borrowed: Borrowed { connection, in_flight } });
+                }
                 Err(SendError::Unsent(unsent)) => {
                     body = unsent;
                     if !reused {
@@ -154,6 +157,7 @@ fn failed(client: &Client, error: &SendError, transfer: Option<&Transfer>) -> Ma
             return Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing();
         }
         Some(UploadFailure::Broken) => return Made::bad_request(),
+        Some(UploadFailure::Gone) => return super::finish::client_gone(),
         None => {}
     }
     match error {

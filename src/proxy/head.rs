@@ -47,7 +47,11 @@ pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
     if protocol == Protocol::Http2 {
         join_cookies(&mut headers)?;
     }
-    let target = parts.uri.path_and_query().cloned().ok_or_else(Made::bad_request)?;
+    let mut target = parts.uri.path_and_query().cloned().ok_or_else(Made::bad_request)?;
+    if target.as_str().starts_with('?') {
+        // A URL without a path (`http://a.example?x`) asks for `/` (RFC 9110, 4.2.3).
+        target = format!("/{target}").parse().map_err(|_| Made::bad_request())?;
+    }
     let request = RequestHead::new(parts.method, host, target, headers).map_err(|_| Made::bad_request())?;
     let mut exchange = Exchange {
         request,

@@ -2,7 +2,8 @@
 //! needs put on.
 
 use super::forwarded;
-use crate::http::{AnswerHead, Body, Exchange, HeaderName, HeaderValue, Headers, Method, Protocol, name};
+use crate::http::{AnswerHead, Body, Exchange, HeaderName, HeaderValue, Headers, Method, Protocol, StatusCode, name};
+use http_body::Body as _;
 use smallvec::SmallVec;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -16,7 +17,7 @@ pub(super) fn options(headers: &mut Headers, protocol: Protocol) -> Option<Heade
     }
     // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8).
     let wanted = protocol == Protocol::Http11 && headers.has_token(&name::CONNECTION, "upgrade");
-    let upgrade = headers.get(&name::UPGRADE).filter(|_| wanted).cloned();
+    let upgrade = headers.get(&name::UPGRADE).filter(|asked| wanted && !is_http(asked)).cloned();
     for option in named(headers) {
         if !forwarded::is_managed(&option) {
             headers.remove_text(&option);
@@ -28,6 +29,15 @@ pub(super) fn options(headers: &mut Headers, protocol: Protocol) -> Option<Heade
         headers.set(name::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
     upgrade
+}
+
+/// Whether an upgrade would lead to HTTP again (`h2c`, `HTTP/2.0`, TLS): a server that took it would be
+/// asked things that nobody has routed. Nobody needs it (RFC 9113, 3.1).
+fn is_http(asked: &HeaderValue) -> bool {
+    asked.as_bytes().split(|byte| *byte == b',').any(|protocol| {
+        let protocol = protocol.trim_ascii().to_ascii_lowercase();
+        [&b"h2"[..], b"http/", b"tls/"].iter().any(|http| protocol.starts_with(http))
+    })
 }
 
 /// What `Connection` names, in lower case.
@@ -73,10 +83,10 @@ pub(super) fn for_server(
     if body.is_empty() {
         headers.remove(&name::TRAILER);
         let expected = matches!(exchange.request.method, Method::POST | Method::PUT | Method::PATCH);
-        if expected {
-            headers.set_default(name::CONTENT_LENGTH, || HeaderValue::from_static("0"));
+        if expected || headers.contains(&name::CONTENT_LENGTH) {
+            headers.set(name::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-    } else if !headers.contains(&name::CONTENT_LENGTH) {
+    } else if !say_length(&mut headers, body) {
         headers.set(name::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     headers.set(name::HOST, host);
@@ -84,8 +94,27 @@ pub(super) fn for_server(
     headers
 }
 
+/// Makes the length that a head says the one that its body has: said once, and not at all where
+/// the framing does not tell (then false). Two parties that count differently are how requests are
+/// smuggled and answers are cut.
+fn say_length(headers: &mut Headers, body: &Body) -> bool {
+    let Some(length) = body.size_hint().exact() else {
+        headers.remove(&name::CONTENT_LENGTH);
+        return false;
+    };
+    let said_so = {
+        let mut said = headers.all(&name::CONTENT_LENGTH);
+        let first = said.next().and_then(|said| said.to_str().ok()?.parse().ok());
+        first == Some(length) && said.next().is_none()
+    };
+    if !said_so {
+        headers.set(name::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    true
+}
+
 /// Takes off what concerned the hop to the server; a switch of protocols keeps its two fields.
-pub(super) fn for_client(head: &mut AnswerHead, switched: bool) {
+pub(super) fn for_client(head: &mut AnswerHead, body: &Body, switched: bool) {
     let upgrade = head.headers.get(&name::UPGRADE).filter(|_| switched).cloned();
     if head.headers.contains(&name::CONNECTION) {
         for option in named(&head.headers) {
@@ -108,5 +137,12 @@ pub(super) fn for_client(head: &mut AnswerHead, switched: bool) {
     if let Some(upgrade) = upgrade {
         head.headers.set(name::CONNECTION, HeaderValue::from_static("Upgrade"));
         head.headers.set(name::UPGRADE, upgrade);
+    }
+    if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+        // Not allowed there (RFC 9110, 8.6), and an error in HTTP/2.
+        head.headers.remove(&name::CONTENT_LENGTH);
+    } else if !body.is_empty() && head.headers.contains(&name::CONTENT_LENGTH) {
+        // Without a body it is what a HEAD or a 304 tells of one.
+        say_length(&mut head.headers, body);
     }
 }

@@ -64,7 +64,7 @@ async fn walk(
             // Traefik's answer to a server that switches where nobody asked.
             return answer_made(&client, Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), finish);
         };
-        hop::for_client(&mut answer.head, true);
+        hop::for_client(&mut answer.head, &answer.body, true);
         finish.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
         let idle = client.open.worker.settings.tunnel_idle;
         tokio::task::spawn_local(tunnel::run(to_client, to_server, idle, finish, borrowed));
@@ -72,7 +72,7 @@ async fn walk(
     }
 
     // Middlewares out.
-    hop::for_client(&mut answer.head, false);
+    hop::for_client(&mut answer.head, &answer.body, false);
     secure(&client, &mut answer.head);
     finish.status = answer.head.status.as_u16();
     respond(answer.head, AnswerBody::of_server(answer.body, finish, borrowed))

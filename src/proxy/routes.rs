@@ -61,8 +61,11 @@ impl BoundService {
         }
         let now = registry.millis(std::time::Instant::now());
         let untried = |at: usize| !tried.contains(&at);
-        let good = |at: usize| untried(at) && !self.servers[at].pool.state().is_ejected(now);
-        self.pick(client, good).or_else(|| self.pick(client, untried)).or_else(|| {
+        let state = |at: usize| self.servers[at].pool.state();
+        let good = || self.pick(client, |at| untried(at) && !state(at).is_ejected(now));
+        // One that another request is trying just now is ejected by then, so that this comes to an end.
+        let good = std::iter::from_fn(good).take(self.servers.len()).find(|at| state(*at).may_try(now));
+        good.or_else(|| self.pick(client, untried)).or_else(|| {
             // What is left has no weight; still better than no answer.
             (0..self.servers.len()).find(|at| untried(*at))
         })

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// Where a server is.
@@ -94,6 +95,7 @@ pub struct Pool {
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<Body>,
+    driver: AbortHandle,
     meter: Arc<Meter>,
     since: Instant,
 }
@@ -141,8 +143,8 @@ impl Pool {
             if !idle[at].is_usable(now, &self.settings) {
                 idle.swap_remove(at);
             } else if idle[at].sender.is_ready() {
-                let Idle { sender, meter, .. } = idle.swap_remove(at);
-                return Some(Connection { sender, meter, reused: true });
+                let Idle { sender, driver, meter, .. } = idle.swap_remove(at);
+                return Some(Connection { sender, driver, meter, reused: true });
             }
         }
         None
@@ -154,7 +156,8 @@ impl Pool {
         if connection.sender.is_closed() || idle.len() >= self.settings.max_idle {
             return;
         }
-        idle.push(Idle { sender: connection.sender, meter: connection.meter, since: now });
+        let Connection { sender, driver, meter, .. } = connection;
+        idle.push(Idle { sender, driver, meter, since: now });
     }
 
     /// Makes a connection.
@@ -171,12 +174,12 @@ impl Pool {
             .await
             .map_err(|error| ConnectError::Failed(std::io::Error::other(error)))?;
         let open = OpenConnection::new(self.state.clone());
-        tokio::task::spawn_local(async move {
+        let driver = tokio::task::spawn_local(async move {
             let _open = open;
             // Its errors reach the request that they concern; an unused connection may end as it likes.
             let _ = driver.with_upgrades().await;
         });
-        Ok(Connection { sender, meter, reused: false })
+        Ok(Connection { sender, driver: driver.abort_handle(), meter, reused: false })
     }
 }
 
@@ -199,6 +202,7 @@ impl Drop for OpenConnection {
 #[derive(Debug)]
 pub struct Connection {
     sender: SendRequest<Body>,
+    driver: AbortHandle,
     meter: Arc<Meter>,
     reused: bool,
 }
@@ -232,6 +236,11 @@ pub enum SendError {
 }
 
 impl Connection {
+    /// Closes it, whatever is still being sent on it. Dropping it lets a request's body be sent to its end.
+    pub fn close(self) {
+        self.driver.abort();
+    }
+
     /// Whether an earlier request was sent on it.
     pub fn reused(&self) -> bool {
         self.reused

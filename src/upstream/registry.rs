@@ -175,20 +175,35 @@ impl ServerState {
         millis < self.ejected_until.load(Relaxed)
     }
 
+    /// Whether this request may go to it. After an ejection one request tries it, and the others
+    /// leave it alone until that one knows: a server that swallows connections would otherwise hold as many
+    /// as come within a dial time-out. Call it for a server that was chosen, and choose again when it says no.
+    pub fn may_try(&self, millis: u64) -> bool {
+        let until = self.ejected_until.load(Relaxed);
+        until == 0 || (millis >= until && self.eject(until, millis))
+    }
+
     /// No connection could be made: it is left alone, longer each time in a row.
     pub fn unreachable(&self, millis: u64) {
         let until = self.ejected_until.load(Relaxed);
         if millis < until {
-            return; // Requests that failed together count once.
+            return; // Requests that failed together count once, and so does one that was let try.
         }
-        let doublings = self.ejections.load(Relaxed).min(16);
-        let time = EJECT_FIRST.saturating_mul(1 << doublings).min(EJECT_MOST).as_millis() as u64;
-        if self.ejected_until.compare_exchange(until, millis + time, Relaxed, Relaxed).is_ok() {
-            self.ejections.fetch_add(1, Relaxed);
-        }
+        self.eject(until, millis);
     }
 
-    /// A connection was made: the past is forgotten.
+    /// Leaves it alone from now on, unless another one has just done so.
+    fn eject(&self, until: u64, millis: u64) -> bool {
+        let doublings = self.ejections.load(Relaxed).min(16);
+        let time = EJECT_FIRST.saturating_mul(1 << doublings).min(EJECT_MOST).as_millis() as u64;
+        let ours = self.ejected_until.compare_exchange(until, millis + time, Relaxed, Relaxed).is_ok();
+        if ours {
+            self.ejections.fetch_add(1, Relaxed);
+        }
+        ours
+    }
+
+    /// A connection was made, or an answer came by one: the past is forgotten.
     pub fn reachable(&self) {
         if self.ejections.load(Relaxed) != 0 {
             self.ejections.store(0, Relaxed);
@@ -262,5 +277,21 @@ mod tests {
         assert!(!server.is_ejected(now));
         server.unreachable(now);
         assert!(!server.is_ejected(now + 500));
+    }
+
+    #[test]
+    fn one_request_tries_a_server_after_its_ejection() {
+        let registry = Registry::default();
+        let server = registry.server(&id("http://10.0.0.1:80"));
+        assert!(server.may_try(0) && server.may_try(0), "nothing is known against it");
+        server.unreachable(1_000);
+        assert!(!server.may_try(1_499));
+        assert!(server.may_try(1_500), "the first after the ejection");
+        assert!(!server.may_try(1_500) && !server.may_try(2_499), "the others wait for its word");
+        // It did not get through, and says so in time: that counts once, with the try itself.
+        server.unreachable(1_600);
+        assert!(server.may_try(2_500) && !server.may_try(4_499));
+        server.reachable();
+        assert!(server.may_try(2_501) && server.may_try(2_501));
     }
 }

@@ -232,3 +232,73 @@ fn a_switch_that_nobody_asked_for_is_an_error() {
     assert_eq!(client.response("GET").status, 502);
     assert_eq!(rig.record().reason, Some(Reason::BadAnswer));
 }
+
+#[test]
+fn an_answer_with_both_framings_is_sent_on_whole() {
+    // The chunks count (RFC 9112, 6.3); the length is not sent on, whatever it says.
+    for length in ["5", "500", "11, 11"] {
+        let server = Server::answering(move |_| {
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 b\r\nhello world\r\n0\r\n\r\n"
+            )
+        });
+        let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+        let response = rig.get("h.test", "/");
+        assert_eq!((response.status, response.text()), (200, "hello world"), "{length}");
+        assert_eq!(response.all("content-length"), [""; 0], "{length}");
+        assert_eq!(rig.record().reason, None, "{length}");
+    }
+}
+
+#[test]
+fn a_length_said_twice_is_said_once() {
+    let server = Server::answering(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok".to_owned());
+    let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+    let response = rig.get("h.test", "/");
+    assert_eq!((response.text(), response.all("content-length")), ("ok", vec!["2".to_owned()]));
+}
+
+#[test]
+fn http_2_is_not_asked_for_behind_our_back() {
+    // A server that switches to another form of HTTP would take requests that nobody has routed.
+    let server = Server::echo();
+    let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+    for protocol in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.3"] {
+        let mut client = rig.connect();
+        client.send(&format!(
+            "GET / HTTP/1.1\r\nHost: h.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n\
+             HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+        ));
+        let got = client.response("GET");
+        for name in ["Upgrade", "Connection", "HTTP2-Settings"] {
+            assert_eq!(fields(got.text(), name), [""; 0], "{name} with {protocol}");
+        }
+    }
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_is_still_sending() {
+    let (saw, seen) = mpsc::channel();
+    let server = Server::start(move |mut client, _| {
+        client.through("\r\n\r\n");
+        client.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig");
+        client.rest();
+        saw.send(()).expect("the test waits");
+    });
+    let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+    // More than the buffers on the way hold: a connection that is closed over it is reset.
+    const SIZE: usize = 6 << 20;
+    for (host, status) in [("nobody.test", 404), ("h.test", 413)] {
+        for _ in 0..5 {
+            let mut client = rig.connect();
+            client.send(&format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {SIZE}\r\n\r\n"));
+            client.stream.write_all(&vec![b'x'; SIZE]).expect("nobody resets the connection");
+            assert_eq!(client.response("POST").status, status);
+            client.stream.shutdown(Shutdown::Write).expect("half closed");
+            assert_eq!(client.stream.read(&mut [0]).expect("an orderly end"), 0);
+        }
+    }
+    drop(rig);
+    seen.recv_timeout(LIMIT).expect("the server is let go");
+}

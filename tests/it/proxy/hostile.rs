@@ -55,7 +55,13 @@ fn garbage_is_refused_and_the_proxy_serves_on() {
     ];
     for (name, bytes, status) in cases {
         assert_eq!(outcome(&rig, bytes), *status, "{name}");
+        // Also what never became a request is in the log, once, with what was answered and why.
+        let record = rig.record();
+        assert_eq!(record.status, *status, "{name}");
+        let reason = if matches!(status, 414 | 431) { Reason::TooLarge } else { Reason::BadRequest };
+        assert_eq!(record.reason, Some(reason), "{name}");
         assert_eq!(rig.get("h.test", "/").text(), "fine", "after {name}");
+        assert_eq!(rig.record().status, 200, "after {name}");
     }
     rig.until("all connections are gone", |rig| rig.open() == 0);
 }
@@ -148,6 +154,9 @@ fn slow_heads_are_cut() {
     client.send("GET / HT");
     let answer = String::from_utf8(client.rest()).expect("text");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let seen: Vec<_> = (0..3).map(|_| rig.record()).map(|record| (record.status, record.reason)).collect();
+    let late = (408, Some(Reason::RequestTimeout));
+    assert_eq!(seen, [late, (404, Some(Reason::NoRoute)), late]);
     rig.until("all connections are gone", |rig| rig.open() == 0);
 }
 
@@ -172,6 +181,33 @@ fn stalled_bodies_are_cut() {
     assert_eq!(client.response("POST").status, 408);
     let record = rig.record();
     assert_eq!((record.reason, record.request_bytes), (Some(Reason::RequestTimeout), 4));
+}
+
+#[test]
+fn a_server_that_answers_and_reads_no_further_lets_the_client_go() {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let server = Server::start(move |mut client, _| {
+        client.through("\r\n\r\n");
+        client.send(&ok("no need"));
+        // Neither reads nor closes.
+        let _ = wait.lock().expect("one").recv_timeout(LIMIT);
+    });
+    let rig = Start { entry: hasty(), ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
+    let mut client = rig.connect();
+    client.send("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 1073741824\r\n\r\n");
+    let mut writer = client.stream.try_clone().expect("a clone");
+    let sending = std::thread::spawn(move || {
+        let chunk = vec![b'x'; 1 << 20];
+        while std::io::Write::write_all(&mut writer, &chunk).is_ok() {}
+    });
+    assert_eq!(client.response("POST").text(), "no need");
+    rig.until("the connection is gone", |rig| rig.open() == 0);
+    rig.until("the server is let go", |rig| {
+        rig.registry.servers(std::time::Instant::now()).iter().all(|s| s.in_flight == 0 && s.connections == 0)
+    });
+    sending.join().expect("it ended");
+    drop(done);
 }
 
 #[test]
@@ -223,4 +259,54 @@ fn a_client_that_leaves_is_noticed() {
     rig.until("the server is let go", |rig| {
         rig.registry.servers(std::time::Instant::now()).iter().all(|s| s.in_flight == 0 && s.connections == 0)
     });
+}
+
+#[test]
+fn a_panic_costs_one_connection_and_not_the_worker() {
+    let server = Server::named("fine");
+    let tls: rust_lb::proxy::TlsSource = std::sync::Arc::new(|| panic!("a fault in the handshake, on purpose"));
+    let rig = Start { tls: Some(tls), ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
+    let mut held = rig.connect();
+    held.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    assert_eq!(held.response("GET").text(), "fine");
+    for _ in 0..3 {
+        let mut client = rig.connect();
+        std::io::Write::write_all(&mut client.stream, b"\x16\x03\x01\x02\x00").expect("written");
+        assert_eq!(client.rest(), b"");
+        let mut client = rig.connect();
+        client.send(&format!("GET {FAULT} HTTP/1.1\r\nHost: h.test\r\n\r\n"));
+        client.rest();
+    }
+    rig.until("only one connection is open", |rig| rig.open() == 1);
+    held.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    assert_eq!(held.response("GET").text(), "fine");
+    let now = std::time::Instant::now();
+    assert!(rig.registry.servers(now).iter().all(|server| server.in_flight == 0));
+}
+
+#[test]
+fn a_client_that_leaves_in_its_body_is_gone_and_not_wrong() {
+    let server = Server::start(|mut client, _| {
+        client.rest();
+    });
+    let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+    for body in ["Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n5\r\nha"] {
+        let mut client = rig.connect();
+        client.send(&format!("POST / HTTP/1.1\r\nHost: h.test\r\n{body}"));
+        drop(client);
+        let record = rig.record();
+        assert_eq!((record.status, record.reason), (499, Some(Reason::ClientGone)), "{body}");
+    }
+}
+
+#[test]
+fn a_url_without_a_path_is_one_with_a_slash() {
+    let server = Server::echo();
+    let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+    for (target, sent) in [("http://h.test", "/"), ("http://h.test?a=b", "/?a=b")] {
+        let got = rig.get("other.test", target);
+        assert_eq!(got.status, 200, "{target}");
+        assert!(got.text().starts_with(&format!("GET {sent} HTTP/1.1\r\n")), "{}", got.text());
+        assert_eq!(fields(got.text(), "Host"), ["h.test"]);
+    }
 }

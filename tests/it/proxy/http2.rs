@@ -200,6 +200,43 @@ fn http_2_streams_run_side_by_side_and_a_drain_lets_them_end() {
 }
 
 #[test]
+fn lengths_are_said_as_http_2_wants_them() {
+    let server = Server::answering(|request| {
+        let lengths = fields(&request.head, "Content-Length").join("|");
+        match request.head.split(' ').nth(1) {
+            // Not allowed with this status; HTTP/2 clients take it for an error.
+            Some("/204") => "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n".to_owned(),
+            // The chunks count.
+            Some("/both") => "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n\
+                              2\r\nok\r\n0\r\n\r\n"
+                .to_owned(),
+            _ => ok(&lengths),
+        }
+    });
+    let (tls, client) = pair();
+    let rig = Start { tls: source(tls), ..Start::default() }.run(&[tls_route("h.test", &[&server.url()])]);
+    http2(rig.address, &client, async |mut sender, _| {
+        for (target, status, lengths, body) in
+            [("/204", 204, vec![], ""), ("/both", 200, vec![], "ok"), ("/", 200, vec!["1"], "5")]
+        {
+            let sent = request("POST", "h.test", target)
+                .header("content-length", "5")
+                .header("content-length", "5")
+                .body(Full::from("hello"))
+                .expect("a request");
+            let answer = sender.send_request(sent).await.expect("an answer");
+            let said: Vec<_> = answer.headers().get_all("content-length").iter().cloned().collect();
+            assert_eq!(
+                (answer.status().as_u16(), said),
+                (status, lengths.into_iter().map(http::HeaderValue::from_static).collect::<Vec<_>>()),
+                "{target}"
+            );
+            assert_eq!(answer.into_body().collect().await.expect("a body").to_bytes(), body, "{target}");
+        }
+    });
+}
+
+#[test]
 fn a_client_that_leaves_with_streams_open_harms_nobody() {
     let server = Server::start(|mut client, _| {
         client.request();

@@ -41,6 +41,9 @@ pub struct Record {
     pub retries: u32,
 }
 
+/// The target of a request at whose end the sink panics.
+pub const FAULT: &str = "/fault-on-purpose";
+
 struct Sent {
     records: mpsc::Sender<Record>,
     connections: Arc<Mutex<Vec<(&'static str, i32)>>>,
@@ -48,6 +51,7 @@ struct Sent {
 
 impl Sink for Sent {
     fn finished(&self, record: &RequestRecord<'_>) {
+        assert_ne!(record.target, FAULT, "on purpose");
         let text = |text: Option<&Arc<str>>| text.map(|text| text.to_string());
         let _ = self.records.send(Record {
             router: text(record.router),
