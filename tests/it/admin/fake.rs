@@ -131,7 +131,6 @@ impl Source for Fake {
             tls,
             as_default: true,
             redirect: tls.then(|| Redirection { to: "x".into(), scheme: "https".into(), permanent: true }),
-            middlewares: Vec::new(),
             forwarded_headers: ForwardedHeaders::default(),
             timeouts: RespondingTimeouts {
                 read: Duration::from_secs(60),
