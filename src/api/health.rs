@@ -40,11 +40,16 @@ pub fn judge(readiness: Readiness, statuses: &[SourceStatus]) -> Health {
     if !readiness.listeners_bound {
         say("not_bound", None, "not every entry point listens yet".to_owned());
     }
-    let answered = statuses.is_empty() || statuses.iter().any(|status| status.last_contact.is_some());
+    // A first answer is not all of it: routes are known once a whole inventory is.
+    let answered = statuses.is_empty() || statuses.iter().any(|status| status.last_change.is_some());
     let table = answered || readiness.last_good_loaded;
     if !table {
         let message = "no provider has answered yet, and there is no last good table".to_owned();
         say("no_table", None, message);
+    }
+    if readiness.control_failing {
+        let message = "changes are not taken up because of a defect, see the log; what was served goes on".to_owned();
+        say("control_failing", None, message);
     }
     for status in statuses {
         let provider = Some(status.provider);
@@ -92,10 +97,12 @@ mod tests {
         let mut status = SourceStatus::starting(Provider::Nomad, "http://127.0.0.1:4646");
         status.state = state;
         status.last_contact = answered.then_some(SystemTime::UNIX_EPOCH);
+        status.last_change = status.last_contact;
         status
     }
 
-    const UP: Readiness = Readiness { terminating: false, listeners_bound: true, last_good_loaded: false };
+    const UP: Readiness =
+        Readiness { terminating: false, listeners_bound: true, last_good_loaded: false, control_failing: false };
 
     fn check(readiness: Readiness, statuses: &[SourceStatus], status: &str, ready: bool, codes: &[&str]) {
         let health = judge(readiness, statuses);
@@ -114,6 +121,9 @@ mod tests {
         check(UP, &[connected.clone(), starting], "degraded", true, &["provider_starting"]);
         let unbound = Readiness { listeners_bound: false, ..UP };
         check(unbound, std::slice::from_ref(&connected), "starting", false, &["not_bound"]);
+        let mut reading = status(SourceState::Starting, true);
+        reading.last_change = None;
+        check(UP, &[reading], "starting", false, &["no_table", "provider_starting"]);
         let ending = Readiness { terminating: true, ..UP };
         check(ending, &[connected], "terminating", false, &["terminating"]);
     }
@@ -122,6 +132,8 @@ mod tests {
     fn trouble_with_a_provider_degrades_and_takes_no_traffic_away() {
         check(UP, &[status(SourceState::Retrying, true)], "degraded", true, &["provider_retrying"]);
         check(UP, &[status(SourceState::Stale, true)], "degraded", true, &["provider_stale"]);
+        let failing = Readiness { control_failing: true, ..UP };
+        check(failing, &[status(SourceState::Connected, true)], "degraded", true, &["control_failing"]);
         let mut blind = status(SourceState::Connected, true);
         blind.missing_rights = vec!["namespace \"*\" needs `read-job`".to_owned()];
         blind.held = vec!["web".to_owned()];

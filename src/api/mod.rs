@@ -87,6 +87,8 @@ pub struct Readiness {
     pub listeners_bound: bool,
     /// The last good table from disk is served.
     pub last_good_loaded: bool,
+    /// The control loop failed by a defect and has not succeeded since.
+    pub control_failing: bool,
 }
 
 /// Connections and requests towards one server.

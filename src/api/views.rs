@@ -303,9 +303,6 @@ fn entry_point(entry_point: &EntryPoint, bound: &[SocketAddr]) -> Item {
         let to = json!({"to": redirect.to, "scheme": redirect.scheme, "permanent": redirect.permanent});
         http.insert("redirections".to_owned(), json!({ "entryPoint": to }));
     }
-    if !entry_point.middlewares.is_empty() {
-        http.insert("middlewares".to_owned(), json!(entry_point.middlewares));
-    }
     let mut item = object(json!({
         "address": format!("{}:{}", entry_point.address.host, entry_point.address.port),
         "transport": {

@@ -90,7 +90,7 @@ pub struct Handle {
 }
 
 /// Tells a source to drop the services it holds after a reset.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Forget(Vec<Arc<Notify>>);
 
 impl Forget {

@@ -156,9 +156,6 @@ fn traits(ep: &EntryPoint) -> Vec<String> {
     if let Some(redirect) = &ep.redirect {
         out.push(format!("redirects to {}", redirect.to));
     }
-    if !ep.middlewares.is_empty() {
-        out.push(format!("middlewares {}", ep.middlewares.join(" ")));
-    }
     out
 }
 
@@ -227,7 +224,6 @@ fn entry_point(ep: &EntryPoint) -> Value {
         "asDefault": ep.as_default,
         "tls": ep.tls,
         "redirect": ep.redirect.as_ref().map(|r| json!({"to": r.to, "scheme": r.scheme, "permanent": r.permanent})),
-        "middlewares": ep.middlewares,
         "forwardedHeaders": {
             "insecure": ep.forwarded_headers.insecure,
             "trustedIPs": ep.forwarded_headers.trusted_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),

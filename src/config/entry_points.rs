@@ -44,6 +44,7 @@ pub(super) fn entry_points(
             out.insert(ep.name.clone(), ep);
         }
     }
+    check_admin(merged, diagnostics);
     settle_defaults(&mut out);
     check_redirects(merged, &mut out, diagnostics);
     check_conflicts(merged, &out, diagnostics);
@@ -74,7 +75,6 @@ fn entry_point(
             scheme: redirect.text("scheme").into(),
             permanent: redirect.bool("permanent"),
         }),
-        middlewares: view.list("http.middlewares").into_iter().map(Arc::from).collect(),
         forwarded_headers: ForwardedHeaders {
             insecure: view.bool("forwardedHeaders.insecure"),
             trusted_ips: if headers_said { view.nets("forwardedHeaders.trustedIPs") } else { trusted_proxies.to_vec() },
@@ -167,6 +167,35 @@ fn settle_defaults(entry_points: &mut BTreeMap<Arc<str>, EntryPoint>) {
     }
     if let Some(admin) = entry_points.get_mut(ADMIN_ENTRY_POINT) {
         admin.as_default = false;
+    }
+}
+
+/// The admin entry point speaks plain HTTP with limits of its own. What would protect it is not
+/// passed over; what would only tune it is told.
+fn check_admin(merged: &Merged, diagnostics: &mut Vec<Diagnostic>) {
+    let below = ["entryPoints", ADMIN_ENTRY_POINT];
+    let view = merged.at(&below);
+    let path = below.join(".");
+    if view.is_on("http.tls") {
+        let message = format!("`{path}.http.tls` is not served yet: the admin entry point speaks plain HTTP");
+        let help = "keep it on loopback, and reach it through a tunnel";
+        let origin = merged.origin(&[&below[..], &["http", "tls"]].concat());
+        diagnostics.push(Diagnostic::error("not_served", message).with_origin(origin).with_help(help));
+    }
+    for key in [
+        "http.redirections.entryPoint.to",
+        "forwardedHeaders.insecure",
+        "forwardedHeaders.trustedIPs",
+        "http.maxHeaderBytes",
+        "http2.maxConcurrentStreams",
+        "transport.respondingTimeouts.readTimeout",
+        "transport.respondingTimeouts.writeTimeout",
+        "transport.respondingTimeouts.idleTimeout",
+    ] {
+        if view.entry(key).is_some() {
+            let message = format!("`{path}.{key}` does nothing: the admin entry point has limits of its own");
+            diagnostics.push(Diagnostic::warning("not_served", message).with_origin(view.origin(key)));
+        }
     }
 }
 

@@ -53,6 +53,18 @@ pub(super) fn hind(
             told.push(d.with_origin(origin(name)).with_help("certificates are not ordered by ACME yet"));
         }
     }
+    if !allowed_remote_ips_services.is_empty() {
+        let message = "`ALLOWED_REMOTE_IPS_SERVICES` is not served yet";
+        let help = "it is not passed over: services would be open to everybody; leave it out and use a firewall";
+        let d = Diagnostic::error("not_served", message).with_help(help);
+        told.push(d.with_origin(origin("ALLOWED_REMOTE_IPS_SERVICES")));
+    }
+    for name in ["FQDN", "NOMAD_ADDR_EXTRA", "ALLOWED_REMOTE_IPS_CONTROL_PLANE"] {
+        if get(name).is_some() {
+            let d = Diagnostic::warning("not_served", format!("`{name}` is not served yet and does nothing"));
+            told.push(d.with_origin(origin(name)).with_help("Nomad's own pages are not routed yet"));
+        }
+    }
     diagnostics.append(&mut told);
     Hind {
         fqdn,
@@ -94,7 +106,13 @@ mod tests {
             ],
             false,
         );
-        assert!(told.is_empty(), "{told:?}");
+        let starts = [
+            "$ALLOWED_REMOTE_IPS_SERVICES: error[not_served]: `ALLOWED_REMOTE_IPS_SERVICES` is not served yet",
+            "$FQDN: warning[not_served]",
+            "$NOMAD_ADDR_EXTRA: warning[not_served]",
+        ];
+        assert_eq!(told.len(), starts.len(), "{told:?}");
+        assert!(told.iter().zip(starts).all(|(told, start)| told.starts_with(start)), "{told:?}");
         assert_eq!(
             (hind.fqdn, hind.nomad_addr_extra),
             (vec!["a.example".to_owned(), "b".into()], vec!["c".to_owned()])
@@ -112,7 +130,7 @@ mod tests {
     #[test]
     fn bad_values_are_told_with_the_variable() {
         let (_, told) = read(&[("TRUSTED_PROXIES", "10.0.0.0/99"), ("FQDN", "a b{c}"), ("ACME_DNS", "x")], true);
-        assert_eq!(told.len(), 3);
+        assert_eq!(told.len(), 4, "{told:?}");
         for (told, start) in told.iter().zip(["$TRUSTED_PROXIES: error", "$FQDN: error", "$ACME_DNS: warning"]) {
             assert!(told.starts_with(start), "{told}");
         }

@@ -54,6 +54,9 @@ pub enum Effect {
     Ignored(&'static str),
     /// It is known, but not served yet; a text says what happens instead.
     NotYet(&'static str),
+    /// It is known, not served yet, and protects something: passing it over would weaken what the
+    /// person set up, so saying it is an error. A text says what would happen.
+    Guard(&'static str),
 }
 
 /// One option.
@@ -79,6 +82,10 @@ const fn later(path: &'static str, kind: Kind, instead: &'static str) -> Key {
     Key { path, kind, default: "", effect: Effect::NotYet(instead), doc: "" }
 }
 
+const fn guard(path: &'static str, kind: Kind, default: &'static str, otherwise: &'static str) -> Key {
+    Key { path, kind, default, effect: Effect::Guard(otherwise), doc: "" }
+}
+
 const fn idle(path: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Key {
     Key { path, kind, default, effect: Effect::Ignored(why), doc: "" }
 }
@@ -92,6 +99,7 @@ use Kind::{
 const LEVELS: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
 const WAITED_FOR: &str = "changes are waited for, so it has no effect";
 const NO_REPORTS: &str = "";
+const ENCODED: &str = "requests with such a path would reach servers";
 
 /// The options at the top of the file.
 pub(super) const KEYS: &[Key] = &[
@@ -102,7 +110,16 @@ pub(super) const KEYS: &[Key] = &[
     key("entryPoints.*.forwardedHeaders.insecure", Bool, "false", "believe everybody's `X-Forwarded-*`"),
     key("entryPoints.*.forwardedHeaders.trustedIPs", Nets, "", "whose `X-Forwarded-*` are believed"),
     key("entryPoints.*.http.maxHeaderBytes", Size, "1048576", "limit of a request's head"),
-    key("entryPoints.*.http.middlewares", List, "", "middlewares before those of each router"),
+    guard("entryPoints.*.http.middlewares", List, "", "without them routes may be open; name them on each router"),
+    guard("entryPoints.*.http.tls.options", Loose, "default", "clients would be taken that these options refuse"),
+    guard("entryPoints.*.http.underscoreHeadersStrategy", Loose, "keep", "such headers would reach servers"),
+    guard("entryPoints.*.http.encodedCharacters.allowEncodedBackSlash", Bool, "true", ENCODED),
+    guard("entryPoints.*.http.encodedCharacters.allowEncodedHash", Bool, "true", ENCODED),
+    guard("entryPoints.*.http.encodedCharacters.allowEncodedNullCharacter", Bool, "true", ENCODED),
+    guard("entryPoints.*.http.encodedCharacters.allowEncodedPercent", Bool, "true", ENCODED),
+    guard("entryPoints.*.http.encodedCharacters.allowEncodedQuestionMark", Bool, "true", ENCODED),
+    guard("entryPoints.*.http.encodedCharacters.allowEncodedSemicolon", Bool, "true", ENCODED),
+    guard("entryPoints.*.http.encodedCharacters.allowEncodedSlash", Bool, "true", ENCODED),
     key("entryPoints.*.http.redirections.entryPoint", Section, "", "redirect to another entry point"),
     key("entryPoints.*.http.redirections.entryPoint.to", Text, "", "entry point or `:port` to redirect to"),
     key("entryPoints.*.http.redirections.entryPoint.scheme", Text, "https", "scheme to redirect to"),
@@ -129,6 +146,12 @@ pub(super) const KEYS: &[Key] = &[
     key("providers.consulCatalog.partition", Text, "", "admin partition (Consul Enterprise)"),
     key("providers.consulCatalog.endpoint.datacenter", Text, "", "datacenter; the agent's if empty"),
     key("providers.consulCatalog.endpoint.scheme", OneOf(&["http", "https"]), "", "scheme of an address without one"),
+    guard(
+        "providers.consulCatalog.connectByDefault",
+        Bool,
+        "false",
+        "services would be reached without the mesh's encryption and intentions",
+    ),
     key(
         "providers.consulCatalog.strictChecks",
         SomeOf(&["passing", "warning", "critical", "maintenance"]),
@@ -164,11 +187,18 @@ pub(super) const KEYS: &[Key] = &[
     key("accessLog", Switch, "", "one line a request"),
     key("accessLog.format", OneOf(&["common", "json", "genericCLF"]), "common", "how a line is written"),
     key("accessLog.filePath", Path, "", "file to write to instead of stdout"),
+    guard("accessLog.fields.queryParameters.defaultMode", Loose, "keep", "query parameters would be logged"),
     key("metrics.prometheus", Switch, "", "metrics on the admin entry point"),
     key("metrics.prometheus.buckets", Buckets, "0.1,0.3,1.2,5", "bounds of durations in seconds"),
     key("metrics.prometheus.addEntryPointsLabels", Bool, "true", "metrics by entry point"),
     key("metrics.prometheus.addRoutersLabels", Bool, "false", "metrics by router"),
     key("metrics.prometheus.addServicesLabels", Bool, "true", "metrics by service"),
+    guard(
+        "metrics.prometheus.manualRouting",
+        Bool,
+        "false",
+        "metrics would be served on the admin entry point without a router of your own before them",
+    ),
     key("api", Switch, "", "the admin API"),
     key("api.insecure", Bool, "false", "the admin entry point listens on all addresses"),
     idle("api.dashboard", Bool, "true", NO_REPORTS),

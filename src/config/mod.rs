@@ -74,8 +74,6 @@ pub struct EntryPoint {
     pub as_default: bool,
     /// `http.redirections.entryPoint`.
     pub redirect: Option<Redirection>,
-    /// `http.middlewares`: names put before every router's own.
-    pub middlewares: Vec<Arc<str>>,
     /// `forwardedHeaders`.
     pub forwarded_headers: ForwardedHeaders,
     /// `transport.respondingTimeouts`.

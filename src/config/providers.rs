@@ -78,6 +78,15 @@ fn common(
             diagnostics.push(Diagnostic::error("half_a_pair", message).with_origin(origin));
         }
     }
+    if endpoint.starts_with("http://") {
+        let files = [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)];
+        if let Some((key, _)) = files.into_iter().find(|(_, file)| file.is_some()) {
+            let message = format!("`providers.{name}.endpoint.tls` does nothing: `{endpoint}` is plain HTTP");
+            let origin = view.origin(&format!("endpoint.tls.{key}"));
+            let help = "write `https://` where TLS is meant";
+            diagnostics.push(Diagnostic::warning("tls_unused", message).with_origin(origin).with_help(help));
+        }
+    }
     if !view.bool("watch") {
         let message = format!("`providers.{name}.watch`: changes are always waited for; `false` does nothing");
         diagnostics.push(Diagnostic::warning("watch_is_on", message).with_origin(view.origin("watch")));
@@ -143,7 +152,9 @@ fn endpoint(said: &str, scheme: &str, default: &str) -> Result<String, String> {
     let text = said.trim().trim_end_matches('/');
     let text = if text.is_empty() { default } else { text };
     let wrong = |what: &str| {
-        format!("expected `http://host:port`, `https://host:port` or `unix:///path`, got `{}`{what}", shown(text))
+        // A token may have been put into the query.
+        let (text, cut) = text.split_once('?').map_or((text, ""), |(text, _)| (text, "?***"));
+        format!("expected `http://host:port`, `https://host:port` or `unix:///path`, got `{}{cut}`{what}", shown(text))
     };
     if let Some(path) = text.strip_prefix("unix://") {
         return match path.starts_with('/') {
@@ -210,5 +221,7 @@ mod tests {
         }
         let refused = endpoint("http://me:hunter2@h:1", "", "").unwrap_err();
         assert!(!refused.contains("hunter2"), "{refused}");
+        let refused = endpoint("http://h:8500/?token=hunter2", "", "").unwrap_err();
+        assert!(!refused.contains("hunter2") && refused.contains("which has a query"), "{refused}");
     }
 }

@@ -172,16 +172,19 @@ impl Resolver {
         }
     }
 
-    /// One warning for a whole feature that does nothing, unless it says what holds anyway.
+    /// One warning for a whole feature that does nothing, unless it says what holds anyway; an error
+    /// where passing it over would open what the person meant to protect.
     fn not_yet(&mut self, raw: &Raw, path: &[String], group: &Node, itself: bool) {
         let default = group.key.map_or("", |k| k.default);
         let harmless = itself
             && match &raw.leaf {
                 Leaf::Null => true,
                 Leaf::Text(text) => {
-                    (!default.is_empty() && text.eq_ignore_ascii_case(default))
+                    text.is_empty()
+                        || (!default.is_empty() && text.eq_ignore_ascii_case(default))
                         || (group.kind() == Kind::Switch && parse_bool(text) == Some(false))
                 }
+                Leaf::List(list) => list.is_empty(),
                 _ => false,
             };
         if harmless || !self.told.insert((raw.source.clone(), path.to_vec())) {
@@ -195,13 +198,18 @@ impl Resolver {
             format!("`{name}` is known to Traefik, but not served yet: it does nothing")
         };
         let at = raw.path.get(path.len() - 1).and_then(|s| s.at);
-        let mut d = Diagnostic::warning("not_served", message).with_origin(origin(&raw.source, at));
-        if let Some(Effect::NotYet(instead)) = group.key.map(|k| k.effect)
-            && !instead.is_empty()
-        {
-            d = d.with_help(instead);
-        }
-        self.diagnostics.push(d);
+        let at = origin(&raw.source, at);
+        let d = match group.key.map(|k| k.effect) {
+            Some(Effect::Guard(otherwise)) => {
+                let message = format!("`{name}` is known to Traefik, but not served yet");
+                Diagnostic::error("not_served", message).with_help(format!("it is not passed over: {otherwise}"))
+            }
+            Some(Effect::NotYet(instead)) if !instead.is_empty() => {
+                Diagnostic::warning("not_served", message).with_help(instead)
+            }
+            _ => Diagnostic::warning("not_served", message),
+        };
+        self.diagnostics.push(d.with_origin(at));
     }
 
     fn unknown(&mut self, raw: &Raw, at: usize, parent: &Node, path: &[String], severity: Severity) {

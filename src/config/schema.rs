@@ -91,7 +91,7 @@ impl Node {
                 (false, false) => Kind::Loose,
             };
         }
-        self.acts = below || self.key.is_some_and(|key| !matches!(key.effect, Effect::NotYet(_)));
+        self.acts = below || self.key.is_some_and(|key| !matches!(key.effect, Effect::NotYet(_) | Effect::Guard(_)));
         self.acts
     }
 

@@ -1,37 +1,48 @@
 //! The control loop: waits until a catalog or a deadline changes something, decodes what changed, plans the table and
 //! publishes it. The first change is applied at once; while more arrive, in batches of [`BATCH`].
 //!
-//! It may wait and may fail; the data side reads the last published table and never notices.
+//! It may wait and may fail; the data side reads the last published table and never notices. A defect (a panic) in it leaves
+//! the table in force and is told in the log and in `/health`; it is tried again with every change and after a while, from scratch.
 
 use super::keep::{Keeper, LastGood};
+use super::source::Source;
 use super::state::State;
 use crate::api::{self, Refused};
-use crate::catalog::{Snapshot, World, merge};
+use crate::catalog::{Snapshot, SourceState, World, merge};
 use crate::declare::Declarations;
 use crate::diagnostic::Diagnostic;
 use crate::observe::metrics::{Live, Metrics};
 use crate::table::{Change, Diff, Planner, Table};
 use crate::tags::Decoder;
+use std::any::Any;
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Changes that follow each other within this time are applied together.
 const BATCH: Duration = Duration::from_millis(10);
+/// Before it is tried again after a defect, when nothing changes meanwhile.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Everything that the loop owns.
 pub(super) struct Control {
     pub state: Arc<State>,
-    pub sources: Vec<watch::Receiver<Snapshot>>,
+    pub sources: Vec<Source>,
     /// What stands for a source until it has answered.
     pub restored: World,
+    /// A decoder and a planner that know nothing.
+    pub fresh: Box<dyn Fn() -> (Decoder, Planner)>,
     pub decoder: Decoder,
     pub planner: Planner,
     pub metrics: Arc<Metrics>,
     pub keeper: Option<Keeper>,
+    /// How long what is kept counts as confirmed, before it is written again although nothing changed.
+    pub confirm_every: Duration,
+    /// What is kept, and when it was handed over.
+    pub kept: Option<(LastGood, Instant)>,
     /// Problems that the log knows already.
     pub told: Vec<Diagnostic>,
 }
@@ -41,28 +52,70 @@ impl Control {
     pub async fn run(mut self, mut deadline: Option<Instant>, shutdown: CancellationToken) -> Option<Keeper> {
         let mut applied = None::<Instant>;
         loop {
+            let wake = self.sources.iter().filter_map(Source::again_at).chain(deadline).chain(self.confirm_at()).min();
             tokio::select! {
-                () = shutdown.cancelled() => return self.keeper,
-                () = any_changed(&mut self.sources) => {}
-                () = at(deadline) => {}
+                () = shutdown.cancelled() => {
+                    self.confirm();
+                    return self.keeper;
+                }
+                ended = any_changed(&mut self.sources) => {
+                    if let Some(ended) = ended {
+                        self.sources[ended].ended(Instant::now());
+                        continue;
+                    }
+                }
+                () = at(wake) => {}
             }
             let pause = applied.map_or(Duration::ZERO, |applied| BATCH.saturating_sub(applied.elapsed()));
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            deadline = self.apply();
+            let now = Instant::now();
+            self.sources.iter_mut().for_each(|source| source.again(now, &mut self.restored, &self.state));
+            if self.confirm_at().is_some_and(|at| at <= now) {
+                self.confirm();
+            }
+            deadline = self.guarded(Self::apply);
             applied = Some(Instant::now());
+        }
+    }
+
+    /// Does a step so that a defect in it is told and nothing else: what is in force stays. After one the
+    /// next step starts from scratch, with what is served as what was accepted.
+    pub fn guarded(&mut self, step: impl FnOnce(&mut Self) -> Option<Instant>) -> Option<Instant> {
+        let failed = self.state.control_failing.load(Relaxed);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if failed {
+                (self.decoder, self.planner) = (self.fresh)();
+                self.planner.plan(self.state.table.load().declarations(), Instant::now());
+            }
+            step(self)
+        }));
+        match outcome {
+            Ok(deadline) => {
+                if self.state.control_failing.swap(false, Relaxed) {
+                    tracing::info!("changes are taken up again");
+                }
+                deadline
+            }
+            Err(panic) => {
+                self.state.control_failing.store(true, Relaxed);
+                tracing::error!(
+                    defect = said(&*panic),
+                    "a change is not taken up because of a defect; the routes stay"
+                );
+                Some(Instant::now() + AGAIN)
+            }
         }
     }
 
     /// Reads every source, and publishes a new table where something changed. Gives the time at which
     /// the plan wants to be looked at again.
     pub fn apply(&mut self) -> Option<Instant> {
-        let snapshots: Vec<Snapshot> = self.sources.iter_mut().map(|s| s.borrow_and_update().clone()).collect();
-        for snapshot in &snapshots {
-            self.state.set_status(snapshot.status.clone());
-        }
-        if snapshots.iter().any(|snapshot| snapshot.inventory.is_some()) {
+        let snapshots: Vec<Snapshot> =
+            self.sources.iter_mut().map(|s| s.snapshots.borrow_and_update().clone()).collect();
+        let answered = snapshots.iter().any(|snapshot| snapshot.inventory.is_some());
+        if answered {
             self.state.restored.store(false, Relaxed);
         }
         let world = merge(&snapshots, &self.restored);
@@ -71,18 +124,40 @@ impl Control {
 
         let mut problems = decoded.diagnostics;
         problems.extend(planned.diagnostics);
-        problems.extend(self.keeper.as_ref().and_then(Keeper::problem));
         self.tell(&problems);
         let refused = refused(&decoded.declarations, &planned.table, &problems);
         self.state.set_problems(problems, refused);
 
+        // What came from disk alone is not written again: it would look younger than it is.
+        if answered && (!planned.diff.is_empty() || self.kept.is_none()) {
+            self.keep(LastGood { world, accepted: planned.table.declarations() });
+        }
         if !planned.diff.is_empty() {
-            if let Some(keeper) = &self.keeper {
-                keeper.keep(LastGood { world, accepted: planned.table.declarations() });
-            }
             self.publish(planned.table, planned.diff);
         }
         planned.next_deadline
+    }
+
+    fn keep(&mut self, last_good: LastGood) {
+        if let Some(keeper) = &self.keeper {
+            keeper.keep(last_good.clone());
+            self.kept = Some((last_good, Instant::now()));
+        }
+    }
+
+    fn confirm_at(&self) -> Option<Instant> {
+        self.kept.as_ref().and_then(|(_, at)| at.checked_add(self.confirm_every))
+    }
+
+    /// Writes what is kept again, so that its age on disk is the time since it was last known to hold and
+    /// not since it last changed.
+    fn confirm(&mut self) {
+        let connected = |source: &Source| source.snapshots.borrow().status.state == SourceState::Connected;
+        match (self.kept.take(), self.sources.iter().any(connected)) {
+            (Some((last_good, _)), true) => self.keep(last_good),
+            (Some((last_good, _)), false) => self.kept = Some((last_good, Instant::now())),
+            (None, _) => {}
+        }
     }
 
     /// Puts a table in force and says what it changed.
@@ -159,22 +234,20 @@ fn refused(declarations: &Declarations, table: &Table, problems: &[Diagnostic]) 
     refused
 }
 
-/// Ends as soon as one of the sources has published; never, when there is none (left).
-async fn any_changed(sources: &mut [watch::Receiver<Snapshot>]) {
-    let changes: Vec<_> = sources
-        .iter_mut()
-        .map(|source| {
-            Box::pin(async move {
-                if source.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            })
-        })
-        .collect();
-    if changes.is_empty() {
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it gave no reason")
+}
+
+/// Ends as soon as one of the sources has published, or has ended: then with its place. Never, when there is none.
+async fn any_changed(sources: &mut [Source]) -> Option<usize> {
+    if sources.is_empty() {
         return std::future::pending().await;
     }
-    futures_util::future::select_all(changes).await;
+    let changes = sources.iter_mut().map(|source| Box::pin(source.changed()));
+    let (ended, which, _) = futures_util::future::select_all(changes).await;
+    ended.then_some(which)
 }
 
 async fn at(deadline: Option<Instant>) {

@@ -1,5 +1,6 @@
 //! Writes the last good state on a thread of its own: the state directory may be on a network file system that hangs,
-//! and nothing may wait for it. Only the newest value counts; at most one write a second.
+//! and nothing may wait for it. Only the newest value counts; at most one write a second. What could not be written is
+//! tried again until it is, or something newer is there.
 
 use crate::catalog::World;
 use crate::declare::Declarations;
@@ -20,6 +21,8 @@ pub struct LastGood {
 
 /// Least time between two writes.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Slot {
@@ -53,9 +56,9 @@ impl Keeper {
         self.shared.1.notify_one();
     }
 
-    /// Why the last write failed, until one succeeds.
-    pub fn problem(&self) -> Option<Diagnostic> {
-        lock(&self.shared.0).problem.clone()
+    /// What writing suffers from, to be looked at any time.
+    pub fn trouble(&self) -> Trouble {
+        Trouble(self.shared.clone())
     }
 
     /// Writes what is still to be written, and ends; gives up after `patience`.
@@ -70,6 +73,17 @@ impl Keeper {
     }
 }
 
+/// Why the last write failed.
+#[derive(Clone)]
+pub struct Trouble(Arc<(Mutex<Slot>, Condvar)>);
+
+impl Trouble {
+    /// The reason, until a write succeeds.
+    pub fn now(&self) -> Option<Diagnostic> {
+        lock(&self.0.0).problem.clone()
+    }
+}
+
 fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
     loop {
         let (value, ended) = {
@@ -79,16 +93,23 @@ fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
             }
             (slot.newest.take(), slot.ended)
         };
+        let mut pause = PAUSE;
         if let Some(value) = value {
             let outcome = store.write(&value, SystemTime::now());
-            report(&mut lock(&shared.0).problem, outcome);
+            let failed = outcome.is_err();
+            let mut slot = lock(&shared.0);
+            report(&mut slot.problem, outcome);
+            if failed {
+                pause = RETRY;
+                slot.newest.get_or_insert(value);
+            }
         }
         if ended {
             return;
         }
         // A storm of changes costs one write a second; the end is not delayed by it.
         let slot = lock(&shared.0);
-        drop(shared.1.wait_timeout_while(slot, PAUSE, |slot| !slot.ended));
+        drop(shared.1.wait_timeout_while(slot, pause, |slot| !slot.ended));
     }
 }
 

@@ -7,14 +7,18 @@
 
 mod control;
 mod keep;
+mod life;
 mod signals;
+mod source;
 mod state;
+#[cfg(test)]
+mod tests;
 mod translate;
 mod transport;
 mod view;
 
 use crate::api::{self, Admin};
-use crate::catalog::{self, Snapshot, Spawn};
+use crate::catalog::{self, Spawn};
 use crate::certs::{self, Store as Certificates};
 use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Input, Settled};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -28,8 +32,8 @@ use crate::table::{Planner, Store, Stored};
 use crate::tags::{self, Decoder};
 use crate::upstream::Registry;
 use control::Control;
-use keep::{Keeper, LastGood};
-use signals::Asked;
+use keep::{Keeper, LastGood, Trouble};
+use source::Source;
 use state::State;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -38,7 +42,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How the process takes part in its surroundings; a test runs the proxy without.
@@ -98,7 +101,7 @@ pub struct Running {
     bound: Bound,
     root: Option<PathBuf>,
     stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<u8>>,
 }
 
 impl Running {
@@ -125,8 +128,9 @@ impl Running {
 
     fn wait(&mut self) -> u8 {
         match self.thread.take().map(JoinHandle::join) {
-            Some(Err(_)) => 1,
-            _ => 0,
+            Some(Ok(code)) => code,
+            Some(Err(_)) => FAILED,
+            None => 0,
         }
     }
 }
@@ -196,12 +200,16 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         .spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
-                Err(e) => return drop(tell.send(Err(system("the control runtime")(e)))),
+                Err(e) => {
+                    drop(tell.send(Err(system("the control runtime")(e))));
+                    return FAILED;
+                }
             };
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, parts.run(public, admin, options, tell));
+            let code = local.block_on(&runtime, parts.run(public, admin, options, tell));
             // Whoever hangs in a blocking call (a name server, a file) does not keep the process.
             runtime.shutdown_background();
+            code
         })
         .map_err(system("the control thread"))?;
     // The thread tells exactly once; it can only be silent by a panic, which the join shows.
@@ -246,24 +254,36 @@ struct Parts {
 type Tell = mpsc::Sender<Result<(), StartError>>;
 
 impl Parts {
-    /// The control thread's life.
-    async fn run(self, public: Listening, admin: Listening, options: Options, tell: Tell) {
+    /// The control thread's life. Gives the exit code.
+    async fn run(self, public: Listening, admin: Listening, options: Options, tell: Tell) -> u8 {
         let signals = match options.signals.then(signals::Stream::open).transpose() {
             Ok(signals) => signals,
-            Err(e) => return drop(tell.send(Err(system("signal handlers")(e)))),
+            Err(e) => {
+                drop(tell.send(Err(system("signal handlers")(e))));
+                return FAILED;
+            }
         };
         let watchers = CancellationToken::new();
-        let started = match self.begin(public, admin, &watchers) {
+        let mut started = match self.begin(public, admin, &watchers) {
             Ok(started) => started,
-            Err(e) => return drop(tell.send(Err(e))),
+            Err(e) => {
+                drop(tell.send(Err(e)));
+                return FAILED;
+            }
         };
         if tell.send(Ok(())).is_err() {
-            return;
+            return FAILED;
         }
-        let mut hurry = self.serve(signals, options.reload).await;
+        let (mut hurry, defect) = self.serve(signals, options.reload, &mut started).await;
+        if let Some(what) = defect {
+            tracing::error!("{what} ended by a defect; ending, to be started again");
+        }
         self.drain(&started.workers, &mut hurry).await;
         watchers.cancel();
-        if let Ok(Some(keeper)) = started.control.await {
+        // Where the control loop is what ended, there is nothing to wait for.
+        if !started.control.is_finished()
+            && let Ok(Some(keeper)) = started.control.await
+        {
             keeper.finish(LAST_WRITE);
         }
         started.workers.into_iter().for_each(WorkerHandle::join);
@@ -271,46 +291,71 @@ impl Parts {
             access.close(LAST_WRITE);
         }
         tracing::info!("ended");
+        if defect.is_some() { FAILED } else { 0 }
     }
 
     /// Puts the last good table in force, then starts workers, watchers, control loop and admin API.
     fn begin(&self, public: Listening, admin: Listening, watchers: &CancellationToken) -> Result<Started, StartError> {
         let store = Store::new(&self.state_dir, "last-good.json");
         let restored = self.restore(&store);
-        let keeper = match self.settled.own.last_good_max_age {
+        let max_age = self.settled.own.last_good_max_age;
+        let keeper = match max_age {
             Some(_) => Some(Keeper::start(store).map_err(system("the keeper thread"))?),
             None => None,
         };
-        let tag_options = translate::tag_options(&self.settled);
+        let trouble = keeper.as_ref().map(Keeper::trouble);
         let sources = self.watch(watchers)?;
-        let mut planner = Planner::new(translate::build_options(&self.settled), self.settled.own.linger_for);
-        // What was served is what counts as accepted: a definition that is bad by now keeps that form.
-        let before = planner.plan(restored.accepted, Instant::now());
+        let (tag_options, build_options) =
+            (translate::tag_options(&self.settled), translate::build_options(&self.settled));
+        let linger_for = self.settled.own.linger_for;
+        let fresh = move || (Decoder::new(tag_options.clone()), Planner::new(build_options.clone(), linger_for));
+        let (decoder, planner) = fresh();
         let mut control = Control {
             state: self.state.clone(),
             sources,
             restored: restored.world,
-            decoder: Decoder::new(tag_options),
+            fresh: Box::new(fresh),
+            decoder,
             planner,
             metrics: self.metrics.clone(),
             keeper,
+            confirm_every: max_age.unwrap_or_default().div_f64(8.0).clamp(CONFIRM.0, CONFIRM.1),
+            kept: None,
             told: Vec::new(),
         };
-        if !before.diff.is_empty() {
-            control.publish(before.table, before.diff);
-        }
-        let deadline = control.apply();
+        // What was served is what counts as accepted: a definition that is bad by now keeps that form.
+        control.guarded(|control| {
+            let before = control.planner.plan(restored.accepted, Instant::now());
+            if !before.diff.is_empty() {
+                control.publish(before.table, before.diff);
+            }
+            None
+        });
+        let deadline = control.guarded(Control::apply);
         let workers = self.workers(public)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
-        self.admin(admin, watchers)?;
+        self.admin(admin, watchers, trouble)?;
         Ok(Started { workers, control })
     }
 
     /// The last good state, if there is one that is young enough.
     fn restore(&self, store: &Store<LastGood>) -> LastGood {
         let Some(max_age) = self.settled.own.last_good_max_age else { return LastGood::default() };
-        match store.read(max_age, SystemTime::now()) {
+        // The state directory may be on a network file system that hangs; a start does not.
+        let (tell, told) = mpsc::channel();
+        let store = store.clone();
+        let read = move || drop(tell.send(store.read(max_age, SystemTime::now())));
+        let started = std::thread::Builder::new().name("restore".to_owned()).spawn(read);
+        let outcome = match started.map(|_| told.recv_timeout(RESTORE_LIMIT)) {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => {
+                let path = self.state_dir.display();
+                tracing::warn!("the last good state is not used: `{path}` gave none within {RESTORE_LIMIT:?}");
+                return LastGood::default();
+            }
+        };
+        match outcome {
             Ok(Some(Stored { value: last_good, .. })) => {
                 let services: usize = last_good.world.sources.values().map(|i| i.services.len()).sum();
                 tracing::info!(services, "serving the last good state until the catalogs answer");
@@ -326,33 +371,40 @@ impl Parts {
     }
 
     /// Starts the watchers of the configured catalogs.
-    fn watch(&self, shutdown: &CancellationToken) -> Result<Vec<watch::Receiver<Snapshot>>, StartError> {
+    fn watch(&self, shutdown: &CancellationToken) -> Result<Vec<Source>, StartError> {
         let mut sources = Vec::new();
         let options = translate::tag_options(&self.settled);
         let spawn = |provider| {
             let options: tags::TagOptions = options.get(&provider).cloned().unwrap_or_default();
-            Spawn {
-                all: options.exposed_by_default,
-                routing: Arc::new(move |tag: &str| tags::is_routing_tag(tag, &options)),
-                reset_hold: self.settled.own.reset_hold,
-                shutdown: shutdown.clone(),
-                timing: catalog::Timing::default(),
+            let (all, reset_hold) = (options.exposed_by_default, self.settled.own.reset_hold);
+            let (shutdown, mut current) = (shutdown.clone(), CancellationToken::new());
+            let options = Arc::new(options);
+            move || {
+                // What is left of a watcher that ended goes with it.
+                current.cancel();
+                current = shutdown.child_token();
+                let options = options.clone();
+                Spawn {
+                    all,
+                    routing: Arc::new(move |tag: &str| tags::is_routing_tag(tag, &options)),
+                    reset_hold,
+                    shutdown: current.clone(),
+                    timing: catalog::Timing::default(),
+                }
             }
         };
-        let failed = |provider: &'static str| {
-            move |e: catalog::http::Error| StartError::Provider { provider, message: e.to_string() }
+        let mut add = |provider: &'static str, start: source::Start| {
+            let failed = |e: catalog::http::Error| StartError::Provider { provider, message: e.to_string() };
+            sources.push(Source::start(start, &self.state).map_err(failed)?);
+            Ok::<_, StartError>(())
         };
-        let mut add = |handle: catalog::Handle| {
-            self.state.add_forget(handle.forget);
-            sources.push(handle.snapshots);
-        };
-        if let Some(nomad) = &self.settled.nomad {
-            let provider = crate::model::Provider::Nomad;
-            add(catalog::nomad::spawn(nomad, spawn(provider)).map_err(failed("nomad"))?);
+        if let Some(nomad) = self.settled.nomad.clone() {
+            let mut spawn = spawn(crate::model::Provider::Nomad);
+            add("nomad", Box::new(move || catalog::nomad::spawn(&nomad, spawn())))?;
         }
-        if let Some(consul) = &self.settled.consul {
-            let provider = crate::model::Provider::ConsulCatalog;
-            add(catalog::consul::spawn(consul, spawn(provider)).map_err(failed("consulCatalog"))?);
+        if let Some(consul) = self.settled.consul.clone() {
+            let mut spawn = spawn(crate::model::Provider::ConsulCatalog);
+            add("consulCatalog", Box::new(move || catalog::consul::spawn(&consul, spawn())))?;
         }
         Ok(sources)
     }
@@ -396,7 +448,12 @@ impl Parts {
     }
 
     /// Starts the admin API.
-    fn admin(&self, listening: Listening, last: &CancellationToken) -> Result<(), StartError> {
+    fn admin(
+        &self,
+        listening: Listening,
+        last: &CancellationToken,
+        trouble: Option<Trouble>,
+    ) -> Result<(), StartError> {
         let view = view::View {
             state: self.state.clone(),
             registry: self.registry.clone(),
@@ -406,6 +463,7 @@ impl Parts {
             access: self.access.as_ref().map(AccessLogWriter::handle),
             entry_points: self.settled.entry_points.values().cloned().collect(),
             bound: self.bound.clone(),
+            trouble,
         };
         let options = api::Options {
             insecure: self.settled.api_insecure,
@@ -422,93 +480,20 @@ impl Parts {
         }
         Ok(())
     }
-
-    /// Waits until the end is asked for. Gives the signals back: a second one hurries.
-    async fn serve(&self, mut signals: Option<signals::Stream>, reload: Option<Input>) -> Option<signals::Stream> {
-        loop {
-            let asked = tokio::select! {
-                () = self.stop.cancelled() => Asked::Terminate,
-                asked = next(&mut signals) => asked,
-            };
-            match asked {
-                Asked::Terminate => return signals,
-                Asked::Reload => self.reload(reload.as_ref()),
-                Asked::ReopenLogs => self.reopen_logs(),
-                Asked::Upgrade => {
-                    tracing::warn!(
-                        "SIGUSR2: handing the sockets to a new process is not in this version; restart instead"
-                    );
-                }
-            }
-        }
-    }
-
-    /// SIGHUP: certificates are looked at again; what else differs needs a restart, and is named.
-    fn reload(&self, input: Option<&Input>) {
-        self.certificates.rescan(Duration::ZERO);
-        let Some(input) = input else { return };
-        match config::load(input) {
-            Ok(loaded) => {
-                loaded.diagnostics.iter().for_each(tell);
-                let differing = translate::differences(&self.settled, &loaded.settled);
-                if differing.is_empty() {
-                    tracing::info!("configuration read again: unchanged");
-                } else {
-                    tracing::warn!("configuration read again: a restart is needed for {}", differing.join(", "));
-                }
-            }
-            Err(problems) => {
-                problems.iter().for_each(tell);
-                tracing::error!("configuration read again and refused; what runs stays as it is");
-            }
-        }
-    }
-
-    /// SIGUSR1.
-    fn reopen_logs(&self) {
-        if let Some(access) = &self.access {
-            access.reopen();
-        }
-        if let Some(Err(e)) = self.log.as_ref().map(Log::reopen) {
-            tracing::error!("the log file cannot be opened again: {e}");
-        }
-    }
-
-    /// Lets everything that is in flight end, within the limits; a second signal ends it at once.
-    async fn drain(&self, workers: &[WorkerHandle], signals: &mut Option<signals::Stream>) {
-        self.state.terminating.store(true, Relaxed);
-        let lifecycle = &self.settled.lifecycle;
-        tracing::info!(grace = ?lifecycle.grace, "draining");
-        let hurried = async { while next(signals).await != Asked::Terminate {} };
-        let ended = async {
-            tokio::time::sleep(lifecycle.request_accept_grace).await;
-            workers.iter().for_each(|worker| worker.drain(lifecycle.grace));
-            for worker in workers {
-                worker.ended().await;
-            }
-        };
-        tokio::select! {
-            () = hurried => {
-                tracing::warn!("asked again: ending at once");
-                workers.iter().for_each(|worker| worker.drain(Duration::ZERO));
-            }
-            () = ended => {}
-        }
-    }
 }
 
 /// How long the end waits for the last lines and the last state to be written.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
+/// How long a start waits for the last good state to be read.
+const RESTORE_LIMIT: Duration = Duration::from_secs(5);
+/// Bounds of how often a last good state that does not change is written again: an eighth of its greatest age.
+const CONFIRM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// Exit code of an end that nobody asked for.
+const FAILED: u8 = 1;
+
 /// What runs besides the control thread's own waiting.
 struct Started {
     workers: Vec<WorkerHandle>,
     control: tokio::task::JoinHandle<Option<Keeper>>,
-}
-
-async fn next(signals: &mut Option<signals::Stream>) -> Asked {
-    match signals {
-        Some(signals) => signals.next().await,
-        None => std::future::pending().await,
-    }
 }

@@ -2,7 +2,7 @@
 //! reads only the table in it, through [`arc_swap`], and never a lock.
 
 use crate::api::{Change, Refused};
-use crate::catalog::{Forget, SourceStatus};
+use crate::catalog::{Forget, Handle, Snapshot, SourceStatus};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use crate::table::Table;
@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// Shared by the control loop (writes), the workers (read the table) and the API (reads).
 pub(super) struct State {
@@ -21,8 +22,9 @@ pub(super) struct State {
     pub terminating: AtomicBool,
     /// What is served came from disk, and no catalog has answered yet.
     pub restored: AtomicBool,
-    statuses: Mutex<BTreeMap<Provider, SourceStatus>>,
-    forget: Mutex<Vec<Forget>>,
+    /// The control loop failed by a defect and has not succeeded since.
+    pub control_failing: AtomicBool,
+    sources: Mutex<BTreeMap<Provider, (watch::Receiver<Snapshot>, Forget)>>,
     history: Mutex<VecDeque<Change>>,
     history_size: usize,
     refused: ArcSwap<Vec<Refused>>,
@@ -38,8 +40,8 @@ impl State {
             generation: tokio::sync::watch::channel(0).0,
             terminating: AtomicBool::new(false),
             restored: AtomicBool::new(false),
-            statuses: Mutex::default(),
-            forget: Mutex::default(),
+            control_failing: AtomicBool::new(false),
+            sources: Mutex::default(),
             history: Mutex::default(),
             history_size,
             refused: ArcSwap::default(),
@@ -73,14 +75,15 @@ impl State {
         self.refused.load().to_vec()
     }
 
-    /// Takes note of how a source stands.
-    pub fn set_status(&self, status: SourceStatus) {
-        lock(&self.statuses).insert(status.provider, status);
+    /// Takes note of a source; one of the same provider is replaced.
+    pub fn add_source(&self, handle: &Handle) {
+        let provider = handle.snapshots.borrow().status.provider;
+        lock(&self.sources).insert(provider, (handle.snapshots.clone(), handle.forget.clone()));
     }
 
-    /// How every source stands.
+    /// How every source stands, to the last answer: an answer without news wakes nobody.
     pub fn statuses(&self) -> Vec<SourceStatus> {
-        lock(&self.statuses).values().cloned().collect()
+        lock(&self.sources).values().map(|(snapshots, _)| snapshots.borrow().status.clone()).collect()
     }
 
     /// The last changes, newest first.
@@ -88,15 +91,12 @@ impl State {
         lock(&self.history).iter().cloned().collect()
     }
 
-    /// Adds a source whose holds can be ended by hand.
-    pub fn add_forget(&self, forget: Forget) {
-        lock(&self.forget).push(forget);
-    }
-
     /// Ends the holds of all sources; gives how many names were held.
     pub fn forget(&self) -> usize {
-        lock(&self.forget).iter().for_each(Forget::now);
-        lock(&self.statuses).values().map(|status| status.held.len()).sum()
+        let sources = lock(&self.sources);
+        let held = sources.values().map(|(snapshots, _)| snapshots.borrow().status.held.len()).sum();
+        sources.values().for_each(|(_, forget)| forget.now());
+        held
     }
 
     /// True once SIGTERM has come.

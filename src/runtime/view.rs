@@ -1,5 +1,6 @@
 //! The admin API's view: everything read from where it lives, nothing kept.
 
+use super::keep::Trouble;
 use super::state::State;
 use crate::api::{self, Connections, Readiness, Routing, ServerConnections, Source};
 use crate::catalog::{SourceState, SourceStatus};
@@ -27,6 +28,8 @@ pub(super) struct View {
     pub access: Option<AccessLog>,
     pub entry_points: Vec<EntryPoint>,
     pub bound: Bound,
+    /// What writing the last good state suffers from.
+    pub trouble: Option<Trouble>,
 }
 
 impl View {
@@ -89,6 +92,7 @@ impl Source for View {
     fn problems(&self) -> Vec<Diagnostic> {
         let mut problems = self.state.problems();
         problems.extend(self.certificates.diagnostics(SystemTime::now()));
+        problems.extend(self.trouble.as_ref().and_then(Trouble::now));
         problems
     }
 
@@ -114,6 +118,7 @@ impl Source for View {
             // The API is served only once everything is bound.
             listeners_bound: true,
             last_good_loaded: self.state.restored.load(Relaxed),
+            control_failing: self.state.control_failing.load(Relaxed),
         }
     }
 

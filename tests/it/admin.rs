@@ -239,7 +239,7 @@ fn ping_ready_and_health_answer_their_own_questions() {
             json!({"code": "missing_rights", "provider": "nomad", "message": "needs `read-job`"})
         );
 
-        admin.fake.statuses.lock().unwrap()[0].last_contact = None;
+        admin.fake.statuses.lock().unwrap()[0].last_change = None;
         for path in ["/ready", "/health"] {
             let answer = admin.get(path).await;
             assert_eq!((answer.status, &answer.json()["status"]), (503, &json!("starting")), "{path}");

@@ -28,6 +28,7 @@ fn connected() -> SourceStatus {
     let mut status = SourceStatus::starting(Provider::Nomad, "http://127.0.0.1:4646");
     status.state = SourceState::Connected;
     status.last_contact = Some(UNIX_EPOCH + Duration::from_secs(1_795_214_150));
+    status.last_change = status.last_contact;
     status.index = 42;
     status.services_seen = 3;
     status
@@ -131,7 +132,6 @@ impl Source for Fake {
             tls,
             as_default: true,
             redirect: tls.then(|| Redirection { to: "x".into(), scheme: "https".into(), permanent: true }),
-            middlewares: Vec::new(),
             forwarded_headers: ForwardedHeaders::default(),
             timeouts: RespondingTimeouts {
                 read: Duration::from_secs(60),

@@ -50,15 +50,15 @@ fn keys_of_traefik_that_are_not_served_are_warnings() {
 
 #[test]
 fn twins_in_yaml_toml_and_json_settle_equal() {
-    let yaml_text = "accessLog:\n  filePath: /var/log/a.log\nmetrics:\n  prometheus:\n    buckets: [0.1, 2]\nentryPoints:\n  a:\n    address: 127.0.0.1:1\n    http:\n      middlewares: [x@nomad, y@nomad]\n      maxHeaderBytes: 64KiB\n    http2:\n      maxConcurrentStreams: 7\nserversTransport:\n  rootCAs: [/a.pem]\n  maxIdleConnsPerHost: 3\n  forwardingTimeouts:\n    dialTimeout: 5\n";
-    let toml_text = "[accessLog]\nfilePath = '/var/log/a.log'\n[metrics.prometheus]\nbuckets = [0.1, 2]\n[entryPoints.a]\naddress = '127.0.0.1:1'\nhttp.middlewares = ['x@nomad', 'y@nomad']\nhttp.maxHeaderBytes = '64KiB'\nhttp2.maxConcurrentStreams = 7\n[serversTransport]\nrootCAs = ['/a.pem']\nmaxIdleConnsPerHost = 3\nforwardingTimeouts.dialTimeout = 5\n";
-    let json_text = r#"{"accessLog":{"filePath":"/var/log/a.log"},"metrics":{"prometheus":{"buckets":[0.1,2]}},"entryPoints":{"a":{"address":"127.0.0.1:1","http":{"middlewares":["x@nomad","y@nomad"],"maxHeaderBytes":"64KiB"},"http2":{"maxConcurrentStreams":7}}},"serversTransport":{"rootCAs":["/a.pem"],"maxIdleConnsPerHost":3,"forwardingTimeouts":{"dialTimeout":5}}}"#;
+    let yaml_text = "accessLog:\n  filePath: /var/log/a.log\nmetrics:\n  prometheus:\n    buckets: [0.1, 2]\nentryPoints:\n  a:\n    address: 127.0.0.1:1\n    http:\n      maxHeaderBytes: 64KiB\n    http2:\n      maxConcurrentStreams: 7\nserversTransport:\n  rootCAs: [/a.pem]\n  maxIdleConnsPerHost: 3\n  forwardingTimeouts:\n    dialTimeout: 5\n";
+    let toml_text = "[accessLog]\nfilePath = '/var/log/a.log'\n[metrics.prometheus]\nbuckets = [0.1, 2]\n[entryPoints.a]\naddress = '127.0.0.1:1'\nhttp.maxHeaderBytes = '64KiB'\nhttp2.maxConcurrentStreams = 7\n[serversTransport]\nrootCAs = ['/a.pem']\nmaxIdleConnsPerHost = 3\nforwardingTimeouts.dialTimeout = 5\n";
+    let json_text = r#"{"accessLog":{"filePath":"/var/log/a.log"},"metrics":{"prometheus":{"buckets":[0.1,2]}},"entryPoints":{"a":{"address":"127.0.0.1:1","http":{"maxHeaderBytes":"64KiB"},"http2":{"maxConcurrentStreams":7}}},"serversTransport":{"rootCAs":["/a.pem"],"maxIdleConnsPerHost":3,"forwardingTimeouts":{"dialTimeout":5}}}"#;
     let bare = |given: Given| Settled { file: None, ..given.settled() };
     let first = bare(yaml(yaml_text));
     assert_eq!(first, bare(toml(toml_text)));
     assert_eq!(first, bare(given().file("t.json", json_text)));
     let a = ep(&first, "a");
-    assert_eq!((a.middlewares.len(), a.max_header_bytes, a.max_concurrent_streams), (2, 65_536, 7));
+    assert_eq!((a.max_header_bytes, a.max_concurrent_streams), (65_536, 7));
     assert_eq!((first.servers_transport.dial_timeout, first.servers_transport.max_idle_per_server), (secs(5), 3));
     assert_eq!(first.access_log.unwrap().format, LogFormat::Common);
     assert_eq!(first.metrics.unwrap().buckets, [0.1, 2.0]);

@@ -4,6 +4,7 @@
 mod any;
 mod check;
 mod files;
+mod guards;
 mod set_up;
 mod sources;
 

@@ -1,0 +1,70 @@
+//! What is known and not served is never passed over where it protects something.
+
+use super::*;
+
+/// A key, a value that asks for protection, and one that asks for nothing.
+const GUARDS: &[(&str, &str, &str)] = &[
+    ("entryPoints.web.http.middlewares", "auth@file", ""),
+    ("entryPoints.web.http.tls.options", "mtls@file", "default"),
+    ("entryPoints.web.http.underscoreHeadersStrategy", "drop", "keep"),
+    ("entryPoints.web.http.encodedCharacters.allowEncodedBackSlash", "false", "true"),
+    ("entryPoints.web.http.encodedCharacters.allowEncodedHash", "false", "true"),
+    ("entryPoints.web.http.encodedCharacters.allowEncodedNullCharacter", "false", "true"),
+    ("entryPoints.web.http.encodedCharacters.allowEncodedPercent", "false", "true"),
+    ("entryPoints.web.http.encodedCharacters.allowEncodedQuestionMark", "false", "true"),
+    ("entryPoints.web.http.encodedCharacters.allowEncodedSemicolon", "false", "true"),
+    ("entryPoints.web.http.encodedCharacters.allowEncodedSlash", "false", "true"),
+    ("entryPoints.traefik.http.middlewares", "auth@file", ""),
+    ("providers.consulCatalog.connectByDefault", "true", "false"),
+    ("accessLog.fields.queryParameters.defaultMode", "drop", "keep"),
+    ("metrics.prometheus.manualRouting", "true", "false"),
+];
+
+#[test]
+fn what_would_weaken_a_set_up_if_ignored_is_an_error_from_every_source() {
+    for (key, asks, nothing) in GUARDS {
+        let flag = |value: &str| given().flags(&["--entryPoints.web.address=:80", &format!("--{key}={value}")]);
+        let refused = flag(asks).refused();
+        let start = format!(
+            "--{key}: error[not_served]: `{key}` is known to Traefik, but not served yet; it is not passed over"
+        );
+        assert!(refused.len() == 1 && refused[0].starts_with(&start), "{refused:?}");
+        assert_eq!(flag(nothing).warnings(), [""; 0], "{key}");
+
+        let variable = format!("TRAEFIK_{}", key.replace('.', "_").to_ascii_uppercase());
+        let refused = given().env("TRAEFIK_ENTRYPOINTS_WEB_ADDRESS", ":80").env(&variable, asks).refused();
+        assert!(refused[0].starts_with(&format!("${variable}: error[not_served]")), "{refused:?}");
+    }
+    let list = "entryPoints:\n  web:\n    address: :80\n    http:\n      middlewares:\n        - auth@file\n";
+    let refused = yaml(list).refused();
+    assert!(refused[0].starts_with("t.yaml:5:7: error[not_served]: `entryPoints.web.http.middlewares`"), "{refused:?}");
+}
+
+#[test]
+fn tls_on_the_admin_entry_point_is_refused_and_what_only_tunes_it_is_told() {
+    let refused = given().flags(&["--entryPoints.traefik.http.tls=true"]).refused();
+    assert!(refused[0].contains("error[not_served]: `entryPoints.traefik.http.tls`"), "{refused:?}");
+    let told = given().flags(&["--entryPoints.traefik.transport.respondingTimeouts.readTimeout=5s"]).warnings();
+    assert!(told[0].contains("readTimeout` does nothing"), "{told:?}");
+}
+
+#[test]
+fn a_list_of_addresses_that_may_come_is_not_passed_over() {
+    let refused = given().env("ALLOWED_REMOTE_IPS_SERVICES", "192.0.2.0/24").refused();
+    assert!(refused[0].starts_with("$ALLOWED_REMOTE_IPS_SERVICES: error[not_served]"), "{refused:?}");
+    let told = given().env("FQDN", "hind.example").env("ALLOWED_REMOTE_IPS_CONTROL_PLANE", "192.0.2.0/24").warnings();
+    assert_eq!(told.len(), 2, "Nomad's own pages are not routed: nothing is open. {told:?}");
+}
+
+#[test]
+fn tls_files_towards_plain_http_are_told() {
+    let told = given().env("CONSUL_CACERT", "/ca.pem").env("CONSUL_HTTP_ADDR", "c:8500").warnings();
+    assert!(told[0].starts_with("$CONSUL_CACERT: warning[tls_unused]"), "{told:?}");
+    assert_eq!(given().env("CONSUL_CACERT", "/ca.pem").env("CONSUL_HTTP_ADDR", "https://c:8501").warnings(), [""; 0]);
+}
+
+#[test]
+fn a_token_in_the_address_is_refused_and_not_shown() {
+    let refused = given().env("CONSUL_HTTP_ADDR", "http://c:8500/?token=hunter2").refused().join(" ");
+    assert!(refused.contains("which has a query") && !refused.contains("hunter2"), "{refused}");
+}
