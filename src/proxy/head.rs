@@ -5,6 +5,8 @@ use super::{forwarded, hop};
 use crate::http::{Exchange, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name};
 use ::http::Version;
 use ::http::request::Parts;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A request that may be routed.
 pub(super) struct Checked {
@@ -22,11 +24,37 @@ pub(super) fn protocol(version: Version) -> Protocol {
     }
 }
 
+/// Where a request came in, and what is believed of what it says.
+pub(super) struct Arrival<'a> {
+    pub(super) entry_point: &'a Arc<str>,
+    pub(super) peer: SocketAddr,
+    pub(super) peer_text: Option<&'a HeaderValue>,
+    pub(super) tls: bool,
+    pub(super) trusted: bool,
+    pub(super) hostname: Option<&'a HeaderValue>,
+}
+
 /// Checks a head and writes into it what the entry chain writes.
 ///
 /// # Errors
 /// The answer to a head that is not acceptable, and to `OPTIONS *`, which nobody routes.
 pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
+    let arrival = Arrival {
+        entry_point: &client.open.entry.name,
+        peer: client.peer,
+        peer_text: client.peer_text.as_ref(),
+        tls: client.tls,
+        trusted: client.trusted,
+        hostname: client.open.worker.settings.hostname.as_ref(),
+    };
+    arrive(&arrival, parts)
+}
+
+/// What [`check`] does, without a connection.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Made> {
     let protocol = protocol(parts.version);
     let mut headers = Headers::from_map(parts.headers);
     if headers.len() > MAX_HEADERS {
@@ -55,14 +83,13 @@ pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
     let request = RequestHead::new(parts.method, host, target, headers).map_err(|_| Made::bad_request())?;
     let mut exchange = Exchange {
         request,
-        entry_point: client.open.entry.name.clone(),
-        peer: client.peer,
-        tls: client.tls,
+        entry_point: arrival.entry_point.clone(),
+        peer: arrival.peer,
+        tls: arrival.tls,
         protocol,
         prefixes: Default::default(),
     };
-    let hostname = client.open.worker.settings.hostname.as_ref();
-    forwarded::rewrite(&mut exchange, client.trusted, client.peer_text.as_ref(), hostname);
+    forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname);
     let upgrade = hop::options(&mut exchange.request.headers, protocol);
     Ok(Checked { exchange, upgrade })
 }

@@ -129,17 +129,22 @@ fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
 
 fn route(client: &Client, exchange: &Exchange) -> Option<Rc<BoundRouter>> {
     let worker = &client.open.worker;
-    let view =
-        View { host: canonical_host(exchange.request.host()), request: &exchange.request, client: exchange.peer.ip() };
+    let view = View::of(exchange);
     let mut routes = worker.routes.borrow_mut();
     routes.find(&exchange.entry_point, exchange.tls, &view, &worker.registry, &worker.pools)
 }
 
 /// A request as rules see it.
-struct View<'a> {
+pub(super) struct View<'a> {
     host: Cow<'a, str>,
     request: &'a RequestHead,
     client: IpAddr,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(exchange: &'a Exchange) -> Self {
+        Self { host: canonical_host(exchange.request.host()), request: &exchange.request, client: exchange.peer.ip() }
+    }
 }
 
 impl RequestView for View<'_> {

@@ -85,6 +85,18 @@ struct Candidate {
     paths: SmallVec<[PathHint; 1]>,
 }
 
+/// Learns of each router that is asked, in order, and whether it takes the request. `()` learns
+/// nothing and costs nothing: the walk is compiled for it alone.
+pub(super) trait Recorder {
+    /// A router was asked.
+    fn asked(&mut self, router: &Arc<Router>, takes: bool);
+}
+
+impl Recorder for () {
+    #[inline(always)]
+    fn asked(&mut self, _: &Arc<Router>, _: bool) {}
+}
+
 impl Candidate {
     fn takes(&self, path: &str, request: &impl RequestView) -> bool {
         let fits = |hint: &PathHint| match hint {
@@ -195,8 +207,15 @@ impl Index {
         index
     }
 
-    /// See [`Table::find`](super::Table::find).
-    pub fn find(&self, entry_point: &str, tls: bool, request: &impl RequestView) -> Option<&Arc<Router>> {
+    /// The one walk of a request over its candidates: what [`Table::find`](super::Table::find)
+    /// answers by and [`Table::explain`](super::Table::explain) reports.
+    pub fn walk(
+        &self,
+        entry_point: &str,
+        tls: bool,
+        request: &impl RequestView,
+        recorder: &mut impl Recorder,
+    ) -> Option<&Arc<Router>> {
         let at = self.entry_points.iter().position(|name| **name == *entry_point)?;
         let candidates = self.candidates.get(at * 2 + usize::from(tls))?;
         let host = request.host().trim_end_matches('.');
@@ -225,7 +244,9 @@ impl Index {
                     }
                 }
             };
-            if next.takes(path, request) {
+            let takes = next.takes(path, request);
+            recorder.asked(&next.entry.router, takes);
+            if takes {
                 return Some(&next.entry.router);
             }
         }

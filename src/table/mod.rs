@@ -6,6 +6,7 @@
 
 mod build;
 mod diff;
+mod explain;
 mod index;
 mod linger;
 mod resolve;
@@ -15,6 +16,7 @@ mod table;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build};
 pub use diff::{Cause, Change, Changes, Diff, diff};
+pub use explain::{Asked, Explanation, Failure, NearMiss};
 pub use linger::{Planned, Planner};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;

@@ -41,7 +41,7 @@ impl Table {
     /// highest priority; of equal ones the older registration, then by provider, namespace and
     /// name. `tls` tells whether the connection is encrypted. Allocates nothing.
     pub fn find(&self, entry_point: &str, tls: bool, request: &impl RequestView) -> Option<&Arc<Router>> {
-        self.index.find(entry_point, tls, request)
+        self.index.walk(entry_point, tls, request, &mut ())
     }
 
     /// The accepted definitions as declarations, for the store: built again they give this table.

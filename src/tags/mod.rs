@@ -71,6 +71,43 @@ pub struct LegacyOptions {
     pub ports: BTreeMap<u16, Arc<str>>,
     /// Port in the redirect from HTTP to HTTPS; empty means 443.
     pub redirect_port: Arc<str>,
+    /// How a prefix's path is compared.
+    pub matcher: PathMatcher,
+    /// Fabio's `glob.matching.disabled`: hosts are literal.
+    pub glob_disabled: bool,
+    /// No static configuration is known (`render`, `explain`): a port that is neither in
+    /// [`Self::ports`] nor 80 or 443 has an entry point of its own ([`port_entry_point`]).
+    pub any_port: bool,
+}
+
+/// The entry point that stands for a port where no static configuration is known.
+pub fn port_entry_point(port: u16) -> Arc<str> {
+    format!("port-{port}").into()
+}
+
+/// How a prefix's path is compared: Fabio's `proxy.matcher`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PathMatcher {
+    /// As a prefix.
+    #[default]
+    Prefix,
+    /// As a prefix, letter case apart.
+    IPrefix,
+    /// As a pattern of the whole path.
+    Glob,
+}
+
+impl std::str::FromStr for PathMatcher {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "prefix" => Ok(Self::Prefix),
+            "iprefix" => Ok(Self::IPrefix),
+            "glob" => Ok(Self::Glob),
+            _ => Err(()),
+        }
+    }
 }
 
 /// When legacy tags count.
@@ -94,6 +131,9 @@ impl Default for LegacyOptions {
             websecure: "websecure".into(),
             ports: BTreeMap::new(),
             redirect_port: Arc::default(),
+            matcher: PathMatcher::Prefix,
+            glob_disabled: false,
+            any_port: false,
         }
     }
 }

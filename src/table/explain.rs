@@ -1,0 +1,166 @@
+//! Why a request goes where it goes: every router that is asked, in the order in which the data side
+//! asks them, which matcher of each refused, and which router took it.
+//!
+//! What always holds: it is the index's own walk with a recorder, so that it cannot say anything
+//! else than what happens. Only what a person reads (which matcher failed, what would nearly
+//! have fitted) is worked out besides, from the rules' texts.
+
+use super::index::Recorder;
+use super::{Router, Table};
+use crate::rule::{self, Expr, Kind, Matcher, RequestView, Rule, Syntax};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Routers that would nearly have taken a request are named up to this number.
+const MAX_NEAR: usize = 5;
+
+/// The way of one request through a table.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// The routers that were asked, in order; the last one took the request if `taken`.
+    pub asked: Vec<Asked>,
+    /// The router that took it.
+    pub taken: Option<Arc<Router>>,
+    /// Where nobody took it: routers that refused for one reason only.
+    pub near: Vec<NearMiss>,
+    /// Routers of the same rule, priority and entry points that the taken one keeps from requests.
+    pub shadows: Vec<Arc<str>>,
+}
+
+/// A router that was asked.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The router.
+    pub router: Arc<Router>,
+    /// What did not hold, in the rule's order; empty for the one that took the request.
+    pub failures: Vec<Failure>,
+}
+
+/// A matcher that kept a rule from holding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Where it stands in the rule's text, in bytes.
+    pub span: Range<usize>,
+    /// It holds, and must not: it stands behind a `!`.
+    pub negated: bool,
+}
+
+/// A router that was not asked or refused, and what it would have taken.
+#[derive(Debug, Clone)]
+pub struct NearMiss {
+    /// The router.
+    pub router: Arc<Router>,
+    /// The rule holds, but the router answers on other entry points, or only with (or without) TLS.
+    pub elsewhere: bool,
+    /// The one matcher that failed, where the place is right.
+    pub failures: Vec<Failure>,
+}
+
+struct Walked(Vec<(Arc<Router>, bool)>);
+
+impl Recorder for Walked {
+    fn asked(&mut self, router: &Arc<Router>, takes: bool) {
+        self.0.push((router.clone(), takes));
+    }
+}
+
+impl Table {
+    /// As [`Table::find`], and why. Not for the request path.
+    pub fn explain(&self, entry_point: &str, tls: bool, request: &impl RequestView) -> Explanation {
+        let mut walked = Walked(Vec::new());
+        let taken = self.index.walk(entry_point, tls, request, &mut walked).cloned();
+        let asked = walked.0.into_iter().map(|(router, takes)| {
+            let failures = if takes { Vec::new() } else { failures(&router, request) };
+            Asked { router, failures }
+        });
+        let near = if taken.is_none() { self.near(entry_point, request) } else { Vec::new() };
+        let shadows = taken.iter().flat_map(|taken| {
+            self.shadowed.iter().filter(|(_, winner)| **winner == taken.id).map(|(loser, _)| loser.clone())
+        });
+        Explanation { asked: asked.collect(), shadows: shadows.collect(), taken, near }
+    }
+
+    /// What would have taken the request but for one thing: those that answer elsewhere first, then
+    /// those whose matcher that failed is most like the request.
+    fn near(&self, entry_point: &str, request: &impl RequestView) -> Vec<NearMiss> {
+        let mut found: Vec<(usize, NearMiss)> = Vec::new();
+        for router in self.routers.values() {
+            let failures = failures(router, request);
+            let elsewhere = failures.is_empty();
+            let here = router.entry_points.iter().any(|name| **name == *entry_point);
+            let distance = match &*failures {
+                [] => 0,
+                [one] if here && !one.negated => {
+                    let text = router.rule.get(one.span.clone()).unwrap_or_default();
+                    1 + distance(text, request)
+                }
+                _ => continue,
+            };
+            found.push((distance, NearMiss { router: router.clone(), elsewhere, failures }));
+        }
+        found.sort_by(|(a, x), (b, y)| (a, &x.router.id).cmp(&(b, &y.router.id)));
+        found.truncate(MAX_NEAR);
+        found.into_iter().map(|(_, near)| near).collect()
+    }
+}
+
+/// How unlike the request a matcher's argument is; only its order means something.
+fn distance(matcher: &str, request: &impl RequestView) -> usize {
+    let (name, arguments) = matcher.split_once('(').unwrap_or((matcher, ""));
+    let argument = arguments.trim_matches(|c: char| "`\") ".contains(c));
+    match name.trim() {
+        "Host" => strsim::damerau_levenshtein(argument, request.host()),
+        "PathPrefix" | "Path" => strsim::damerau_levenshtein(argument, request.path()),
+        _ => 64,
+    }
+}
+
+/// The matchers that keep a router's rule from holding.
+fn failures(router: &Router, request: &impl RequestView) -> Vec<Failure> {
+    let syntax = Syntax::named(&router.declared.rule_syntax);
+    let mut out = Vec::new();
+    // a rule in a table was parsed before
+    if let Ok(rule) = rule::parse(&router.rule, Kind::Http, syntax) {
+        Blame { text: &router.rule, rule: &rule, request }.blame(rule.root(), true, &mut out);
+    }
+    out
+}
+
+struct Blame<'a, R> {
+    text: &'a str,
+    rule: &'a Rule,
+    request: &'a R,
+}
+
+impl<R: RequestView> Blame<'_, R> {
+    /// Whether the expression holds as it is wanted to; what is to blame for it goes to `out`.
+    fn blame(&self, expr: &Expr, wanted: bool, out: &mut Vec<Failure>) -> bool {
+        match (expr, wanted) {
+            (Expr::Not(inner), _) => self.blame(inner, !wanted, out),
+            (Expr::Test(test), _) => {
+                let span = test.span.start..test.span.end;
+                let alone = self.text.get(span.clone()).unwrap_or_default();
+                let holds = rule::parse(alone, self.rule.kind(), self.rule.syntax())
+                    .and_then(|rule| Matcher::compile(&rule))
+                    .is_ok_and(|matcher| matcher.matches(self.request));
+                if holds != wanted {
+                    out.push(Failure { span, negated: !wanted });
+                }
+                holds == wanted
+            }
+            // each part is needed: all that fail are to blame
+            (Expr::All(parts), true) | (Expr::Any(parts), false) => {
+                parts.iter().fold(true, |so_far, part| self.blame(part, wanted, out) && so_far)
+            }
+            // one part is enough
+            (Expr::Any(parts), true) | (Expr::All(parts), false) => {
+                let before = out.len();
+                let enough = parts.iter().any(|part| self.blame(part, wanted, out));
+                if enough {
+                    out.truncate(before);
+                }
+                enough
+            }
+        }
+    }
+}
