@@ -5,10 +5,12 @@
 use super::{FAILED, USAGE, fail, refused};
 use crate::config;
 use crate::embedded::{self, samples};
+use crate::listen;
 use crate::runtime::{self, Options, Running};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(super) const HELP: &str = "\
 usage: rust-lb dev [options] [static configuration flags]
@@ -84,6 +86,9 @@ impl Said {
     }
 }
 
+/// How long the announcement waits for the samples to be in the table.
+const FIRST_READ: Duration = Duration::from_secs(5);
+
 /// As HinD sets `http_max_conns_per_client`, so that many blocked queries can be tried out.
 const HIND_CONSUL_CONNECTIONS: usize = 32_767;
 
@@ -117,7 +122,7 @@ fn start_catalog(said: &Said, domain: String) -> Result<Catalog, String> {
                 Ok::<_, embedded::EmbeddedError>((embedded, samples))
             };
             match start() {
-                Err(e) => drop(tell.send(Err(e.to_string()))),
+                Err(e) => drop(tell.send(Err(with_owner(&e)))),
                 Ok((embedded, samples)) => {
                     let listed = samples.as_ref().map(|s| s.list.clone()).unwrap_or_default();
                     drop(tell.send(Ok((embedded.nomad_addr(), embedded.consul_addr(), listed))));
@@ -135,6 +140,18 @@ fn start_catalog(said: &Said, domain: String) -> Result<Catalog, String> {
     }
 }
 
+/// Names who has the port, where that can be seen.
+fn with_owner(error: &embedded::EmbeddedError) -> String {
+    let owner = match error {
+        embedded::EmbeddedError::PortInUse { addr, .. } => listen::owner(*addr),
+        embedded::EmbeddedError::Listen { .. } => None,
+    };
+    match owner {
+        Some(owner) => format!("{error}\nhint: it is in use by {owner}"),
+        None => error.to_string(),
+    }
+}
+
 pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
     let said = match Said::read(&input.args) {
         Ok(said) => said,
@@ -146,7 +163,15 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
         Ok(catalog) => catalog,
         Err(e) => return fail(stderr, FAILED, format_args!("{e}")),
     };
-    let input = settle_on(input, &said, &catalog);
+    let state = state_dir(&input);
+    if let Err(e) = std::fs::create_dir_all(state.join("certs")) {
+        return fail(
+            stderr,
+            FAILED,
+            format_args!("{}: {e}\nhint: set `XDG_STATE_HOME` to a folder of yours", state.display()),
+        );
+    }
+    let input = settle_on(input, &said, &catalog, &state);
     let loaded = match config::load(&input) {
         Ok(loaded) => loaded,
         Err(problems) => return refused(&problems, &input, stderr),
@@ -154,6 +179,7 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
     let options = Options { reload: Some(input), signals: true, log: true };
     match runtime::start(loaded, options) {
         Ok(running) => {
+            running.wait_until_read(FIRST_READ);
             if let Err(e) = announce(&running, &catalog, &said, stdout) {
                 return fail(stderr, FAILED, format_args!("stdout: {e}"));
             }
@@ -164,8 +190,7 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
 }
 
 /// The configuration of `dev`: its own flags first, so that what the person says besides wins.
-fn settle_on(input: config::Input, said: &Said, catalog: &Catalog) -> config::Input {
-    let state = state_dir(&input);
+fn settle_on(input: config::Input, said: &Said, catalog: &Catalog, state: &Path) -> config::Input {
     let mut args = vec![
         format!("--entryPoints.web.address={}", said.web),
         "--entryPoints.web.asDefault=true".to_owned(),
@@ -235,9 +260,9 @@ fn announce(running: &Running, catalog: &Catalog, said: &Said, stdout: &mut dyn 
     writeln!(stdout, "register a service of your own (here: whatever listens on 127.0.0.1:9000):")?;
     writeln!(
         stdout,
-        "  curl -X PUT http://{}/v1/agent/service/register -d '{{\"Name\":\"hello\",\"Address\":\"127.0.0.1\",\"Port\":9000,\"Tags\":[\"urlprefix-hello.localhost/\"]}}'",
+        "  curl -X PUT http://{}/v1/agent/service/register -d '{{\"Name\":\"mine\",\"Address\":\"127.0.0.1\",\"Port\":9000,\"Tags\":[\"urlprefix-mine.localhost/\"]}}'",
         catalog.consul
     )?;
-    writeln!(stdout, "  curl http://hello.localhost:{}/", port(&web))?;
+    writeln!(stdout, "  curl http://mine.localhost:{}/", port(&web))?;
     stdout.flush()
 }

@@ -7,7 +7,7 @@
 
 mod owner;
 
-pub use owner::Owner;
+pub use owner::{Owner, of as owner};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;

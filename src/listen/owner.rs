@@ -22,7 +22,7 @@ impl fmt::Display for Owner {
 }
 
 /// The process that listens on `address`, or on an address that includes it.
-pub(super) fn of(address: SocketAddr) -> Option<Owner> {
+pub fn of(address: SocketAddr) -> Option<Owner> {
     let inodes: Vec<u64> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())

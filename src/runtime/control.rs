@@ -43,6 +43,8 @@ pub(super) struct Control {
     pub confirm_every: Duration,
     /// What is kept, and when it was handed over.
     pub kept: Option<(LastGood, Instant)>,
+    /// Dropped once every catalog has been read and its services are in the table.
+    pub unread: Option<std::sync::mpsc::Sender<()>>,
     /// Problems that the log knows already.
     pub told: Vec<Diagnostic>,
 }
@@ -134,6 +136,9 @@ impl Control {
         }
         if !planned.diff.is_empty() {
             self.publish(planned.table, planned.diff);
+        }
+        if snapshots.iter().all(|snapshot| snapshot.inventory.is_some()) {
+            self.unread = None;
         }
         planned.next_deadline
     }

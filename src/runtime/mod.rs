@@ -100,6 +100,7 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartError {
 pub struct Running {
     bound: Bound,
     root: Option<PathBuf>,
+    read: mpsc::Receiver<()>,
     stop: CancellationToken,
     thread: Option<JoinHandle<u8>>,
 }
@@ -113,6 +114,12 @@ impl Running {
     /// File of the local root certificate, which signs where the certificate directory has nothing for a host.
     pub fn root_certificate(&self) -> Option<&Path> {
         self.root.as_deref()
+    }
+
+    /// Waits until every catalog has been read and its services are in the table, or for `limit`.
+    pub fn wait_until_read(&self, limit: Duration) {
+        // The sender is dropped, not used, when it is so; a time-out is no fault either.
+        let _ = self.read.recv_timeout(limit);
     }
 
     /// Waits until it ends by a signal. Gives the exit code.
@@ -195,6 +202,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         stop: stop.clone(),
     };
     let (tell, told) = mpsc::channel();
+    let (unread, read) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || {
@@ -206,7 +214,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
                 }
             };
             let local = tokio::task::LocalSet::new();
-            let code = local.block_on(&runtime, parts.run(public, admin, options, tell));
+            let code = local.block_on(&runtime, parts.run(public, admin, options, tell, unread));
             // Whoever hangs in a blocking call (a name server, a file) does not keep the process.
             runtime.shutdown_background();
             code
@@ -214,7 +222,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         .map_err(system("the control thread"))?;
     // The thread tells exactly once; it can only be silent by a panic, which the join shows.
     match told.recv() {
-        Ok(Ok(())) => Ok(Running { bound, root, stop, thread: Some(thread) }),
+        Ok(Ok(())) => Ok(Running { bound, root, read, stop, thread: Some(thread) }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(system("the control thread")(std::io::ErrorKind::Interrupted.into())),
     }
@@ -252,10 +260,12 @@ struct Parts {
 }
 
 type Tell = mpsc::Sender<Result<(), StartError>>;
+/// Dropped once every catalog has been read and its services are in the table.
+type Unread = mpsc::Sender<()>;
 
 impl Parts {
     /// The control thread's life. Gives the exit code.
-    async fn run(self, public: Listening, admin: Listening, options: Options, tell: Tell) -> u8 {
+    async fn run(self, public: Listening, admin: Listening, options: Options, tell: Tell, unread: Unread) -> u8 {
         let signals = match options.signals.then(signals::Stream::open).transpose() {
             Ok(signals) => signals,
             Err(e) => {
@@ -264,7 +274,7 @@ impl Parts {
             }
         };
         let watchers = CancellationToken::new();
-        let mut started = match self.begin(public, admin, &watchers) {
+        let mut started = match self.begin(public, admin, &watchers, unread) {
             Ok(started) => started,
             Err(e) => {
                 drop(tell.send(Err(e)));
@@ -295,7 +305,13 @@ impl Parts {
     }
 
     /// Puts the last good table in force, then starts workers, watchers, control loop and admin API.
-    fn begin(&self, public: Listening, admin: Listening, watchers: &CancellationToken) -> Result<Started, StartError> {
+    fn begin(
+        &self,
+        public: Listening,
+        admin: Listening,
+        watchers: &CancellationToken,
+        unread: Unread,
+    ) -> Result<Started, StartError> {
         let store = Store::new(&self.state_dir, "last-good.json");
         let restored = self.restore(&store);
         let max_age = self.settled.own.last_good_max_age;
@@ -321,6 +337,7 @@ impl Parts {
             keeper,
             confirm_every: max_age.unwrap_or_default().div_f64(8.0).clamp(CONFIRM.0, CONFIRM.1),
             kept: None,
+            unread: Some(unread),
             told: Vec::new(),
         };
         // What was served is what counts as accepted: a definition that is bad by now keeps that form.

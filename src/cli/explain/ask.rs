@@ -102,10 +102,7 @@ pub(super) struct Proxy {
 fn default_doors() -> (Vec<Door>, Vec<table::EntryPoint>) {
     let door = |name: &str, port| Door { name: name.into(), port, redirect: None, trust: Trust::default() };
     let entry_point = |name: &str, tls| table::EntryPoint { name: name.into(), tls, as_default: false };
-    (
-        vec![door("web", 80), door("websecure", 443)],
-        vec![entry_point("web", false), entry_point("websecure", true)],
-    )
+    (vec![door("web", 80), door("websecure", 443)], vec![entry_point("web", false), entry_point("websecure", true)])
 }
 
 impl Proxy {
@@ -123,12 +120,7 @@ impl Proxy {
     }
 
     /// A proxy over a world with these entry points.
-    pub fn new(
-        world: &World,
-        options: BTreeMap<Provider, TagOptions>,
-        doors: Vec<Door>,
-        build: &BuildOptions,
-    ) -> Self {
+    pub fn new(world: &World, options: BTreeMap<Provider, TagOptions>, doors: Vec<Door>, build: &BuildOptions) -> Self {
         let decoded = tags::decode(world, &options);
         let built = table::build(&decoded.declarations, &Accepted::default(), build);
         let mut problems = decoded.diagnostics;
