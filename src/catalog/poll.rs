@@ -172,6 +172,29 @@ impl Bucket {
     }
 }
 
+/// Notices a server that does not wait (one behind a cache, one that lost its index): answers without news
+/// long before their wait is over. The first is a server that ends; the pauses after the next ones double.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Early(u32);
+
+impl Early {
+    /// First and longest pause.
+    const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+    /// The pause before the next query, after one that was to wait for `wait` and `lasted` so long.
+    pub fn pause(&mut self, step: Step, lasted: Duration, wait: Duration) -> Duration {
+        if step != Step::Same || !wait.is_zero() && lasted >= wait / 4 {
+            self.0 = 0;
+            return Duration::ZERO;
+        }
+        self.0 = self.0.saturating_add(1);
+        match self.0 {
+            1 => Duration::ZERO,
+            n => (Self::PAUSE.0 * (1 << (n - 2).min(10))).min(Self::PAUSE.1),
+        }
+    }
+}
+
 /// How often an answer of this size may be asked for when it changes all the time: what is small
 /// at once, what is large at about 8 MB/s, so that a storm of changes costs the agent no core.
 pub fn pace(bytes: usize) -> Duration {
@@ -190,6 +213,20 @@ mod tests {
 
     fn rng() -> SmallRng {
         SmallRng::seed_from_u64(7)
+    }
+
+    #[test]
+    fn a_server_that_does_not_wait_is_asked_less_and_less_until_it_does() {
+        let ms = Duration::from_millis;
+        let (mut early, wait) = (Early::default(), Duration::from_secs(60));
+        let pauses: Vec<_> = (0..4).map(|_| early.pause(Step::Same, ms(1), wait)).collect();
+        assert_eq!(pauses, [ms(0), ms(100), ms(200), ms(400)]);
+        assert_eq!((0..20).map(|_| early.pause(Step::Same, ms(1), wait)).last(), Some(ms(5000)));
+        assert_eq!(early.pause(Step::Same, wait / 2, wait), ms(0), "it waited");
+        assert_eq!(early.pause(Step::Same, ms(1), wait), ms(0));
+        assert_eq!(early.pause(Step::Same, ms(1), Duration::ZERO), ms(100), "asked without index, over and over");
+        assert_eq!(early.pause(Step::Forward, ms(1), wait), ms(0), "news are no reason to pause");
+        assert_eq!(early.pause(Step::Same, ms(1), wait), ms(0));
     }
 
     #[test]

@@ -90,6 +90,12 @@ impl State {
         &self.listed
     }
 
+    /// Drops what is held, by a person's word: then what is seen now is what may be seen. Gives the names.
+    pub fn forget(&mut self) -> Vec<String> {
+        self.servers_seen = false;
+        self.belief.forget()
+    }
+
     /// Names are listed, and of none of them may an instance be seen.
     pub fn sees_no_instance(&self) -> bool {
         !self.listed.is_empty()
@@ -309,6 +315,9 @@ mod tests {
         assert_eq!((steps.names().as_str(), steps.state.belief.held()), ("api web", vec!["web".to_owned()]));
         let next = steps.list("consul web api");
         assert_eq!((next.narrowed, next.read), (false, vec!["web".into()]));
+        assert!(steps.list("api").narrowed);
+        assert_eq!(steps.state.forget(), ["web"]);
+        assert!(!steps.list("api").narrowed, "a narrower token that a person agreed to");
     }
 
     #[test]

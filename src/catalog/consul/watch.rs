@@ -11,7 +11,7 @@ use super::state::{Read, State};
 use super::watcher::{self, Told};
 use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
-use crate::catalog::poll::{self, Backoff, Bucket, Poll, Step};
+use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::{Instance, Spawn};
 use crate::config::ConsulProvider;
@@ -61,6 +61,10 @@ pub struct Watch {
     list: Poll,
     list_at: Option<Instant>,
     list_rate: Bucket,
+    list_early: Early,
+    list_wait: Duration,
+    /// How often everything is read anew because the index went back.
+    resets: Bucket,
     blocked: Pending<Answer>,
 
     read_lanes: Vec<Lane>,
@@ -81,7 +85,11 @@ pub struct Watch {
     doorbell: bool,
     checks_lane: Lane,
     checks: Poll,
+    checks_early: Early,
+    checks_wait: Duration,
     rung: Pending<Meta>,
+    /// When to wait for the next ring: after what it told was asked for.
+    listen_at: Option<Instant>,
     ring_rate: Bucket,
     ring_at: Option<Instant>,
 
@@ -119,6 +127,9 @@ impl Watch {
             list: Poll::default(),
             list_at: None,
             list_rate: Bucket::new(4, poll::pace(0)),
+            list_early: Early::default(),
+            list_wait: Duration::ZERO,
+            resets: Bucket::new(2, Duration::from_secs(5)),
             blocked: None,
             read_lanes,
             outstanding: BTreeSet::new(),
@@ -133,7 +144,10 @@ impl Watch {
             doorbell: false,
             checks_lane: agent.lane()?,
             checks: Poll::default(),
+            checks_early: Early::default(),
+            checks_wait: Duration::ZERO,
             rung: None,
+            listen_at: None,
             ring_rate: Bucket::new(2, Duration::from_secs(1)),
             ring_at: None,
             missing: BTreeSet::new(),
@@ -157,7 +171,7 @@ impl Watch {
                 (answer, asked) = pending(&mut self.blocked) => self.listed(answer, asked),
                 Some(told) = self.told.1.recv() => self.told(told),
                 Some((job, answer)) = self.readers.answers.recv() => self.answered(job, answer),
-                (answer, _) = pending(&mut self.rung) => self.rung(answer),
+                (answer, asked) = pending(&mut self.rung) => self.rung(answer, asked),
                 () = forget.notified() => self.forget(),
                 () = sleep_until(wake) => self.timers(Instant::now()),
             }
@@ -170,7 +184,7 @@ impl Watch {
             _ => None,
         };
         let ring = self.ring_at.filter(|_| self.outstanding.is_empty());
-        [phase, self.list_at, self.broken_at, ring, self.state.belief.next_end()]
+        [phase, self.list_at, self.broken_at, ring, self.listen_at, self.state.belief.next_end()]
             .into_iter()
             .flatten()
             .min()
@@ -203,6 +217,10 @@ impl Watch {
             let names = self.broken.keys().cloned().collect();
             self.ask(names, true);
         }
+        if self.listen_at.is_some_and(|at| at <= now) {
+            self.listen_at = None;
+            self.wait_for_ring();
+        }
         if self.ring_at.is_some_and(|at| at <= now) && self.outstanding.is_empty() {
             self.ring_at = None;
             let names = self.state.listed().iter().cloned().collect();
@@ -214,6 +232,7 @@ impl Watch {
     fn block(&mut self) {
         let timing = self.spawn.timing;
         let query = self.list.query(&timing.waits, &mut self.rng);
+        self.list_wait = query.wait;
         let (lane, stale) = (self.list_lane.clone(), self.stale);
         let asked: Pin<Box<dyn Future<Output = _> + Send>> = if query.index.is_some() {
             let path = self.paths.list(&with_stale(query.parameters(), stale));
@@ -252,8 +271,15 @@ impl Watch {
         if step == Step::Back && !matches!(self.phase, Phase::Listing) {
             // Read everything anew: what the watchers wait for is void as well.
             self.reset = true;
-            self.phase = Phase::Listing;
             self.watchers.clear();
+            self.list_at = None;
+            // Two servers that disagree behind one address must not keep both busy.
+            let at = self.resets.take(now);
+            if at > now {
+                self.phase = Phase::Waiting(at);
+                return;
+            }
+            self.phase = Phase::Listing;
             return self.block();
         }
         self.reset |= step == Step::Back;
@@ -285,7 +311,8 @@ impl Watch {
         if self.doorbell && step == Step::Forward && !sync {
             self.ring();
         }
-        self.list_at = Some(self.list_rate.take(now));
+        let pause = self.list_early.pause(step, now - asked, self.list_wait);
+        self.list_at = Some(self.list_rate.take(now).max(now + pause));
         self.complete();
     }
 
@@ -389,14 +416,14 @@ impl Watch {
         if doorbell != self.doorbell {
             self.doorbell = doorbell;
             self.watchers.clear();
-            self.rung = None;
+            (self.rung, self.listen_at) = (None, None);
             self.publisher.strategy(if doorbell { "doorbell" } else { "watch" });
             if !doorbell {
                 let names = self.state.listed().iter().cloned().collect();
                 self.ask(names, false);
             }
         }
-        if self.doorbell && self.rung.is_none() {
+        if self.doorbell && self.rung.is_none() && self.listen_at.is_none() {
             self.wait_for_ring();
         }
         self.notes();
@@ -404,19 +431,24 @@ impl Watch {
 
     fn wait_for_ring(&mut self) {
         let query = self.checks.query(&self.spawn.timing.waits, &mut self.rng);
+        self.checks_wait = query.wait;
         let path = self.paths.checks(&with_stale(query.parameters(), self.stale));
         let lane = self.checks_lane.clone();
         self.rung = Some((Box::pin(async move { lane.ring(&path, query.deadline).await }), Instant::now()));
     }
 
-    fn rung(&mut self, answer: Result<Meta, Error>) {
+    fn rung(&mut self, answer: Result<Meta, Error>, asked: Instant) {
         match answer {
             Ok(meta) => {
-                if self.checks.answered(meta.index) != Step::Same {
+                let step = self.checks.answered(meta.index);
+                if step != Step::Same {
                     self.ring();
                 }
                 if self.doorbell {
-                    self.wait_for_ring();
+                    // Each ring is a body with every check: while names are to be read, more of them tell nothing.
+                    let now = Instant::now();
+                    let pause = self.checks_early.pause(step, now - asked, self.checks_wait);
+                    self.listen_at = Some(self.ring_at.unwrap_or(now).max(now + pause));
                 }
             }
             Err(error) => self.refuse_or_fail(&error),
@@ -513,7 +545,7 @@ impl Watch {
         (self.strikes, self.blocked, self.rung) = (None, None, None);
         // An agent that comes back may have been configured anew.
         self.allowed = self.wanted;
-        (self.list_at, self.broken_at, self.ring_at) = (None, None, None);
+        (self.list_at, self.broken_at, self.ring_at, self.listen_at) = (None, None, None, None);
         self.list.failed();
         self.checks.failed();
         self.publisher.failed(reason, self.agent.connections());
@@ -521,7 +553,7 @@ impl Watch {
     }
 
     fn forget(&mut self) {
-        let names = self.state.belief.forget();
+        let names = self.state.forget();
         self.publisher.dropped(&names);
         self.publish();
     }

@@ -4,7 +4,7 @@ use super::decode;
 use super::reader::Paths;
 use crate::catalog::Instance;
 use crate::catalog::http::{Error, Meta, Parked};
-use crate::catalog::poll::{Bucket, Poll, Step, Waits};
+use crate::catalog::poll::{Bucket, Early, Poll, Step, Waits};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub fn start(
             rng: SmallRng::from_rng(&mut rand::rng()),
             // A flapping check must not turn into a busy loop.
             rate: Bucket::new(4, Duration::from_millis(50)),
+            early: Early::default(),
+            pause: Duration::ZERO,
             empty: false,
             asked: Instant::now(),
         };
@@ -61,6 +63,8 @@ struct Watcher {
     poll: Poll,
     rng: SmallRng,
     rate: Bucket,
+    early: Early,
+    pause: Duration,
     empty: bool,
     asked: Instant,
 }
@@ -75,7 +79,8 @@ impl Watcher {
         waits: &Waits,
     ) -> Result<(Vec<Instance>, Meta), Error> {
         loop {
-            sleep_until(self.rate.take(Instant::now())).await;
+            let now = Instant::now();
+            sleep_until(self.rate.take(now).max(now + self.pause)).await;
             self.asked = Instant::now();
             let query = self.poll.query(waits, &mut self.rng);
             let mut parameters = query.parameters();
@@ -85,6 +90,7 @@ impl Watcher {
             let answer = self.parked.get(&paths.service(name, &parameters), query.deadline).await?;
             let instances = decode::service(&answer.body)?;
             let step = self.poll.answered(answer.meta.index);
+            self.pause = self.early.pause(step, self.asked.elapsed(), query.wait);
             // Rights that come or go move no index, but turn the answer empty or full.
             if step != Step::Same || instances.is_empty() != self.empty {
                 self.empty = instances.is_empty();

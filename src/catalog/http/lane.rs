@@ -102,10 +102,10 @@ impl Lane {
     async fn send(&self, path: &str, deadline: Option<Duration>) -> Result<(reqwest::Response, Meta), Error> {
         let mut again = true;
         loop {
-            let token = self.agent.inner.token.current()?;
+            let token = self.agent.inner.token.current().await?;
             let used = token.as_ref().map(|(_, value)| value.clone());
             match self.note(self.send_once(path, deadline, token).await) {
-                Err(error) if again && error.is_refusal() && self.agent.inner.token.reread(used.as_ref()) => {
+                Err(error) if again && error.is_refusal() && self.agent.inner.token.reread(used.as_ref()).await => {
                     again = false
                 }
                 other => return other,

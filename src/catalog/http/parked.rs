@@ -86,13 +86,13 @@ impl Parked {
         let mut again = true;
         let mut reused = idle;
         loop {
-            let token = self.agent.inner.token.current()?;
+            let token = self.agent.inner.token.current().await?;
             let used = token.as_ref().map(|(_, value)| value.clone());
             let was_reused = reused.is_some();
             match self.once(path, deadline, reused.take(), token).await {
                 // The server closed a connection that was idle: ask on a new one.
                 Err(Error::Cut(_)) if was_reused => {}
-                Err(error) if again && error.is_refusal() && self.agent.inner.token.reread(used.as_ref()) => {
+                Err(error) if again && error.is_refusal() && self.agent.inner.token.reread(used.as_ref()).await => {
                     again = false
                 }
                 other => return other,

@@ -11,7 +11,7 @@ use super::state::{Read, State};
 use super::stream::{Signal, Stream};
 use crate::catalog::believe::{Trust, shown, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
-use crate::catalog::poll::{self, Backoff, Bucket, Poll, Query, Step};
+use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Query, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::{ServiceKey, Spawn};
 use rand::SeedableRng;
@@ -72,6 +72,9 @@ pub struct Watch {
     outstanding: BTreeSet<ServiceKey>,
     broken: BTreeMap<ServiceKey, String>,
     broken_at: Option<Instant>,
+    /// Names that may be listed and not read, and whether the token lacks rights on all of it.
+    forbidden: BTreeSet<ServiceKey>,
+    lacking: bool,
 
     stream: Option<Stream>,
     streaming: bool,
@@ -87,6 +90,9 @@ pub struct Watch {
     blocked: Option<(Blocked, Query, Instant)>,
     /// How often the list is read while the stream tells of changes, and without it.
     list_rate: (Bucket, Bucket),
+    list_early: Early,
+    /// How often everything is read anew because the index went back.
+    resets: Bucket,
     published: Instant,
 }
 
@@ -106,6 +112,8 @@ impl Watch {
             outstanding: BTreeSet::new(),
             broken: BTreeMap::new(),
             broken_at: None,
+            forbidden: BTreeSet::new(),
+            lacking: false,
             stream: None,
             streaming: false,
             refused: None,
@@ -118,6 +126,8 @@ impl Watch {
             list_at: None,
             blocked: None,
             list_rate: (Bucket::new(2, Duration::from_secs(1)), Bucket::new(4, poll::pace(0))),
+            list_early: Early::default(),
+            resets: Bucket::new(2, Duration::from_secs(5)),
             published: now,
             agent,
             paths,
@@ -172,8 +182,10 @@ impl Watch {
             _ => {}
         }
         if self.stream_at.is_some_and(|at| at <= now) {
-            self.stream_at = None;
-            if self.phase == Phase::Live {
+            let live = self.phase == Phase::Live;
+            // Names that are being read just now come first.
+            self.stream_at = (!live).then(|| now + self.spawn.timing.lag);
+            if live && self.stream.is_none() {
                 self.open_stream();
             }
         }
@@ -233,7 +245,7 @@ impl Watch {
                 self.refused = None;
                 self.stream_backoff.succeeded();
                 self.publisher.strategy("events");
-                self.publisher.rights(Vec::new());
+                self.lack(false);
                 self.notes();
                 if !matches!(self.phase, Phase::Waiting(_)) {
                     self.read_list();
@@ -254,7 +266,7 @@ impl Watch {
                 self.refused = Some(reason);
                 self.publisher.strategy("list");
                 if rights {
-                    self.publisher.rights(vec![self.needs()]);
+                    self.lack(true);
                 }
                 self.notes();
                 if matches!(self.phase, Phase::Opening(_)) {
@@ -263,7 +275,16 @@ impl Watch {
             }
             Signal::Ended(reason) => {
                 self.stream = None;
-                self.streaming = false;
+                if std::mem::take(&mut self.streaming) {
+                    // One that is cut again and again costs a read of everything each time, and Nomad a descriptor.
+                    let at = self.reopen.take(now);
+                    if at > now {
+                        self.stream_at = Some(at);
+                        self.refused = Some(format!("the event stream does not last ({reason})"));
+                        self.publisher.strategy("list");
+                        self.notes();
+                    }
+                }
                 self.fail(&reason);
             }
         }
@@ -316,9 +337,8 @@ impl Watch {
             self.reset = false;
         }
         self.contact(meta);
-        if self.refused.is_none() {
-            self.publisher.rights(Vec::new());
-        }
+        self.forbidden.clear();
+        self.lack(self.lacking && self.refused.is_some());
         self.phase = Phase::Reading(trust);
         self.broken.clear();
         let names = self.state.unsettled(routed, true, trust, now);
@@ -341,6 +361,9 @@ impl Watch {
         if self.broken.remove(key).is_some() {
             self.notes();
         }
+        if self.forbidden.remove(key) {
+            self.rights();
+        }
         self.complete();
     }
 
@@ -349,7 +372,8 @@ impl Watch {
         self.outstanding.remove(key);
         let now = Instant::now();
         if error.is_refusal() {
-            self.publisher.rights(vec![needs(&key.namespace)]);
+            self.forbidden.insert(key.clone());
+            self.rights();
             self.state.belief.hold([key.clone()], now);
         } else if error.is_of_one_answer() {
             self.broken.insert(key.clone(), error.to_string());
@@ -407,14 +431,21 @@ impl Watch {
         let rate = if self.streaming { &mut self.list_rate.0 } else { &mut self.list_rate.1 };
         let again_at = rate.take(now);
         if list.is_empty() && answer.meta.index == Some(0) {
+            let pause = self.list_early.pause(Step::Same, now - sent, query.wait);
+            if !pause.is_zero() {
+                self.phase = Phase::Waiting(now + pause);
+                return;
+            }
             self.phase = Phase::Listing;
             return self.reader.ask(Job::Token);
         }
         let step = self.list.answered(answer.meta.index);
+        let again_at = again_at.max(now + self.list_early.pause(step, now - sent, query.wait));
         self.contact(answer.meta);
         if step == Step::Back {
             self.reset = true;
-            self.phase = Phase::Waiting(again_at);
+            // Two servers that disagree behind one address must not keep both busy.
+            self.phase = Phase::Waiting(again_at.max(self.resets.take(now)));
             (self.stream, self.streaming) = (None, false);
             return;
         }
@@ -422,6 +453,11 @@ impl Watch {
         let trust = self.trust(answer.meta, false);
         self.publisher.connected(trust == Trust::Aged, self.agent.connections());
         let routed = self.state.routed(&list);
+        let (forbidden, belief) = (self.forbidden.len(), &self.state.belief);
+        self.forbidden.retain(|key| routed.contains(key) || belief.get(key).is_some());
+        if self.forbidden.len() != forbidden {
+            self.rights();
+        }
         let names = self.state.unsettled(routed, !self.streaming && step == Step::Forward, trust, now);
         self.ask(names);
         self.state.prune(index);
@@ -477,13 +513,13 @@ impl Watch {
             let index = Some(self.list.index());
             return self.sync(BTreeSet::new(), Meta { index, known_leader: true, ..Meta::default() });
         }
-        self.publisher.rights(vec![self.needs()]);
+        self.lack(true);
         self.fail("the token may read no namespace");
     }
 
     fn refuse_or_fail(&mut self, error: &Error) {
         if error.is_refusal() {
-            self.publisher.rights(vec![self.needs()]);
+            self.lack(true);
         }
         let hint = match error {
             Error::Status { code: 429, .. } => "; raise `limits.http_max_conns_per_client` in nomad's configuration",
@@ -539,8 +575,16 @@ impl Watch {
         self.publisher.notes(refused.chain(broken).collect());
     }
 
-    fn needs(&self) -> String {
-        needs(self.paths.namespace())
+    fn lack(&mut self, lacking: bool) {
+        self.lacking = lacking;
+        self.rights();
+    }
+
+    fn rights(&self) {
+        let all = self.lacking.then(|| self.paths.namespace());
+        let namespaces: BTreeSet<&str> =
+            all.into_iter().chain(self.forbidden.iter().map(|key| &*key.namespace)).collect();
+        self.publisher.rights(namespaces.into_iter().map(needs).collect());
     }
 }
 

@@ -6,6 +6,7 @@ use rust_lb::catalog::{Handle, Health, Snapshot, SourceState, consul};
 use rust_lb::config::{ConsulProvider, Token};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio_util::sync::DropGuard;
 
 /// Port and check state of an instance.
@@ -19,12 +20,25 @@ struct Consul {
     nodes_visible: bool,
     services_visible: bool,
     service: Option<Answer>,
+    /// False: every query is answered at once, whatever index it brings.
+    waits: bool,
+    /// The list's index falls with every answer, and starts over.
+    falls: bool,
 }
 
 impl Consul {
     fn new(names: &[&str]) -> Self {
         let services = names.iter().map(|name| ((*name).to_owned(), (10, vec![(1000, "passing")]))).collect();
-        Self { index: 10, list_index: 10, services, nodes_visible: true, services_visible: true, service: None }
+        Self {
+            index: 10,
+            list_index: 10,
+            services,
+            nodes_visible: true,
+            services_visible: true,
+            service: None,
+            waits: true,
+            falls: false,
+        }
     }
 
     fn set(&mut self, name: &str, instances: &[Port]) {
@@ -51,7 +65,10 @@ impl Script for Consul {
     const PRODUCT: &'static str = "Consul";
 
     fn answer(&mut self, asked: &Asked) -> Reply {
-        let waits = |index: u64| asked.index().is_some_and(|asked| asked >= index);
+        if self.falls {
+            self.list_index = if self.list_index > 1 { self.list_index - 1 } else { 20 };
+        }
+        let waits = |index: u64| self.waits && !self.falls && asked.index().is_some_and(|asked| asked >= index);
         match (&*asked.path, asked.path.strip_prefix("/v1/health/service/")) {
             ("/v1/catalog/services", _) if waits(self.list_index) => Reply::Wait,
             ("/v1/catalog/services", _) => {
@@ -256,4 +273,38 @@ async fn an_answer_that_cannot_be_read_keeps_what_was_good() {
         server.change(|consul| consul.service = None);
         until(&mut handle.snapshots, |s| s.status.notes.is_empty() && s.status.state == SourceState::Connected).await;
     }
+}
+
+/// As behind a cache. The pauses are the shortest that there may be, so a slow machine makes the test slow and no more.
+#[tokio::test]
+async fn a_server_that_does_not_wait_is_not_asked_in_a_loop() {
+    for (limit, path) in [(128, "/v1/catalog/services"), (128, "/v1/health/service/web"), (0, "/v1/health/state/any")] {
+        let server = Server::start(Consul::new(&["web"])).await;
+        server.change(|consul| consul.waits = false);
+        let (mut handle, _guard) = watch(&server.address, limit);
+        until(&mut handle.snapshots, is("web")).await;
+        let started = std::time::Instant::now();
+        let before = server.log().len();
+        let asked = || server.log()[before..].iter().filter(|line| line.starts_with(path)).count();
+        while asked() < 6 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(started.elapsed() >= Duration::from_millis(700), "{path}: six queries in {:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_goes_to_and_fro_is_not_read_anew_each_time() {
+    let server = Server::start(Consul::new(&["web"])).await;
+    let (mut handle, _guard) = watch(&server.address, 128);
+    until(&mut handle.snapshots, is("web")).await;
+    let (started, before) = (std::time::Instant::now(), server.log().len());
+    server.change(|consul| consul.falls = true);
+    let anew = || server.log()[before..].iter().filter(|line| *line == "/v1/catalog/services").count();
+    // Two resets at once, each with the read after it, are allowed.
+    while anew() < 6 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(names(&handle.snapshots.borrow()), "web");
 }

@@ -385,3 +385,41 @@ async fn a_unix_socket_and_single_namespaces_do_as_well() {
     until(&mut handle.snapshots, is("web")).await;
     server.asked(|line| line == "/v1/services?namespace=team").await;
 }
+
+#[tokio::test]
+async fn rights_on_one_name_that_come_back_are_no_longer_missed() {
+    let server = Server::start(Nomad::new(&["web"])).await;
+    let (mut handle, _guard) = watch(&server.address, Token::None, timing());
+    until(&mut handle.snapshots, is("web")).await;
+    server.change(|nomad| {
+        nomad.service = Some(|_| Reply::Status(403, "Permission denied"));
+        nomad.register("team", "api", 1000);
+    });
+    let lacking = until(&mut handle.snapshots, |s| !s.status.missing_rights.is_empty()).await;
+    assert_eq!(lacking.status.missing_rights, ["namespace \"team\" needs `read-job`"]);
+    server.change(|nomad| {
+        nomad.service = None;
+        nomad.index += 1;
+    });
+    let full = until(&mut handle.snapshots, |s| s.status.missing_rights.is_empty()).await;
+    assert!(names(&full).contains("web"));
+    until(&mut handle.snapshots, is("web team/api")).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_last_is_not_opened_again_and_again() {
+    let server = Server::start(Nomad::new(&["web"])).await;
+    let (mut handle, _guard) = watch(&server.address, Token::None, timing());
+    until(&mut handle.snapshots, is("web")).await;
+    // Its senders gone, a stream ends.
+    while handle.snapshots.borrow().status.strategy == "events" {
+        server.change(|nomad| nomad.lines = broadcast::channel(1000).0);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let streams = server.log().iter().filter(|line| line.starts_with("/v1/event/stream")).count();
+    assert!(streams <= 4, "{streams} streams");
+    let by_list = until(&mut handle.snapshots, is("web")).await;
+    assert!(by_list.status.notes[0].contains("does not last"), "{:?}", by_list.status.notes);
+    server.change(|nomad| nomad.register("default", "api", 1000));
+    until(&mut handle.snapshots, is("api web")).await;
+}
