@@ -54,6 +54,12 @@ impl Belief {
         Self { services: BTreeMap::new(), held: BTreeMap::new(), hold, changed: false }
     }
 
+    /// Starts from what was believed before: it stays until a read says otherwise.
+    pub fn remembering(hold: Duration, services: Vec<Arc<Service>>) -> Self {
+        let services = services.into_iter().map(|service| (service.key.clone(), service)).collect();
+        Self { services, ..Self::new(hold) }
+    }
+
     /// The services as they are believed.
     pub fn services(&self) -> &BTreeMap<ServiceKey, Arc<Service>> {
         &self.services

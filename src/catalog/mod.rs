@@ -15,7 +15,7 @@ mod publish;
 mod source;
 
 pub use merge::merge;
-pub use source::{Forget, Handle, Spawn, Timing};
+pub use source::{Before, Forget, Handle, Spawn, Timing};
 
 use crate::model::Provider;
 use serde::{Deserialize, Serialize};

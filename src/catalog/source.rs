@@ -3,7 +3,7 @@
 
 use super::poll::Waits;
 use super::publish::STALE_BOUND;
-use super::{Inventory, Snapshot, SourceState, SourceStatus};
+use super::{Inventory, Service, Snapshot, SourceState, SourceStatus};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,31 @@ pub struct Spawn {
     pub all: bool,
     /// How long removals are held after a reset (`rustLb.resetHold`).
     pub reset_hold: Duration,
+    /// What was known when the process before ended, so that a catalog that was wiped meanwhile is known as such.
+    pub before: Option<Before>,
     /// Ends the watcher.
     pub shutdown: CancellationToken,
     /// Durations; the defaults are right but for tests.
     pub timing: Timing,
 }
 
+/// What a source knew at the end of the process before.
+#[derive(Debug, Clone)]
+pub struct Before {
+    /// Its services.
+    pub inventory: Arc<Inventory>,
+    /// The highest index it had seen. A first list below it comes from a catalog that started anew: what it does not
+    /// name is held and not removed.
+    pub index: u64,
+}
+
 impl Spawn {
+    /// The services known before, of one namespace (`*`: of all).
+    pub(super) fn remembered(&self, namespace: &str) -> Vec<Arc<Service>> {
+        let all = self.before.iter().flat_map(|before| before.inventory.services.values());
+        all.filter(|service| namespace == "*" || *service.key.namespace == *namespace).cloned().collect()
+    }
+
     /// Whether a service with these tags is routed.
     pub fn routes<T: AsRef<str>>(&self, tags: impl IntoIterator<Item = T>) -> bool {
         self.all || tags.into_iter().any(|tag| (self.routing)(tag.as_ref()))

@@ -11,11 +11,12 @@ use crate::api::{self, Refused};
 use crate::catalog::{Snapshot, SourceState, World, merge};
 use crate::declare::Declarations;
 use crate::diagnostic::Diagnostic;
+use crate::model::Provider;
 use crate::observe::metrics::{Live, Metrics};
 use crate::table::{Change, Diff, Planner, Table};
 use crate::tags::Decoder;
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,6 +34,8 @@ pub(super) struct Control {
     pub sources: Vec<Source>,
     /// What stands for a source until it has answered.
     pub restored: World,
+    /// Highest indexes that the process before had seen.
+    pub restored_indexes: BTreeMap<Provider, u64>,
     /// A decoder and a planner that know nothing.
     pub fresh: Box<dyn Fn() -> (Decoder, Planner)>,
     pub decoder: Decoder,
@@ -132,7 +135,7 @@ impl Control {
 
         // What came from disk alone is not written again: it would look younger than it is.
         if answered && (!planned.diff.is_empty() || self.kept.is_none()) {
-            self.keep(LastGood { world, accepted: planned.table.declarations() });
+            self.keep(LastGood { world, indexes: self.indexes(), accepted: planned.table.declarations() });
         }
         if !planned.diff.is_empty() {
             self.publish(planned.table, planned.diff);
@@ -150,6 +153,18 @@ impl Control {
         }
     }
 
+    /// Highest index seen by provider; what the process before had seen, where nothing has been seen since.
+    fn indexes(&self) -> BTreeMap<Provider, u64> {
+        let mut indexes = self.restored_indexes.clone();
+        for source in &self.sources {
+            let snapshot = source.snapshots.borrow();
+            if snapshot.inventory.is_some() {
+                indexes.insert(snapshot.status.provider, snapshot.status.index);
+            }
+        }
+        indexes
+    }
+
     fn confirm_at(&self) -> Option<Instant> {
         self.kept.as_ref().and_then(|(_, at)| at.checked_add(self.confirm_every))
     }
@@ -159,7 +174,7 @@ impl Control {
     fn confirm(&mut self) {
         let connected = |source: &Source| source.snapshots.borrow().status.state == SourceState::Connected;
         match (self.kept.take(), self.sources.iter().any(connected)) {
-            (Some((last_good, _)), true) => self.keep(last_good),
+            (Some((last_good, _)), true) => self.keep(LastGood { indexes: self.indexes(), ..last_good }),
             (Some((last_good, _)), false) => self.kept = Some((last_good, Instant::now())),
             (None, _) => {}
         }

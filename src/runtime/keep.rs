@@ -5,8 +5,10 @@
 use crate::catalog::World;
 use crate::declare::Declarations;
 use crate::diagnostic::Diagnostic;
+use crate::model::Provider;
 use crate::table::{Store, StoreError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct LastGood {
     /// Inventories by provider.
     pub world: World,
+    /// Highest index seen by provider: a catalog that answers below it has been wiped meanwhile.
+    #[serde(default)]
+    pub indexes: BTreeMap<Provider, u64>,
     /// What was served: the last good form of definitions whose live form is bad.
     pub accepted: Declarations,
 }

@@ -18,7 +18,7 @@ mod transport;
 mod view;
 
 use crate::api::{self, Admin};
-use crate::catalog::{self, Spawn};
+use crate::catalog::{self, Before, Spawn};
 use crate::certs::{self, Store as Certificates};
 use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Input, Settled};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -320,7 +320,7 @@ impl Parts {
             None => None,
         };
         let trouble = keeper.as_ref().map(Keeper::trouble);
-        let sources = self.watch(watchers)?;
+        let sources = self.watch(watchers, &restored)?;
         let (tag_options, build_options) =
             (translate::tag_options(&self.settled), translate::build_options(&self.settled));
         let linger_for = self.settled.own.linger_for;
@@ -330,6 +330,7 @@ impl Parts {
             state: self.state.clone(),
             sources,
             restored: restored.world,
+            restored_indexes: restored.indexes,
             fresh: Box::new(fresh),
             decoder,
             planner,
@@ -388,7 +389,7 @@ impl Parts {
     }
 
     /// Starts the watchers of the configured catalogs.
-    fn watch(&self, shutdown: &CancellationToken) -> Result<Vec<Source>, StartError> {
+    fn watch(&self, shutdown: &CancellationToken, restored: &LastGood) -> Result<Vec<Source>, StartError> {
         let mut sources = Vec::new();
         let options = translate::tag_options(&self.settled);
         let spawn = |provider| {
@@ -396,6 +397,10 @@ impl Parts {
             let (all, reset_hold) = (options.exposed_by_default, self.settled.own.reset_hold);
             let (shutdown, mut current) = (shutdown.clone(), CancellationToken::new());
             let options = Arc::new(options);
+            let before = restored.world.sources.get(&provider).map(|inventory| Before {
+                inventory: inventory.clone(),
+                index: restored.indexes.get(&provider).copied().unwrap_or_default(),
+            });
             move || {
                 // What is left of a watcher that ended goes with it.
                 current.cancel();
@@ -405,6 +410,7 @@ impl Parts {
                     all,
                     routing: Arc::new(move |tag: &str| tags::is_routing_tag(tag, &options)),
                     reset_hold,
+                    before: before.clone(),
                     shutdown: current.clone(),
                     timing: catalog::Timing::default(),
                 }

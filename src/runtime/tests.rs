@@ -83,6 +83,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
         keeper,
         confirm_every: Duration::from_secs(3600),
         kept: None,
+        restored_indexes: std::collections::BTreeMap::new(),
         unread: None,
         told: Vec::new(),
         state,

@@ -30,6 +30,7 @@ fn spawn(timing: Timing) -> (Spawn, tokio_util::sync::DropGuard) {
         routing: Arc::new(|tag| tag.starts_with("traefik.")),
         all: false,
         reset_hold: Duration::from_secs(600),
+        before: None,
         shutdown: shutdown.clone(),
         timing,
     };

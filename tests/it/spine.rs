@@ -344,3 +344,59 @@ fn a_burst_of_registrations_arrives_whole() {
     let connections = proxy.admin("/api/rawdata").json()["providers"]["nomad"]["connections"].as_u64();
     assert!(connections.is_some_and(|n| n <= 3), "{connections:?} connections to Nomad");
 }
+
+#[test]
+fn a_catalog_wiped_while_the_proxy_was_away_keeps_the_routes() {
+    let catalog = Catalog::start();
+    let dir = Arc::new(tempfile::tempdir().expect("a folder"));
+    let server = Server::start("x");
+    let first = Proxy::over(catalog.clone(), dir.clone(), &[]);
+    // The index has to be beyond what a fresh catalog begins with.
+    for i in 0..50 {
+        catalog.register("filler", "filler", server.addr, &["traefik.enable=true", &format!("n{i}")]);
+        catalog.register_nomad("filler", "filler", server.addr, &["traefik.enable=true", &format!("n{i}")]);
+    }
+    catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    catalog.register_nomad(
+        "y1",
+        "y",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"],
+    );
+    first.wait_for("x.test", "/", 200);
+    first.wait_for("y.test", "/", 200);
+    first.running.stop();
+    catalog.wipe();
+    let second = Proxy::over(catalog, dir, &["--rustLb.linger.for=0s"]);
+    for provider in ["consulcatalog", "nomad"] {
+        eventually("the removals are held and said so", || {
+            let held = second.admin("/api/rawdata").json()["providers"][provider]["held"].clone();
+            held.as_array().is_some_and(|held| held.len() == 2).then_some(())
+        });
+    }
+    assert_eq!(second.get("x.test", "/").status, 200);
+    assert_eq!(second.get("y.test", "/").status, 200);
+}
+
+#[test]
+fn a_service_that_went_while_the_proxy_was_away_is_gone() {
+    let catalog = Catalog::start();
+    let dir = Arc::new(tempfile::tempdir().expect("a folder"));
+    let server = Server::start("x");
+    let first = Proxy::over(catalog.clone(), dir.clone(), &[]);
+    catalog.register("x1", "x", server.addr, &["traefik.enable=true", "traefik.http.routers.x.rule=Host(`x.test`)"]);
+    catalog.register_nomad(
+        "y1",
+        "y",
+        server.addr,
+        &["traefik.enable=true", "traefik.http.routers.y.rule=Host(`y.test`)"],
+    );
+    first.wait_for("x.test", "/", 200);
+    first.wait_for("y.test", "/", 200);
+    first.running.stop();
+    catalog.deregister("x1");
+    catalog.deregister_nomad("y", "y1");
+    let second = Proxy::over(catalog, dir, &["--rustLb.linger.for=0s"]);
+    second.wait_for("x.test", "/", 404);
+    second.wait_for("y.test", "/", 404);
+}

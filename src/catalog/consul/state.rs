@@ -71,9 +71,9 @@ pub enum Read {
 }
 
 impl State {
-    /// Nothing known.
+    /// Nothing known but what was known of this namespace before.
     pub fn new(spawn: Spawn, namespace: &str) -> Self {
-        let belief = Belief::new(spawn.reset_hold);
+        let belief = Belief::remembering(spawn.reset_hold, spawn.remembered(namespace));
         Self {
             spawn,
             namespace: namespace.into(),

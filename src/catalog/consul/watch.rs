@@ -54,6 +54,8 @@ pub struct Watch {
     phase: Phase,
     backoff: Backoff,
     reset: bool,
+    /// Highest index that the process before had seen, until the first list has been compared with it.
+    before: u64,
     /// The last empty list said that what is not allowed is denied (later versions do).
     denies: bool,
 
@@ -122,6 +124,7 @@ impl Watch {
             phase: Phase::Waiting(now),
             backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
             reset: false,
+            before: spawn.before.as_ref().map_or(0, |before| before.index),
             denies: false,
             list_lane: agent.lane()?,
             list: Poll::default(),
@@ -282,7 +285,7 @@ impl Watch {
             self.phase = Phase::Listing;
             return self.block();
         }
-        self.reset |= step == Step::Back;
+        self.reset |= step == Step::Back || self.list.index() < std::mem::take(&mut self.before);
         let sync = self.phase == Phase::Listing;
         let reset = std::mem::take(&mut self.reset);
         let trust = self.trust(meta, reset);

@@ -95,6 +95,7 @@ pub(in crate::catalog) fn spawn(all: bool) -> crate::catalog::Spawn {
         routing: std::sync::Arc::new(|tag| tag.starts_with("traefik.")),
         all,
         reset_hold: std::time::Duration::from_secs(600),
+        before: None,
         shutdown: tokio_util::sync::CancellationToken::new(),
         timing: Timing::default(),
     }

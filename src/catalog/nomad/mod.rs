@@ -37,7 +37,7 @@ pub fn spawn(config: &NomadProvider, spawn: Spawn) -> Result<Handle, Error> {
         let (publisher, snapshots) = Publisher::new(Provider::Nomad, agent.address(), "events");
         let (forget, forgotten) = Forget::new();
         let paths = reader::Paths::new(&namespace, &config.region);
-        let watch = watch::Watch::new(agent, paths, config.common.stale, spawn.clone(), publisher)?;
+        let watch = watch::Watch::new(agent, &namespace, paths, config.common.stale, spawn.clone(), publisher)?;
         tokio::spawn(watch.run(forgotten));
         parts.push(Handle { snapshots, forget });
     }

@@ -42,9 +42,9 @@ pub enum Read {
 }
 
 impl State {
-    /// Nothing known.
-    pub fn new(spawn: Spawn) -> Self {
-        let belief = Belief::new(spawn.reset_hold);
+    /// Nothing known but what was known of this namespace before.
+    pub fn new(spawn: Spawn, namespace: &str) -> Self {
+        let belief = Belief::remembering(spawn.reset_hold, spawn.remembered(namespace));
         Self { spawn, belief, seen: BTreeMap::new(), highest: 0 }
     }
 
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_newer_of_event_and_read_counts_in_whatever_order() {
-        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
         assert_eq!(state.event(event("ServiceRegistration", 10, "a", ON), now), Some(web.clone()));
         assert_eq!(ids(&state), ["a"], "it counts before the read");
         assert_eq!(state.read(&web, registered(&["a", "b"]), (12, 0), Trust::Full, now), Read::Taken);
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_read_from_before_the_list_is_asked_for_again() {
-        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
         assert_eq!(state.read(&web, registered(&["a"]), (9, 10), Trust::Full, now), Read::Again);
         assert_eq!(state.read(&web, registered(&["a"]), (10, 10), Trust::Full, now), Read::Taken);
         assert_eq!(ids(&state), ["a"]);
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_read_that_stays_behind_is_not_asked_for_without_end() {
-        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
         state.event(event("ServiceRegistration", 10, "a", ON), now);
         let again = (0..20).filter(|_| state.read(&web, vec![], (9, 0), Trust::Full, now) == Read::Again).count();
         assert_eq!((again, ids(&state)), (usize::from(AGAIN), vec!["a".to_owned()]));
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn only_names_with_a_routing_tag_are_kept_but_all_of_their_instances() {
-        let (mut state, now) = (State::new(spawn(false)), Instant::now());
+        let (mut state, now) = (State::new(spawn(false), "*"), Instant::now());
         assert_eq!(state.event(event("ServiceRegistration", 10, "a", &["tcp"]), now), None);
         assert!(state.seen.is_empty());
         state.event(event("ServiceRegistration", 11, "b", ON), now);
@@ -237,14 +237,14 @@ mod tests {
         assert_eq!(ids(&state), ["b", "c"]);
         state.event(event("ServiceRegistration", 13, "b", &["plain"]), now);
         assert_eq!(ids(&state), [""; 0], "the routing tag is gone");
-        let mut all = State::new(spawn(true));
+        let mut all = State::new(spawn(true), "*");
         all.event(event("ServiceRegistration", 10, "a", &["tcp"]), now);
         assert_eq!(ids(&all), ["a"]);
     }
 
     #[test]
     fn a_list_asks_for_what_is_new_and_what_vanished() {
-        let (mut state, now, web) = (State::new(spawn(false)), Instant::now(), key("default", "web"));
+        let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
         state.event(event("ServiceRegistration", 10, "a", ON), now);
         let body = br#"[{"Namespace":"default","Services":[{"ServiceName":"api","Tags":["traefik.enable=true"]},{"ServiceName":"db","Tags":[]}]}]"#;
         let routed = state.routed(&decode::list(body).unwrap());
@@ -282,7 +282,7 @@ mod tests {
             }
         }
         assert!(events.len() > 40);
-        let (mut state, now, mut compared) = (State::new(spawn(true)), Instant::now(), 0);
+        let (mut state, now, mut compared) = (State::new(spawn(true), "*"), Instant::now(), 0);
         let mut events = events.into_iter().peekable();
         for exchange in recording.good().filter(|e| e.path() == "/v1/service/web") {
             let index = exchange.meta(Product::Nomad).index.unwrap();
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn the_recorded_stream_ends_as_the_recorded_list() {
         let recording = Recording::read("nomad", "event-stream.json");
-        let (mut state, now) = (State::new(spawn(false)), Instant::now());
+        let (mut state, now) = (State::new(spawn(false), "*"), Instant::now());
         for exchange in recording.good().filter(|e| e.path().starts_with("/v1/event/stream?topic=Service")) {
             for line in exchange.lines() {
                 for event in decode::line(line.as_bytes()).unwrap() {

@@ -66,6 +66,8 @@ pub struct Watch {
     backoff: Backoff,
     /// The index went back and what is missing has not been judged by it yet.
     reset: bool,
+    /// Highest index that the process before had seen, until the first list has been compared with it.
+    before: u64,
 
     reader: Reader,
     /// Names that are being read, and those whose answer could not be understood.
@@ -98,17 +100,25 @@ pub struct Watch {
 
 impl Watch {
     /// A watcher that has not asked yet.
-    pub fn new(agent: Agent, paths: Paths, stale: bool, spawn: Spawn, publisher: Publisher) -> Result<Self, Error> {
+    pub fn new(
+        agent: Agent,
+        namespace: &str,
+        paths: Paths,
+        stale: bool,
+        spawn: Spawn,
+        publisher: Publisher,
+    ) -> Result<Self, Error> {
         let (stream_lane, list_lane, read_lane) = (agent.lane()?, agent.lane()?, agent.lane()?);
         let timing = spawn.timing;
         let now = Instant::now();
         Ok(Self {
             reader: Reader::new(read_lane.clone(), paths.clone(), stale, timing),
-            state: State::new(spawn.clone()),
+            state: State::new(spawn.clone(), namespace),
             rng: SmallRng::from_rng(&mut rand::rng()),
             phase: Phase::Waiting(now),
             backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
             reset: false,
+            before: spawn.before.as_ref().map_or(0, |before| before.index),
             outstanding: BTreeSet::new(),
             broken: BTreeMap::new(),
             broken_at: None,
@@ -329,7 +339,8 @@ impl Watch {
     /// Step 3, the names.
     fn sync(&mut self, routed: BTreeSet<ServiceKey>, meta: Meta) {
         let now = Instant::now();
-        self.reset |= self.list.answered(meta.index) == Step::Back;
+        self.reset |=
+            self.list.answered(meta.index) == Step::Back || self.list.index() < std::mem::take(&mut self.before);
         let trust = self.trust(meta, self.reset);
         if trust == Trust::Reset {
             tracing::warn!(index = self.list.index(), "nomad's index went back: its state was wiped or restored");
