@@ -1,225 +1,262 @@
 //! The same journey over a real Consul and a real Nomad, where these are on PATH. A test that cannot run says
 //! `skipped`; with `RUST_LB_TEST_REQUIRE=consul,nomad` a skip is a failure.
 
-use super::support::client::{self, Connection};
+mod agent;
+
+use super::support::client;
 use super::support::eventually;
 use super::support::proxy::Proxy;
 use super::support::server::Server;
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use super::support::traffic::Traffic;
+use agent::{Agent, have};
+use serde_json::{Value, json};
+use std::time::Duration;
 
-/// True when the program is there; else says so, or fails where it is required.
-fn have(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if !found {
-        let required = std::env::var("RUST_LB_TEST_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|r| r.trim() == program), "`{program}` is required and not on PATH");
-        // The harness swallows a passing test's output; the terminal is told all the same.
-        drop(writeln!(std::io::stderr(), "skipped: `{program}` is not on PATH"));
-    }
-    found
+/// What the two catalogs have in common for a test.
+trait Catalog {
+    /// Its name in `/api/rawdata`.
+    const PROVIDER: &'static str;
+    /// The flag that names its address.
+    const ADDRESS: &'static str;
+
+    fn agent(&mut self) -> &mut Agent;
+    /// Registers a service at this server, routed as `NAME.test`.
+    fn register(&self, name: &str, server: &Server);
+    fn remove(&self, name: &str);
 }
 
-/// An agent in a folder of its own, killed at the end.
-struct Agent {
-    child: Child,
-    http: SocketAddr,
-    dir: tempfile::TempDir,
-}
+struct Consul(Agent);
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+impl Catalog for Consul {
+    const PROVIDER: &'static str = "consulcatalog";
+    const ADDRESS: &'static str = "--providers.consulCatalog.endpoint.address";
+
+    fn agent(&mut self) -> &mut Agent {
+        &mut self.0
+    }
+
+    fn register(&self, name: &str, server: &Server) {
+        let rule = format!("traefik.http.routers.{name}.rule=Host(`{name}.test`)");
+        let body = json!({"ID": name, "Name": name, "Address": "127.0.0.1", "Port": server.addr.port(), "Tags": ["traefik.enable=true", rule]});
+        self.0.send("PUT", "/v1/agent/service/register", &body);
+    }
+
+    fn remove(&self, name: &str) {
+        self.0.send("PUT", &format!("/v1/agent/service/deregister/{name}"), &Value::Null);
     }
 }
 
-/// Ports that were free a moment ago; all are held until all are known.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").expect("a loopback port")).collect();
-    std::array::from_fn(|i| held[i].local_addr().expect("bound").port())
-}
+struct Nomad(Agent);
 
-impl Agent {
-    fn consul() -> Self {
-        let [http, server, lan, wan] = free_ports();
-        let dir = tempfile::tempdir().expect("a folder");
-        let child = Command::new("consul")
-            .args(["agent", "-dev", "-bind", "127.0.0.1", "-client", "127.0.0.1", "-log-level", "err"])
-            .args(["-dns-port", "-1", "-grpc-port", "-1"])
-            .args(["-http-port", &http.to_string(), "-server-port", &server.to_string()])
-            .args(["-serf-lan-port", &lan.to_string(), "-serf-wan-port", &wan.to_string()])
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("consul starts");
-        let agent = Self { child, http: ([127, 0, 0, 1], http).into(), dir };
-        agent.wait_for_leader();
-        agent
+impl Catalog for Nomad {
+    const PROVIDER: &'static str = "nomad";
+    const ADDRESS: &'static str = "--providers.nomad.endpoint.address";
+
+    fn agent(&mut self) -> &mut Agent {
+        &mut self.0
     }
 
-    fn nomad() -> Self {
-        let [http, rpc, serf] = free_ports();
-        let dir = tempfile::tempdir().expect("a folder");
-        let config = format!(
-            "disable_update_check = true\nbind_addr = \"127.0.0.1\"\nports {{\n  http = {http}\n  rpc = {rpc}\n  serf = {serf}\n}}\n\
-             plugin \"raw_exec\" {{\n  config {{\n    enabled = true\n  }}\n}}\n\
-             client {{\n  options = {{ \"fingerprint.denylist\" = \"env_aws,env_gce,env_azure,env_digitalocean\" }}\n\
-             \x20 network_interface = \"lo\"\n  cpu_total_compute = 100000\n  memory_total_mb = 100000\n}}\n"
-        );
-        std::fs::write(dir.path().join("nomad.hcl"), config).expect("written");
-        let child = Command::new("nomad")
-            .args(["agent", "-dev", "-config=nomad.hcl"])
-            .env_remove("AWS_CA_BUNDLE")
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nomad starts");
-        let agent = Self { child, http: ([127, 0, 0, 1], http).into(), dir };
-        agent.wait_for_leader();
-        agent
-    }
-
-    fn wait_for_leader(&self) {
-        eventually("the agent has a leader", || {
-            let answer = client::try_get(self.http, "agent", "/v1/status/leader").ok()?;
-            (answer.status == 200 && answer.text().len() > 4).then_some(())
+    /// The task only lives; the static port of its group is the one that the test's own server listens on.
+    fn register(&self, name: &str, server: &Server) {
+        eventually("a client node is ready", || {
+            let nodes = client::try_get(self.0.http, "n", "/v1/nodes").ok()?.text();
+            nodes.contains("\"Status\":\"ready\"").then_some(())
         });
+        let rule = format!("traefik.http.routers.{name}.rule=Host(`{name}.test`)");
+        let service =
+            json!({"Name": name, "Provider": "nomad", "PortLabel": "http", "Tags": ["traefik.enable=true", rule]});
+        let task = json!({"Name": "t", "Driver": "raw_exec", "Config": {"command": "sleep", "args": ["600"]},
+            "Services": [service], "Resources": {"CPU": 50, "MemoryMB": 32}, "KillTimeout": 100_000_000});
+        let port = json!({"Label": "http", "Value": server.addr.port()});
+        let group = json!({"Name": "g", "Count": 1, "Networks": [{"ReservedPorts": [port]}], "Tasks": [task]});
+        let job = json!({"ID": name, "Name": name, "Type": "service", "Datacenters": ["*"], "TaskGroups": [group]});
+        self.0.send("PUT", "/v1/jobs", &json!({"Job": job}));
     }
 
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(status.is_ok_and(|s| s.success()), "kill {signal}");
+    fn remove(&self, name: &str) {
+        self.0.send("DELETE", &format!("/v1/job/{name}?purge=true"), &Value::Null);
+    }
+}
+
+fn provider<C: Catalog>(proxy: &Proxy) -> Value {
+    proxy.admin("/api/rawdata").json()["providers"][C::PROVIDER].clone()
+}
+
+fn wait_for_state<C: Catalog>(proxy: &Proxy, state: &str) {
+    eventually(&format!("{} is {state}", C::PROVIDER), || (provider::<C>(proxy)["state"] == state).then_some(()));
+}
+
+/// A new registration is served, and its removal is seen.
+fn follows<C: Catalog>(catalog: &C, proxy: &Proxy, name: &str) {
+    let server = Server::start(name);
+    let host = format!("{name}.test");
+    catalog.register(name, &server);
+    let answer = proxy.wait_for(&host, "/", 200);
+    assert_eq!(answer.header("x-server"), Some(name));
+    catalog.remove(name);
+    proxy.wait_for(&host, "/", 404);
+}
+
+/// From a registration to its removal, while the agent is paused, killed and started without any state. A living
+/// server loses no request in all of it.
+fn through_all_trouble<C: Catalog>(mut catalog: C) {
+    let address = format!("{}=http://{}", C::ADDRESS, catalog.agent().http);
+    let proxy = Proxy::start(&[&address, "--rustLb.linger.for=0s"]);
+    let lives = Server::start("lives");
+    catalog.register("lives", &lives);
+    proxy.wait_for("lives.test", "/", 200);
+    let traffic = Traffic::start(proxy.web(), "lives.test");
+    follows(&catalog, &proxy, "fine");
+
+    // Half-open: the kernel accepts, nobody answers. How long does not matter, only that something could hang on it.
+    catalog.agent().signal("-STOP");
+    std::thread::park_timeout(Duration::from_secs(2));
+    traffic.pass(200);
+    catalog.agent().signal("-CONT");
+    follows(&catalog, &proxy, "paused");
+
+    // A -dev agent keeps nothing: killed and started again is wiped.
+    for name in ["killed", "again"] {
+        catalog.agent().kill();
+        wait_for_state::<C>(&proxy, "retrying");
+        traffic.pass(200);
+        catalog.agent().start();
+        eventually("what vanished with the state is held", || {
+            let held = provider::<C>(&proxy)["held"].to_string();
+            held.contains("lives").then_some(())
+        });
+        wait_for_state::<C>(&proxy, "connected");
+        let health = proxy.admin("/health").json();
+        assert!(health["reasons"].to_string().contains("removals_held"), "{health}");
+        assert_eq!((&health["status"], &health["ready"]), (&json!("degraded"), &json!(true)), "{health}");
+        traffic.pass(200);
+        follows(&catalog, &proxy, name);
+        catalog.register("lives", &lives);
+        eventually("what is registered again is held no longer", || {
+            (provider::<C>(&proxy)["held"] == json!([])).then_some(())
+        });
+        traffic.pass(200);
+    }
+    traffic.finish();
+    catalog.remove("lives");
+    proxy.wait_for("lives.test", "/", 404);
+}
+
+#[test]
+fn real_consul_killed_paused_and_wiped_under_traffic_loses_no_request() {
+    if have("consul") {
+        through_all_trouble(Consul(Agent::consul("")));
     }
 }
 
 #[test]
-fn real_consul_from_registration_to_removal_and_through_a_pause() {
+fn real_nomad_killed_paused_and_wiped_under_traffic_loses_no_request() {
+    if have("nomad") {
+        through_all_trouble(Nomad(Agent::nomad()));
+    }
+}
+
+#[test]
+fn real_consul_tags_and_health_are_followed() {
     if !have("consul") {
         return;
     }
-    let agent = Agent::consul();
-    let proxy = Proxy::start(&[
-        &format!("--providers.consulCatalog.endpoint.address=http://{}", agent.http),
-        "--rustLb.linger.for=0s",
-    ]);
+    let agent = Agent::consul("");
+    let address = format!("--providers.consulCatalog.endpoint.address=http://{}", agent.http);
+    let proxy = Proxy::start(&[&address, "--rustLb.linger.for=0s"]);
     let server = Server::start("real");
     let register = |tags: &[&str]| {
-        let body = serde_json::json!({"ID": "r1", "Name": "real", "Address": "127.0.0.1", "Port": server.addr.port(), "Tags": tags,
+        let body = json!({"ID": "r1", "Name": "real", "Address": "127.0.0.1", "Port": server.addr.port(), "Tags": tags,
             "Check": {"CheckID": "r1", "TTL": "1h", "Status": "passing"}});
-        assert_eq!(
-            client::send(agent.http, "PUT", "c", "/v1/agent/service/register", "", &body.to_string()).status,
-            200
-        );
+        agent.send("PUT", "/v1/agent/service/register", &body);
     };
     register(&["urlprefix-real.test/"]);
     proxy.wait_for("real.test", "/", 200);
     register(&["traefik.enable=true", "traefik.http.routers.real.rule=Host(`other.test`)"]);
     proxy.wait_for("other.test", "/", 200);
     proxy.wait_for("real.test", "/", 404);
-
-    assert_eq!(client::send(agent.http, "PUT", "c", "/v1/agent/check/fail/r1", "", "").status, 200);
+    agent.send("PUT", "/v1/agent/check/fail/r1", &Value::Null);
     proxy.wait_for("other.test", "/", 404);
-    assert_eq!(client::send(agent.http, "PUT", "c", "/v1/agent/check/pass/r1", "", "").status, 200);
+    agent.send("PUT", "/v1/agent/check/pass/r1", &Value::Null);
     proxy.wait_for("other.test", "/", 200);
-
-    // Half-open: the kernel accepts, nobody answers. Requests are served from what is known.
-    agent.signal("-STOP");
-    let mut connection = Connection::open(proxy.web()).expect("connects");
-    for _ in 0..100 {
-        assert_eq!(connection.get("other.test", "/").expect("an answer").status, 200);
-    }
-    agent.signal("-CONT");
-    assert_eq!(client::send(agent.http, "PUT", "c", "/v1/agent/service/deregister/r1", "", "").status, 200);
-    proxy.wait_for("other.test", "/", 404);
 }
 
+const SERVICES: &str = "service_prefix \"\" { policy = \"read\" }\n";
+const NODES: &str = "node_prefix \"\" { policy = \"read\" }\n";
+
+/// A Consul that denies by default, and a token whose rights come, go and end.
 #[test]
-fn real_consul_killed_and_started_empty_keeps_the_routes() {
+fn real_consul_rights_that_come_and_go_are_named_and_take_no_route_away() {
     if !have("consul") {
         return;
     }
-    let agent = Agent::consul();
+    let agent = Agent::consul(agent::DENY);
+    let policy = |rules: &str, id: Option<&str>| {
+        let (method, path) =
+            id.map_or(("PUT", "/v1/acl/policy".to_owned()), |id| ("PUT", format!("/v1/acl/policy/{id}")));
+        let answer = agent.send(method, &path, &json!({"ID": id, "Name": "lb", "Rules": rules}));
+        answer["ID"].as_str().expect("the policy's id").to_owned()
+    };
+    let token = || {
+        let token = agent.send("PUT", "/v1/acl/token", &json!({"Policies": [{"Name": "lb"}]}));
+        let text = |name: &str| token[name].as_str().expect("a token").to_owned();
+        (text("AccessorID"), text("SecretID"))
+    };
+    let id = policy(SERVICES, None);
+    let (accessor, secret) = token();
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("token");
+    std::fs::write(&file, &secret).expect("written");
+
+    let server = Server::start("real");
+    let register = |port_tag: &str| {
+        let tags = ["traefik.enable=true", "traefik.http.routers.real.rule=Host(`real.test`)", port_tag];
+        let body =
+            json!({"ID": "r1", "Name": "real", "Address": "127.0.0.1", "Port": server.addr.port(), "Tags": tags});
+        agent.send("PUT", "/v1/agent/service/register", &body);
+    };
+    register("one");
     let proxy = Proxy::start(&[
         &format!("--providers.consulCatalog.endpoint.address=http://{}", agent.http),
+        &format!("--providers.consulCatalog.endpoint.tokenFile={}", file.display()),
         "--rustLb.linger.for=0s",
     ]);
-    let server = Server::start("real");
-    let body = serde_json::json!({"ID": "r1", "Name": "real", "Address": "127.0.0.1", "Port": server.addr.port(), "Tags": ["urlprefix-real.test/"]});
-    assert_eq!(client::send(agent.http, "PUT", "c", "/v1/agent/service/register", "", &body.to_string()).status, 200);
-    proxy.wait_for("real.test", "/", 200);
-    drop(agent);
-    eventually("the outage is shown", || {
-        let state = proxy.admin("/api/rawdata").json()["providers"]["consulcatalog"]["state"].clone();
-        (state == "retrying").then_some(())
-    });
-    for _ in 0..20 {
-        assert_eq!(proxy.get("real.test", "/").status, 200);
-    }
-}
-
-#[test]
-fn real_nomad_from_job_to_removal() {
-    if !have("nomad") {
-        return;
-    }
-    let agent = Agent::nomad();
-    let proxy =
-        Proxy::start(&[&format!("--providers.nomad.endpoint.address=http://{}", agent.http), "--rustLb.linger.for=0s"]);
-    let server = Server::start("real");
-    // The task only lives; the static port of its group is the one that the test's own server listens on.
-    let job = format!(
-        r#"job "real" {{
-  type = "service"
-  group "g" {{
-    network {{
-      port "http" {{
-        static = {}
-      }}
-    }}
-    task "t" {{
-      driver = "raw_exec"
-      config {{
-        command = "sleep"
-        args    = ["600"]
-      }}
-      service {{
-        name     = "real"
-        provider = "nomad"
-        port     = "http"
-        tags     = ["traefik.enable=true", "traefik.http.routers.real.rule=Host(`real.test`)"]
-      }}
-      resources {{
-        cpu    = 50
-        memory = 32
-      }}
-    }}
-  }}
-}}
-"#,
-        server.addr.port()
-    );
-    std::fs::write(agent.dir.path().join("real.nomad.hcl"), job).expect("written");
-    let nomad = |args: &[&str]| {
-        let output = Command::new("nomad")
-            .args(args)
-            .env("NOMAD_ADDR", format!("http://{}", agent.http))
-            .env_remove("AWS_CA_BUNDLE")
-            .current_dir(agent.dir.path())
-            .output()
-            .expect("the nomad command");
-        assert!(output.status.success(), "nomad {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let reasons = || proxy.admin("/health").json()["reasons"].to_string();
+    let named = |right: &str| {
+        eventually(&format!("{right} is missed"), || {
+            let reasons = reasons();
+            (reasons.contains("missing_rights") && reasons.contains(right)).then_some(())
+        });
     };
-    eventually("a client node is ready", || {
-        let nodes = client::try_get(agent.http, "n", "/v1/nodes").ok()?.text();
-        nodes.contains("\"Status\":\"ready\"").then_some(())
-    });
-    nomad(&["job", "run", "-detach", "real.nomad.hcl"]);
+    // Names are listed and no instance is seen: what would be an empty service is a right that lacks.
+    named("node_prefix");
+    assert_eq!(proxy.get("real.test", "/").status, 404);
+
+    policy(&[SERVICES, NODES].concat(), Some(&id));
     proxy.wait_for("real.test", "/", 200);
-    nomad(&["job", "stop", "-detach", "-purge", "real"]);
+    eventually("nothing is missed", || (!reasons().contains("missing_rights")).then_some(()));
+    let traffic = Traffic::start(proxy.web(), "real.test");
+
+    // Lost again: a blocked query tells it with the next change.
+    policy(SERVICES, Some(&id));
+    register("two");
+    named("node_prefix");
+    traffic.pass(100);
+
+    // The token ends: everything is refused. Another one in the file is taken up by itself.
+    policy(&[SERVICES, NODES].concat(), Some(&id));
+    agent.send("DELETE", &format!("/v1/acl/token/{accessor}"), &Value::Null);
+    register("three");
+    named("service_prefix");
+    traffic.pass(100);
+    let (_, fresh) = token();
+    std::fs::write(&file, &fresh).expect("written");
+    wait_for_state::<Consul>(&proxy, "connected");
+    eventually("nothing is missed", || (!reasons().contains("missing_rights")).then_some(()));
+    traffic.finish();
+
+    let told = [proxy.admin("/api/rawdata").text(), proxy.admin("/health").text(), proxy.admin("/api/problems").text()];
+    assert!([secret, fresh].iter().all(|secret| !told.concat().contains(secret.as_str())), "a token is shown");
+    agent.send("PUT", "/v1/agent/service/deregister/r1", &Value::Null);
     proxy.wait_for("real.test", "/", 404);
 }

@@ -1,12 +1,12 @@
 //! From a tag in a catalog to a served request, and what happens to the route when the catalog fails:
 //! the whole proxy over real sockets beside the embedded catalog.
 
-use super::support::client::{self, Connection};
+use super::support::client::Connection;
 use super::support::eventually;
 use super::support::proxy::{Catalog, Proxy};
 use super::support::server::Server;
+use super::support::traffic::Traffic;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[test]
 fn a_consul_service_is_served_and_its_removal_seen() {
@@ -159,45 +159,6 @@ fn a_wait_that_ends_is_503_and_then_404() {
     proxy.wait_for("w.test", "/", 404);
 }
 
-/// Sends requests from a thread until told to stop; counts the answers that are not 200.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicUsize>,
-    thread: std::thread::JoinHandle<Vec<String>>,
-}
-
-impl Traffic {
-    fn start(proxy: &Proxy, host: &'static str) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (stopped, count, web) = (stop.clone(), sent.clone(), proxy.web());
-        let thread = std::thread::spawn(move || {
-            let mut failures = Vec::new();
-            while !stopped.load(Ordering::SeqCst) {
-                match client::try_get(web, host, "/") {
-                    Ok(answer) if answer.status == 200 => {}
-                    Ok(answer) => failures.push(format!("{}", answer.status)),
-                    Err(e) => failures.push(e.to_string()),
-                }
-                count.fetch_add(1, Ordering::SeqCst);
-            }
-            failures
-        });
-        Self { stop, sent, thread }
-    }
-
-    /// Waits until this many more requests have been answered.
-    fn pass(&self, more: usize) {
-        let until = self.sent.load(Ordering::SeqCst) + more;
-        eventually("traffic goes on", || (self.sent.load(Ordering::SeqCst) >= until).then_some(()));
-    }
-
-    fn finish(self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let failures = self.thread.join().expect("the traffic thread");
-        assert!(failures.is_empty(), "{} requests failed: {:?}", failures.len(), &failures[..failures.len().min(5)]);
-    }
-}
-
 fn provider_state(proxy: &Proxy, provider: &str) -> String {
     proxy.admin("/api/rawdata").json()["providers"][provider]["state"].as_str().unwrap_or("missing").to_owned()
 }
@@ -220,7 +181,7 @@ fn a_catalog_that_stops_and_returns_loses_no_request() {
     );
     proxy.wait_for("x.test", "/", 200);
     proxy.wait_for("y.test", "/", 200);
-    let traffic = (Traffic::start(&proxy, "x.test"), Traffic::start(&proxy, "y.test"));
+    let traffic = (Traffic::start(proxy.web(), "x.test"), Traffic::start(proxy.web(), "y.test"));
     traffic.0.pass(20);
     proxy.catalog.stop();
     for provider in ["consulcatalog", "nomad"] {
@@ -255,7 +216,7 @@ fn a_wiped_catalog_keeps_the_routes() {
     );
     proxy.wait_for("x.test", "/", 200);
     proxy.wait_for("y.test", "/", 200);
-    let traffic = (Traffic::start(&proxy, "x.test"), Traffic::start(&proxy, "y.test"));
+    let traffic = (Traffic::start(proxy.web(), "x.test"), Traffic::start(proxy.web(), "y.test"));
     proxy.catalog.wipe();
     for provider in ["consulcatalog", "nomad"] {
         eventually("the removals are held and said so", || {

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Larger files hold no token.
 const MAX_BYTES: u64 = 64 << 10;
 
+type Reading = JoinHandle<Result<Option<HeaderValue>, Error>>;
+
 #[derive(Debug)]
 pub(super) struct TokenStore {
     header: HeaderName,
@@ -25,7 +27,7 @@ pub(super) struct TokenStore {
     /// Marked sensitive: its `Debug` says so instead of printing it.
     value: Mutex<Option<HeaderValue>>,
     /// The one read of the file that is under way, on a thread of its own.
-    reading: tokio::sync::Mutex<Option<JoinHandle<Result<Option<HeaderValue>, Error>>>>,
+    reading: tokio::sync::Mutex<Option<Reading>>,
     /// The configured token cannot be sent.
     unfit: bool,
 }

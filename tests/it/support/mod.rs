@@ -6,6 +6,7 @@ pub mod client;
 pub mod proxy;
 pub mod server;
 pub mod tls;
+pub mod traffic;
 
 use std::time::{Duration, Instant};
 
