@@ -13,6 +13,8 @@ mod translate;
 mod transport;
 mod view;
 
+pub(crate) use translate::{build_options, entry_point, tag_options};
+
 use crate::api::{self, Admin};
 use crate::catalog::{self, Snapshot, Spawn};
 use crate::certs::{self, Store as Certificates};

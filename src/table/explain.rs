@@ -150,7 +150,7 @@ impl<R: RequestView> Blame<'_, R> {
             }
             // each part is needed: all that fail are to blame
             (Expr::All(parts), true) | (Expr::Any(parts), false) => {
-                parts.iter().fold(true, |so_far, part| self.blame(part, wanted, out) && so_far)
+                parts.iter().filter(|part| !self.blame(part, wanted, out)).count() == 0
             }
             // one part is enough
             (Expr::Any(parts), true) | (Expr::All(parts), false) => {
