@@ -47,7 +47,7 @@ pub fn decode(
             }
         }
         let Some(read) = read else { continue };
-        if !(instance.health == Health::Unknown || legacy.service_status.contains(&instance.health)) {
+        if !routed(instance, provider, legacy) {
             continue;
         }
         let Some(address) = address(instance, provider) else {
@@ -78,6 +78,13 @@ pub fn decode(
         }
     }
     found
+}
+
+/// Whether an instance is in a state that is routed. Nomad tells none; a state that Consul tells and
+/// nobody knows is no good one.
+pub fn routed(instance: &Instance, provider: Provider, legacy: &LegacyOptions) -> bool {
+    let untold = provider == Provider::Nomad && instance.health == Health::Unknown;
+    untold || legacy.service_status.contains(&instance.health)
 }
 
 /// A tag that was read.
@@ -505,6 +512,26 @@ mod tests {
             assert_eq!(&*problems.last().unwrap().code, "bad_value", "{text}: {problems:?}");
         }
         assert!(!tag("h/ allow=").0.unwrap().options.closed);
+    }
+
+    #[test]
+    fn a_state_that_nobody_knows_is_good_only_where_none_is_told() {
+        let instance = |health| Instance {
+            id: "i".into(),
+            node: "n".into(),
+            address: "10.0.0.1".into(),
+            node_address: "".into(),
+            port: 80,
+            tags: vec![],
+            health,
+            datacenter: "dc1".into(),
+            create_index: 1,
+            job: "".into(),
+            alloc: "".into(),
+        };
+        let is = |health, provider| routed(&instance(health), provider, &LegacyOptions::default());
+        assert!(is(Health::Unknown, Provider::Nomad) && is(Health::Passing, Provider::ConsulCatalog));
+        assert!(!is(Health::Unknown, Provider::ConsulCatalog) && !is(Health::Warning, Provider::ConsulCatalog));
     }
 
     #[test]

@@ -271,7 +271,8 @@ fn health_decides_by_dialect() {
     };
     for (health, traefik, legacy) in [
         (Health::Passing, true, true),
-        (Health::Unknown, true, true),
+        // Consul tells a state that nobody knows: Fabio does not route it
+        (Health::Unknown, true, false),
         (Health::Warning, true, false),
         (Health::Critical, false, false),
         (Health::Maintenance, false, false),
