@@ -85,6 +85,10 @@ pub struct Router {
     pub source: Source,
 }
 
+fn is_no_status(n: &u16) -> bool {
+    *n == 0
+}
+
 fn is_zero(n: &i64) -> bool {
     *n == 0
 }
@@ -206,6 +210,46 @@ pub enum MiddlewareKind {
         /// 301 (308 for other methods than GET) instead of 302 (307).
         #[serde(default)]
         permanent: bool,
+    },
+    /// Redirects what an expression matches, the whole URL
+    /// (<https://doc.traefik.io/traefik/middlewares/http/redirectregex/>).
+    #[serde(rename_all = "camelCase")]
+    RedirectRegex {
+        /// The expression.
+        regex: Arc<str>,
+        /// The new URL, with `${1}` for what groups matched.
+        replacement: Arc<str>,
+        /// 301 (308 for other methods than GET) instead of 302 (307).
+        #[serde(default)]
+        permanent: bool,
+        /// rust-lb's own, for Fabio's `redirect=`: this status whatever the method; 0 means none.
+        #[serde(default, skip_serializing_if = "is_no_status")]
+        status: u16,
+    },
+    /// Sets fields of the request. Only `Host` is served.
+    #[serde(rename_all = "camelCase")]
+    Headers {
+        /// By name.
+        custom_request_headers: BTreeMap<Arc<str>, Arc<str>>,
+    },
+    /// rust-lb's own, for Fabio's `allow=`: 403 unless the peer, and every address that
+    /// `X-Forwarded-For` names, is in one of the networks.
+    #[serde(rename_all = "camelCase")]
+    PrefixAllowList {
+        /// The networks.
+        source_range: Vec<Arc<str>>,
+    },
+    /// rust-lb's own, for Fabio's `deny=`: 403 if the peer, or an address that `X-Forwarded-For`
+    /// names, is in one of the networks.
+    #[serde(rename_all = "camelCase")]
+    PrefixDenyList {
+        /// The networks.
+        source_range: Vec<Arc<str>>,
+    },
+    /// rust-lb's own: nobody gets through. What stands where an access rule cannot be read or used.
+    Refuse {
+        /// Status of the answer.
+        status: u16,
     },
     /// A kind of Traefik's that is not served yet: its name and options as declared.
     #[serde(untagged)]

@@ -1,6 +1,6 @@
 //! One request on its way, as middlewares and balancing see it.
 
-use super::{Protocol, RequestHead};
+use super::{HeaderValue, Protocol, RequestHead};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +20,10 @@ pub struct Exchange {
     pub protocol: Protocol,
     /// Prefixes that middlewares cut off, in order; each becomes an `X-Forwarded-Prefix` line.
     pub prefixes: SmallVec<[Arc<str>; 1]>,
+    /// The Host that a middleware wants servers to get.
+    pub host: Option<HeaderValue>,
+    /// `X-Forwarded-For` as a peer sent it that is not believed; access rules shut out by it.
+    pub claimed_for: Option<HeaderValue>,
 }
 
 impl Exchange {
@@ -27,5 +31,16 @@ impl Exchange {
     pub fn reset(&mut self) {
         self.request.reset_path();
         self.prefixes.clear();
+        self.host = None;
+    }
+
+    /// The Host that a server gets: what a middleware said, else the client's, or the server's own
+    /// where the client's does not go on.
+    pub fn host_for<'a>(&'a self, pass_host_header: bool, own: &'a HeaderValue) -> &'a HeaderValue {
+        match &self.host {
+            Some(host) => host,
+            None if pass_host_header => &self.request.host,
+            None => own,
+        }
     }
 }

@@ -23,6 +23,8 @@ pub enum Reason {
     BadAnswer,
     /// The server's answer broke off after its head.
     AnswerCut,
+    /// 403 or 401: an access rule of the route does not let the client in.
+    Denied,
     /// 400: what the client sent is not acceptable HTTP.
     BadRequest,
     /// 408: the client did not send its head in time.
@@ -53,6 +55,7 @@ impl Reason {
             Self::HeadTimeout => "head_timeout",
             Self::BadAnswer => "bad_answer",
             Self::AnswerCut => "answer_cut",
+            Self::Denied => "denied",
             Self::BadRequest => "bad_request",
             Self::RequestTimeout => "request_timeout",
             Self::TooLarge => "too_large",

@@ -5,6 +5,7 @@
 //! the kinds are an enum that is matched in place; entering the chain again after
 //! [`Exchange::reset`] gives the same result.
 
+mod access;
 mod path;
 mod redirect;
 mod security;
@@ -13,7 +14,7 @@ pub use redirect::Redirection;
 pub use security::secure;
 
 use crate::http::{Exchange, Made, Reason, StatusCode};
-use crate::table::{Middleware, MiddlewareKind};
+use crate::table::{Middleware, MiddlewareKind, Ready};
 use std::sync::Arc;
 
 /// Runs a router's middlewares on a request, in order, until one answers.
@@ -28,13 +29,38 @@ pub fn enter(middlewares: &[Arc<Middleware>], exchange: &mut Exchange) -> Option
                     return made;
                 }
             }
-            // A table has none of these; should one appear, the request is not served without it.
-            MiddlewareKind::NotServed(_) => {
-                return Some(Made::status(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal));
+            MiddlewareKind::RedirectRegex { replacement, permanent, status, .. } => {
+                let Ready::Pattern(regex) = &middleware.ready else { return Some(internal()) };
+                let made = redirect::redirect_regex(regex, replacement, *permanent, *status, exchange);
+                if made.is_some() {
+                    return made;
+                }
             }
+            MiddlewareKind::Headers { .. } => {
+                if let Ready::Host(host) = &middleware.ready {
+                    exchange.host = Some(host.clone());
+                }
+            }
+            MiddlewareKind::PrefixAllowList { .. } | MiddlewareKind::PrefixDenyList { .. } => {
+                let Ready::Networks(networks) = &middleware.ready else { return Some(internal()) };
+                let allow = matches!(middleware.kind, MiddlewareKind::PrefixAllowList { .. });
+                let made = access::check(networks, allow, exchange);
+                if made.is_some() {
+                    return made;
+                }
+            }
+            MiddlewareKind::Refuse { status } => {
+                return Some(StatusCode::from_u16(*status).map_or_else(|_| internal(), access::refuse));
+            }
+            // A table has none of these; should one appear, the request is not served without it.
+            MiddlewareKind::NotServed(_) => return Some(internal()),
         }
     }
     None
+}
+
+fn internal() -> Made {
+    Made::status(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal)
 }
 
 #[cfg(test)]

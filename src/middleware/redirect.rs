@@ -2,6 +2,7 @@
 //! (<https://doc.traefik.io/traefik/middlewares/http/redirectscheme/>).
 
 use crate::http::{Exchange, HeaderName, HeaderValue, Made, Method, StatusCode};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -36,15 +37,43 @@ pub(super) fn redirect_scheme(scheme: &str, port: &str, permanent: bool, exchang
     }
     let colon = if port.is_empty() { "" } else { ":" };
     let location = format!("{scheme}://{host}{colon}{port}{}", exchange.request.request_uri());
-    let status = match (exchange.request.method == Method::GET, permanent) {
+    Some(moved(status(permanent, exchange), location))
+}
+
+/// Redirects what the expression matches (the whole URL) to what the replacement makes of it; a URL
+/// that is its own target passes. `fixed` is the status whatever the method; 0 means none.
+pub(super) fn redirect_regex(
+    regex: &regex::Regex,
+    replacement: &str,
+    permanent: bool,
+    fixed: u16,
+    exchange: &Exchange,
+) -> Option<Made> {
+    let uri = exchange.request.request_uri();
+    let url = format!("{}://{}{uri}", client_scheme(exchange), exchange.request.host());
+    let location = match regex.replace_all(&url, replacement) {
+        Cow::Borrowed(_) => return None,
+        Cow::Owned(same) if same == url => return None,
+        Cow::Owned(location) => location,
+    };
+    let fixed = StatusCode::from_u16(fixed).ok().filter(StatusCode::is_redirection);
+    Some(moved(fixed.unwrap_or_else(|| status(permanent, exchange)), location))
+}
+
+/// The status that keeps the method where it is not GET.
+fn status(permanent: bool, exchange: &Exchange) -> StatusCode {
+    match (exchange.request.method == Method::GET, permanent) {
         (true, true) => StatusCode::MOVED_PERMANENTLY,
         (true, false) => StatusCode::FOUND,
         (false, true) => StatusCode::PERMANENT_REDIRECT,
         (false, false) => StatusCode::TEMPORARY_REDIRECT,
-    };
+    }
+}
+
+fn moved(status: StatusCode, location: String) -> Made {
     // Host and target have been checked, so the value is one; if it were not, not redirecting would loop.
     let location = HeaderValue::try_from(location).ok();
-    Some(location.map_or_else(Made::bad_request, |location| Made::redirect(status, location)))
+    location.map_or_else(Made::bad_request, |location| Made::redirect(status, location))
 }
 
 /// The scheme that the client used, by the word of a trusted proxy before us where there is one.

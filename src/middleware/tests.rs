@@ -13,11 +13,14 @@ fn exchange(method: Method, target: &str, host: &'static str, tls: bool) -> Exch
         tls,
         protocol: Protocol::Http11,
         prefixes: Default::default(),
+        host: None,
+        claimed_for: None,
     }
 }
 
 fn chain(kinds: impl IntoIterator<Item = MiddlewareKind>) -> Vec<Arc<Middleware>> {
-    kinds.into_iter().map(|kind| Arc::new(Middleware { id: "m@file".into(), kind })).collect()
+    let ready = |kind| Arc::new(Middleware::new("m@file".into(), kind).expect("a fine middleware"));
+    kinds.into_iter().map(ready).collect()
 }
 
 fn strip(prefixes: &[&str]) -> MiddlewareKind {
@@ -139,4 +142,75 @@ fn security_headers_leave_the_servers_own() {
     assert!(!head.headers.contains(&name::STRICT_TRANSPORT_SECURITY));
     secure(&mut head, true);
     assert_eq!(head.headers.text(&name::STRICT_TRANSPORT_SECURITY), Some("max-age=31536000"));
+}
+
+#[test]
+fn redirects_by_expression() {
+    let kind = |replacement: &str, permanent, status| MiddlewareKind::RedirectRegex {
+        regex: "^https?://[^/]+([^?]*)(\\?.*)?$".into(),
+        replacement: replacement.into(),
+        permanent,
+        status,
+    };
+    for (method, kind, status, expected) in [
+        (Method::GET, kind("https://n${1}${2}", true, 0), 301, "https://n/a%20b?x=1"),
+        (Method::POST, kind("https://n${1}", false, 0), 307, "https://n/a%20b"),
+        (Method::POST, kind("/else", true, 303), 303, "/else"),
+        // no status of a redirect
+        (Method::GET, kind("https://n/", false, 200), 302, "https://n/"),
+    ] {
+        let mut exchange = exchange(method, "/a%20b?x=1", "h.test", false);
+        assert_eq!(location(kind, &mut exchange), Some((status, expected.to_owned())));
+    }
+    // its own target, and what is no header's value
+    let there = kind("http://h.test${1}${2}", true, 301);
+    assert_eq!(location(there, &mut exchange(Method::GET, "/x?y", "h.test", false)), None);
+    let bad = kind("https://n/\n", true, 0);
+    assert_eq!(location(bad, &mut exchange(Method::GET, "/", "h.test", false)).map(|(status, _)| status), Some(400));
+}
+
+#[test]
+fn access_lists_look_at_the_peer_and_at_what_it_says() {
+    let networks = vec!["127.0.0.0/8".into(), "192.0.2.0/24".into()];
+    let allow = MiddlewareKind::PrefixAllowList { source_range: networks.clone() };
+    let deny = MiddlewareKind::PrefixDenyList { source_range: networks };
+    let status = |kind: &MiddlewareKind, peer: &str, said: Option<&'static str>, believed: bool| {
+        let mut exchange = exchange(Method::GET, "/", "h.test", false);
+        exchange.peer = peer.parse().expect("an address");
+        let said = said.map(HeaderValue::from_static);
+        match (said, believed) {
+            (Some(said), true) => exchange.request.headers.set(HeaderName::from_static("x-forwarded-for"), said),
+            (said, _) => exchange.claimed_for = said,
+        }
+        enter(&chain([kind.clone()]), &mut exchange).map(|made| made.head.status.as_u16())
+    };
+    for (peer, said, allowed, denied) in [
+        ("192.0.2.1:1", None, None, Some(403)),
+        ("[::ffff:192.0.2.1]:1", None, None, Some(403)),
+        ("198.51.100.7:1", None, Some(403), None),
+        ("192.0.2.1:1", Some("192.0.2.9, 203.0.113.5"), Some(403), Some(403)),
+        ("198.51.100.7:1", Some("192.0.2.9"), Some(403), Some(403)),
+        ("192.0.2.1:1", Some("unknown,203.0.113.5:80, "), None, Some(403)),
+    ] {
+        for believed in [false, true] {
+            assert_eq!(status(&allow, peer, said, believed), allowed, "allow {peer} {said:?}");
+            assert_eq!(status(&deny, peer, said, believed), denied, "deny {peer} {said:?}");
+        }
+    }
+    assert_eq!(status(&MiddlewareKind::Refuse { status: 401 }, "127.0.0.1:1", None, false), Some(401));
+}
+
+#[test]
+fn a_host_of_its_own_goes_to_servers_until_a_reset() {
+    let kind =
+        MiddlewareKind::Headers { custom_request_headers: [("host".into(), "own.test".into())].into_iter().collect() };
+    let mut exchange = exchange(Method::GET, "/", "h.test", false);
+    let server = HeaderValue::from_static("10.0.0.1:80");
+    assert_eq!(exchange.host_for(true, &server), "h.test");
+    assert_eq!(exchange.host_for(false, &server), "10.0.0.1:80");
+    assert!(enter(&chain([kind]), &mut exchange).is_none());
+    assert_eq!(exchange.host_for(false, &server), "own.test");
+    assert_eq!(exchange.request.host(), "h.test");
+    exchange.reset();
+    assert_eq!(exchange.host_for(true, &server), "h.test");
 }

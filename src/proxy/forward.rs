@@ -45,7 +45,7 @@ pub(super) async fn run(
             return Err(last);
         }
         let server = &service.servers[at];
-        let host = if service.service.pass_host_header { &exchange.request.host } else { &server.authority };
+        let host = exchange.host_for(service.service.pass_host_header, &server.authority);
         let in_flight = server.pool.enter();
         let mut kept = server.pool.take(Instant::now());
         finish.server = Some(at);

@@ -46,6 +46,7 @@ pub(super) fn rewrite(
 ) {
     let headers = &mut exchange.request.headers;
     if !trusted {
+        exchange.claimed_for = headers.joined(&FOR).and_then(|all| HeaderValue::from_bytes(&all).ok());
         let said: SmallVec<[HeaderName; 4]> =
             headers.iter().map(|(name, _)| name).filter(|name| is_managed(name.as_str())).cloned().collect();
         for name in said {

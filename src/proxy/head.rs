@@ -88,6 +88,8 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
         tls: arrival.tls,
         protocol,
         prefixes: Default::default(),
+        host: None,
+        claimed_for: None,
     };
     forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname);
     let upgrade = hop::options(&mut exchange.request.headers, protocol);

@@ -17,6 +17,8 @@ mod translate;
 mod transport;
 mod view;
 
+pub(crate) use translate::{build_options, entry_point, tag_options};
+
 use crate::api::{self, Admin};
 use crate::catalog::{self, Before, Spawn};
 use crate::certs::{self, Store as Certificates};

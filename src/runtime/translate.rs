@@ -22,7 +22,7 @@ pub(super) fn endpoint(entry_point: &EntryPoint) -> Endpoint {
 }
 
 /// What the proxy knows of an entry point.
-pub(super) fn entry_point(ep: &EntryPoint, bound: &Bound, to_tls: Option<proxy::ToTls>) -> proxy::EntryPoint {
+pub(crate) fn entry_point(ep: &EntryPoint, bound: &Bound, to_tls: Option<proxy::ToTls>) -> proxy::EntryPoint {
     let redirect = ep.redirect.as_ref().map(|redirect| {
         let bound = bound.get(&redirect.to).and_then(|addresses| addresses.first()).map(|address| address.port());
         let port = bound.or_else(|| redirect.to.trim_start_matches(':').parse().ok());
@@ -81,7 +81,7 @@ pub(super) fn settings(
 }
 
 /// How the tags of each provider are read.
-pub(super) fn tag_options(settled: &Settled) -> BTreeMap<Provider, TagOptions> {
+pub(crate) fn tag_options(settled: &Settled) -> BTreeMap<Provider, TagOptions> {
     let mut options = BTreeMap::new();
     if let Some(nomad) = &settled.nomad {
         options.insert(Provider::Nomad, of_provider(settled, &nomad.common, BTreeSet::new()));
@@ -137,7 +137,7 @@ fn health(state: &str) -> Option<Health> {
 }
 
 /// What `table::build` knows of the configuration.
-pub(super) fn build_options(settled: &Settled) -> BuildOptions {
+pub(crate) fn build_options(settled: &Settled) -> BuildOptions {
     let entry_points = settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
     BuildOptions {
         entry_points: entry_points

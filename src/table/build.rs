@@ -5,9 +5,9 @@
 //! not change keeps its `Arc`.
 
 use super::index::{Entry, Index, KeyHint, Order, Slot};
-use super::resolve::{self, origin, qualified, reference};
+use super::resolve::{self, Unfit, origin, qualified, reference};
 use super::{Middleware, Router, Service, Table};
-use crate::declare::{self, Declarations, Dynamic};
+use crate::declare::{self, Declarations, Dialect, Dynamic, MiddlewareKind};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use crate::rule::{self, Kind, Matcher, RuleError, Syntax};
@@ -146,7 +146,15 @@ impl Builder<'_> {
         for (name, declared) in &dynamic.http.middlewares {
             match resolve::middleware(name, provider, declared, old.middlewares.get(name)) {
                 Ok(middleware) => drop(good.middlewares.insert(name.clone(), middleware)),
-                Err(kind) => drop(good.not_served.insert(name.clone(), kind)),
+                Err(Unfit::NotServed(kind)) => drop(good.not_served.insert(name.clone(), kind)),
+                Err(Unfit::Bad(why)) => {
+                    let message = format!("middleware `{name}` is refused: {why}");
+                    let origin = origin(&declared.source, provider);
+                    self.problems.push(Diagnostic::error("bad_middleware", message).with_origin(origin));
+                    if let Some(known) = old.middlewares.get(name) {
+                        good.middlewares.insert(name.clone(), known.clone());
+                    }
+                }
             }
         }
         for name in &dynamic.http.broken.middlewares {
@@ -162,7 +170,18 @@ impl Builder<'_> {
         for (name, declared) in &dynamic.http.routers {
             let old = self.accepted.providers.get(&provider).and_then(|g| g.routers.get(name));
             let lingering = dynamic.http.lingering.contains(name);
-            match self.router(name, provider, declared, lingering, old) {
+            let mut result = self.router(name, provider, declared, lingering, old, None);
+            if let Err(problem) = &result
+                && declared.source.dialect == Dialect::Urlprefix
+                && matches!(&*problem.code, "unknown_middleware" | "not_served")
+                && old.is_none_or(|old| old.router.middlewares.iter().any(|m| &*m.id == CLOSED))
+            {
+                // without it a shorter prefix would take its requests, and ask for no password
+                let help = "until then the route lets nobody in (401)";
+                self.problems.push((**problem).clone().with_help(help));
+                result = self.router(name, provider, declared, lingering, old, closed().as_ref());
+            }
+            match result {
                 Ok(entry) => drop(routers.insert(name.clone(), entry)),
                 Err(mut problem) => {
                     if let Some(kept) = self.kept(name, provider, old) {
@@ -208,7 +227,8 @@ impl Builder<'_> {
         self.good.get(&provider)?.services.get(name).map(|s| &s.service)
     }
 
-    /// A router, or why not. An unchanged one is the accepted one.
+    /// A router, or why not. An unchanged one is the accepted one. `instead` stands for middlewares
+    /// that are not there.
     fn router(
         &self,
         name: &Arc<str>,
@@ -216,6 +236,7 @@ impl Builder<'_> {
         declared: &Arc<declare::Router>,
         lingering: bool,
         old: Option<&Arc<Entry>>,
+        instead: Option<&Arc<Middleware>>,
     ) -> Result<Arc<Entry>, Box<Diagnostic>> {
         let refuse = |code: &str, message: String| {
             Box::new(Diagnostic::error(code, message).with_origin(origin(&declared.source, provider)))
@@ -228,7 +249,10 @@ impl Builder<'_> {
         };
         let mut middlewares = Vec::with_capacity(declared.middlewares.len());
         for wanted in &declared.middlewares {
-            middlewares.push(self.middleware(name, provider, declared, wanted)?);
+            match (self.middleware(name, provider, declared, wanted), instead) {
+                (Err(_), Some(instead)) => middlewares.push(instead.clone()),
+                (result, _) => middlewares.push(result?),
+            }
         }
         let same_parts = |o: &Router| {
             Arc::ptr_eq(&o.service, service)
@@ -447,6 +471,14 @@ impl Builder<'_> {
             Accepted { table: table.clone(), providers: self.good, entry_points: self.options.entry_points.clone() };
         Built { table, accepted, diagnostics: self.problems }
     }
+}
+
+/// Name of what [`closed`] gives.
+const CLOSED: &str = "closed@internal";
+
+/// What stands for an authentication that is not there: as Fabio, nobody is let in.
+fn closed() -> Option<Arc<Middleware>> {
+    Middleware::new(CLOSED.into(), MiddlewareKind::Refuse { status: 401 }).ok().map(Arc::new)
 }
 
 /// Rule, priority and places: of routers that have them in common one gets all requests.

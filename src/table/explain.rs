@@ -21,7 +21,7 @@ pub struct Explanation {
     pub asked: Vec<Asked>,
     /// The router that took it.
     pub taken: Option<Arc<Router>>,
-    /// Where nobody took it: routers that refused for one reason only.
+    /// Where nobody took it: routers that were not asked and would refuse for one reason only.
     pub near: Vec<NearMiss>,
     /// Routers of the same rule, priority and entry points that the taken one keeps from requests.
     pub shadows: Vec<Arc<str>>,
@@ -73,18 +73,20 @@ impl Table {
             let failures = if takes { Vec::new() } else { failures(&router, request) };
             Asked { router, failures }
         });
-        let near = if taken.is_none() { self.near(entry_point, request) } else { Vec::new() };
+        let asked: Vec<Asked> = asked.collect();
+        let near = if taken.is_none() { self.near(entry_point, request, &asked) } else { Vec::new() };
         let shadows = taken.iter().flat_map(|taken| {
             self.shadowed.iter().filter(|(_, winner)| **winner == taken.id).map(|(loser, _)| loser.clone())
         });
-        Explanation { asked: asked.collect(), shadows: shadows.collect(), taken, near }
+        Explanation { asked, shadows: shadows.collect(), taken, near }
     }
 
-    /// What would have taken the request but for one thing: those that answer elsewhere first, then
+    /// What was not asked and would have taken the request but for one thing: those that answer elsewhere first, then
     /// those whose matcher that failed is most like the request.
-    fn near(&self, entry_point: &str, request: &impl RequestView) -> Vec<NearMiss> {
+    fn near(&self, entry_point: &str, request: &impl RequestView, asked: &[Asked]) -> Vec<NearMiss> {
         let mut found: Vec<(usize, NearMiss)> = Vec::new();
-        for router in self.routers.values() {
+        let not_asked = |router: &&Arc<Router>| !asked.iter().any(|asked| Arc::ptr_eq(&asked.router, router));
+        for router in self.routers.values().filter(not_asked) {
             let failures = failures(router, request);
             let elsewhere = failures.is_empty();
             let here = router.entry_points.iter().any(|name| **name == *entry_point);
@@ -150,7 +152,7 @@ impl<R: RequestView> Blame<'_, R> {
             }
             // each part is needed: all that fail are to blame
             (Expr::All(parts), true) | (Expr::Any(parts), false) => {
-                parts.iter().fold(true, |so_far, part| self.blame(part, wanted, out) && so_far)
+                parts.iter().filter(|part| !self.blame(part, wanted, out)).count() == 0
             }
             // one part is enough
             (Expr::Any(parts), true) | (Expr::All(parts), false) => {

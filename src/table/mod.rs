@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod index;
 mod linger;
+mod ready;
 mod resolve;
 mod store;
 #[allow(clippy::module_inception)]
@@ -18,6 +19,7 @@ pub use build::{Accepted, BuildOptions, Built, EntryPoint, build};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss};
 pub use linger::{Planned, Planner};
+pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
 
@@ -50,15 +52,6 @@ pub struct Router {
     pub service: Arc<Service>,
     /// What it was declared as, for the API.
     pub declared: Arc<declare::Router>,
-}
-
-/// A middleware, resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Middleware {
-    /// Qualified name, `strip@nomad`.
-    pub id: Arc<str>,
-    /// What it does; never `NotServed` in a table.
-    pub kind: declare::MiddlewareKind,
 }
 
 /// A service, resolved: its servers and how one is chosen.

@@ -113,19 +113,27 @@ fn server(url: &str, weight: u32, service: &Arc<str>) -> Result<Server, String> 
     })
 }
 
-/// Resolves a middleware; `Err` is the name of a kind that is not served yet.
+/// Why a middleware is not in a table.
+pub(super) enum Unfit {
+    /// Its kind is not served yet.
+    NotServed(Arc<str>),
+    /// An option of it cannot be used, and why.
+    Bad(String),
+}
+
+/// Resolves a middleware.
 pub(super) fn middleware(
     name: &str,
     provider: Provider,
     declared: &declare::Middleware,
     old: Option<&Arc<Middleware>>,
-) -> Result<Arc<Middleware>, Arc<str>> {
+) -> Result<Arc<Middleware>, Unfit> {
     if let MiddlewareKind::NotServed(not_served) = &declared.kind {
-        return Err(not_served.kind.clone());
+        return Err(Unfit::NotServed(not_served.kind.clone()));
     }
     match old {
         Some(old) if old.kind == declared.kind => Ok(old.clone()),
-        _ => Ok(Arc::new(Middleware { id: qualified(name, provider), kind: declared.kind.clone() })),
+        _ => Middleware::new(qualified(name, provider), declared.kind.clone()).map(Arc::new).map_err(Unfit::Bad),
     }
 }
 

@@ -61,8 +61,26 @@ pub fn to_regex(pattern: &str) -> Result<String, GlobError> {
     if depth > 0 {
         return Err((pattern.find('{').unwrap_or_default(), "`{` without `}`"));
     }
+    // between two literal texts Fabio's library compares begin and end alone, which may overlap there
+    if let Some((begin, end)) = pattern.split_once('*')
+        && !pattern.contains(['?', '[', '{', '\\'])
+        && !end.contains('*')
+    {
+        for (at, _) in begin.char_indices().filter(|(at, _)| end.starts_with(&begin[*at..])) {
+            out.push_str("$|^");
+            out.push_str(&quote(&begin[..at]));
+            out.push_str(&quote(end));
+        }
+    }
     out.push('$');
     Ok(out)
+}
+
+/// A regular expression that matches this text.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    text.chars().for_each(|c| literal(c, &mut out));
+    out
 }
 
 fn literal(c: char, out: &mut String) {
@@ -72,9 +90,11 @@ fn literal(c: char, out: &mut String) {
     out.push(c);
 }
 
-/// How many literal bytes stand behind the last wildcard: the longer, the more specific.
-pub fn literal_tail(pattern: &str) -> usize {
-    pattern.len() - pattern.rfind(['*', '?', ']', '}']).map_or(0, |at| at + 1)
+/// How specific a host pattern is: the literal bytes behind its last wildcard, and one more where
+/// there is also text before its wildcards. Fabio orders by the reversed text.
+pub fn specificity(pattern: &str) -> usize {
+    let tail = pattern.len() - pattern.rfind(['*', '?', ']', '}']).map_or(0, |at| at + 1);
+    tail + usize::from(pattern[..pattern.len() - tail].trim_end_matches('*').contains(|c| c != '?'))
 }
 
 #[cfg(test)]
@@ -92,12 +112,16 @@ mod tests {
             ("[a-c]1.h", r"^[a-c]1\.h$"),
             ("[!a]2.h", r"^[^a]2\.h$"),
             ("**.h", r"^.*\.h$"),
+            ("a.*.h", r"^a\..*\.h$|^a\.h$"),
         ] {
             let regex = to_regex(pattern).unwrap();
             assert_eq!(regex, expected);
             assert!(regex::Regex::new(&regex).is_ok(), "{regex}");
         }
-        assert_eq!(literal_tail("app-*.example.org"), 12);
+        assert_eq!(specificity("*.example.org"), 12);
+        assert_eq!(specificity("?.example.org"), 12);
+        assert_eq!(specificity("app-*.example.org"), 13);
+        assert_eq!(specificity("**"), 0);
         for bad in ["[ab.h", "{a,b.h", "[].h", "a\\"] {
             assert!(to_regex(bad).is_err(), "{bad}");
         }

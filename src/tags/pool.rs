@@ -7,12 +7,12 @@
 //! refused. A pool belongs to one namespace; what another namespace adds is refused.
 //! Order and shares are Fabio's (`route/route.go`; measured in tests/oracle).
 
-use super::LegacyOptions;
 use super::fragment::{Def, origin_of, service};
-use super::glob::{is_glob, literal_tail, to_regex};
+use super::glob::{is_glob, quote, specificity, to_regex};
 use super::names::{fnv1, namespace, quoted, slug};
+use super::{LegacyOptions, PathMatcher};
 use crate::catalog::ServiceKey;
-use crate::declare::{self, MiddlewareKind, NotServed, RouterTls, Server, Source, Strategy};
+use crate::declare::{self, MiddlewareKind, RouterTls, Server, Source, Strategy};
 use crate::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,6 +99,8 @@ pub struct PrefixOptions {
     pub allow: Vec<Arc<str>>,
     /// `deny=`.
     pub deny: Vec<Arc<str>>,
+    /// An access rule cannot be read: nobody is let in.
+    pub closed: bool,
     /// `redirect=`: status and URL.
     pub redirect: Option<(u16, Arc<str>)>,
     /// The redirect only changes the scheme.
@@ -224,7 +226,7 @@ impl Made {
         }
         self.services.insert(name.clone(), Def::Good(Arc::new(made_service)));
         let middlewares = self.prefix_middlewares(&name, options, source, legacy);
-        let (rule, priority) = prefix_rule(&options.host, path, !options.entry_points.is_empty());
+        let (rule, priority) = prefix_rule(&options.host, path, !options.entry_points.is_empty(), legacy.matcher);
         self.router(
             &name,
             declare::Router {
@@ -249,17 +251,17 @@ impl Made {
         legacy: &LegacyOptions,
     ) -> Vec<Arc<str>> {
         let called = |what: &str| Arc::from(format!("{name}-{what}"));
-        let not_served = |kind: &str, set: &[(&str, &str)]| {
-            let options = set.iter().map(|(k, v)| (Arc::from(*k), Arc::from(*v))).collect();
-            MiddlewareKind::NotServed(NotServed { kind: kind.into(), options })
-        };
         let mut names = Vec::new();
+        if options.closed {
+            let kind = MiddlewareKind::Refuse { status: 403 };
+            names.push(self.middleware(called("closed"), kind, source));
+        }
         if !options.allow.is_empty() {
-            let kind = not_served("ipAllowList", &[("sourceRange", &options.allow.join(","))]);
+            let kind = MiddlewareKind::PrefixAllowList { source_range: options.allow.clone() };
             names.push(self.middleware(called("allow"), kind, source));
         }
         if !options.deny.is_empty() {
-            let kind = not_served("ipDenyList", &[("sourceRange", &options.deny.join(","))]);
+            let kind = MiddlewareKind::PrefixDenyList { source_range: options.deny.clone() };
             names.push(self.middleware(called("deny"), kind, source));
         }
         if !options.auth.is_empty() {
@@ -272,17 +274,19 @@ impl Made {
                 MiddlewareKind::RedirectScheme { scheme: "https".into(), port: legacy.redirect_port.clone(), permanent }
             } else {
                 let (regex, replacement) = redirect_regex(url, &options.strip, &options.prepend);
-                let permanent = permanent.to_string();
-                not_served(
-                    "redirectRegex",
-                    &[("regex", &regex), ("replacement", &replacement), ("permanent", &permanent)],
-                )
+                MiddlewareKind::RedirectRegex {
+                    regex: regex.into(),
+                    replacement: replacement.into(),
+                    permanent,
+                    status: *code,
+                }
             };
             names.push(self.middleware(called("redirect"), kind, source));
             return names;
         }
         if !options.send_host.is_empty() && &*options.send_host != "dst" {
-            let kind = not_served("headers", &[("customRequestHeaders.Host", &options.send_host)]);
+            let set = BTreeMap::from([(Arc::from("Host"), options.send_host.clone())]);
+            let kind = MiddlewareKind::Headers { custom_request_headers: set };
             names.push(self.middleware(called("host"), kind, source));
         }
         if !options.strip.is_empty() {
@@ -371,22 +375,69 @@ fn pool_name(kind: &str, host: &str, path: &str) -> Arc<str> {
 
 /// Rule and priority of a prefix: exact hosts before patterns before any host, and by the
 /// length of the path within. A host that names its port goes before the same host without.
-fn prefix_rule(host: &str, path: &str, port: bool) -> (String, i64) {
-    let length = i64::try_from(path.len()).unwrap_or(i64::MAX).min(499_999);
-    let with_path = |rule: String| if path == "/" { rule } else { format!("{rule} && PathPrefix({})", quoted(path)) };
-    if host.is_empty() {
-        return (format!("PathPrefix({})", quoted(path)), length);
+/// The numbers are those of a migration to `traefik.*` tags, so that both can stand side by side; where
+/// Fabio's order of paths is not that of their lengths (`iprefix`, `glob`) they have more digits.
+fn prefix_rule(host: &str, path: &str, port: bool, matcher: PathMatcher) -> (String, i64) {
+    let with_path = |rule: &str| match path_rule(path, matcher) {
+        None => rule.to_owned(),
+        Some(path) if rule.is_empty() => path,
+        Some(path) => format!("{rule} && {path}"),
+    };
+    let (rule, class, tail) = match host {
+        "" if matcher == PathMatcher::Prefix => {
+            return (format!("PathPrefix({})", quoted(path)), path_rank(path, matcher).min(499_999));
+        }
+        "" => (String::new(), 0, 0),
+        "*" => ("HostRegexp(`.*`)".to_owned(), 1, 0),
+        glob if is_glob(glob) => {
+            // a pattern that does not compile was refused with its tag
+            let regex = to_regex(glob).unwrap_or_else(|_| "^$".to_owned());
+            let tail = i64::try_from(specificity(glob).min(800)).unwrap_or(800);
+            (format!("HostRegexp({})", quoted(&regex)), 1, tail)
+        }
+        exact => (format!("Host({})", quoted(exact)), 2 + i64::from(port), 0),
+    };
+    let rank = path_rank(path, matcher);
+    let priority = match (matcher, class) {
+        (PathMatcher::Prefix, 1) => 100_000 + 1_000 * tail + rank.min(999),
+        (PathMatcher::Prefix, exact) => 1_000_000 + (exact - 2) * 500_000 + rank.min(499_999),
+        (_, class) => (class * 1_000 + tail) << WIDE | rank,
+    };
+    (with_path(&rule), priority)
+}
+
+/// Bits of a path's rank under `iprefix` and `glob`.
+const WIDE: u32 = 50;
+
+/// What a path asks for; `None` where every path fits.
+fn path_rule(path: &str, matcher: PathMatcher) -> Option<String> {
+    match matcher {
+        PathMatcher::Prefix if path == "/" => None,
+        PathMatcher::Prefix => Some(format!("PathPrefix({})", quoted(path))),
+        PathMatcher::IPrefix => Some(format!("PathRegexp({})", quoted(&format!("(?i)^{}", quote(path))))),
+        PathMatcher::Glob if path.contains(['*', '?', '[', '{', '\\']) => {
+            // a pattern that does not compile was refused with its tag
+            let regex = to_regex(path).unwrap_or_else(|_| "^$".to_owned());
+            Some(format!("PathRegexp({})", quoted(&regex)))
+        }
+        PathMatcher::Glob => Some(format!("Path({})", quoted(path))),
     }
-    if host == "*" {
-        return (with_path("HostRegexp(`.*`)".to_owned()), 100_000 + length.min(999));
+}
+
+/// A number that grows in the order in which Fabio asks the paths of a host: descending bytes. Of two
+/// prefixes of one path the longer one comes first in it. Under `iprefix` small letters come before
+/// large ones, then the longer one (exact for the first 40 bytes); globs go by their first bytes (seven).
+fn path_rank(path: &str, matcher: PathMatcher) -> i64 {
+    let length = i64::try_from(path.len()).unwrap_or(i64::MAX);
+    let packed = |count: usize, bits: u32, value: &dyn Fn(u8) -> i64| {
+        let bytes = path.bytes().skip(1).chain(std::iter::repeat(0)).take(count);
+        bytes.fold(0, |rank, byte| rank << bits | value(byte))
+    };
+    match matcher {
+        PathMatcher::Prefix => length,
+        PathMatcher::IPrefix => packed(40, 1, &|byte| i64::from(byte.is_ascii_lowercase())) << 10 | length.min(1_023),
+        PathMatcher::Glob => packed(7, 7, &|byte| i64::from(byte.min(127))),
     }
-    if is_glob(host) {
-        let tail = i64::try_from(literal_tail(host).min(800)).unwrap_or(800);
-        // a pattern that does not compile was refused with its tag
-        let regex = to_regex(host).unwrap_or_else(|_| "^$".to_owned());
-        return (with_path(format!("HostRegexp({})", quoted(&regex))), 100_000 + 1_000 * tail + length.min(999));
-    }
-    (with_path(format!("Host({})", quoted(host))), 1_000_000 + i64::from(port) * 500_000 + length)
 }
 
 /// A site's host rule; one label for `*`, and behind every exact host.
@@ -405,7 +456,7 @@ fn redirect_regex(url: &str, strip: &str, prepend: &str) -> (String, String) {
     if !url.contains("$path") && !url.contains("$host") {
         return ("^.*$".to_owned(), url.replace('$', "$$"));
     }
-    let (host, first) = if url.contains("$host") { ("([^/:]+)(?::[0-9]+)?", 2) } else { ("[^/]+", 1) };
+    let (host, first) = if url.contains("$host") { ("([^/]+)", 2) } else { ("[^/]+", 1) };
     let (cut, slash) =
         if strip.is_empty() { (String::new(), "") } else { (format!("{}/?", regex::escape(strip)), "/") };
     let regex = format!("^https?://{host}{cut}([^?]*)(\\?.*)?$");
@@ -470,15 +521,26 @@ mod tests {
 
     #[test]
     fn priorities_keep_fabios_order() {
-        let rank = |host, path| prefix_rule(host, path, false).1;
+        let ranked = |matcher| move |host, path| prefix_rule(host, path, false, matcher).1;
+        let rank = ranked(PathMatcher::Prefix);
         assert!(rank("a.example.org", "/") > rank("*.example.org", "/very/long/path"));
         assert!(rank("*.example.org", "/") > rank("*.org", "/x"));
         assert!(rank("*.org", "/") > rank("*", "/"));
         assert!(rank("*", "/") > rank("", "/a/long/path"));
         assert!(rank("a", "/a/b") > rank("a", "/a"));
-        assert!(prefix_rule("a", "/", true).1 > rank("a", "/a/b"));
-        assert_eq!(prefix_rule("app-*.h", "/x", false).0, r"HostRegexp(`^app\-.*\.h$`) && PathPrefix(`/x`)");
-        assert_eq!(prefix_rule("", "/", false).0, "PathPrefix(`/`)");
+        assert!(rank("app-*.h", "/") > rank("*.h", "/a/b"));
+        assert!(prefix_rule("a", "/", true, PathMatcher::Prefix).1 > rank("a", "/a/b"));
+        let iprefix = ranked(PathMatcher::IPrefix);
+        assert!(iprefix("", "/foo") > iprefix("", "/FOO/bar") && iprefix("", "/foo/BAR") > iprefix("", "/foo"));
+        assert!(iprefix("*.h", "/") > iprefix("", "/foo") && iprefix("h", "/") > iprefix("*.h", "/foo"));
+        let glob = ranked(PathMatcher::Glob);
+        assert!(glob("", "/?") > glob("", "/*") && glob("", "/a*") > glob("", "/?"));
+        let rule = |host, path, matcher| prefix_rule(host, path, false, matcher).0;
+        assert_eq!(rule("app-*.h", "/x", PathMatcher::Prefix), r"HostRegexp(`^app\-.*\.h$`) && PathPrefix(`/x`)");
+        assert_eq!(rule("", "/", PathMatcher::Prefix), "PathPrefix(`/`)");
+        assert_eq!(rule("h", "/a.b", PathMatcher::IPrefix), r"Host(`h`) && PathRegexp(`(?i)^\/a\.b`)");
+        assert_eq!(rule("h", "/a*", PathMatcher::Glob), r"Host(`h`) && PathRegexp(`^\/a.*$`)");
+        assert_eq!(rule("", "/a", PathMatcher::Glob), "Path(`/a`)");
         assert_eq!(site_rule("*.a.example"), (r"HostRegexp(`^[^.]+\.a\.example$`)".to_owned(), 2));
     }
 

@@ -7,7 +7,8 @@ use super::LegacyOptions;
 use super::fragment::{Fragment, address, origin_of, source};
 use super::names::join_host_port;
 use super::pool::{PoolKey, Share, ShareKind};
-use crate::catalog::{Health, Instance, ServiceKey};
+use super::urlprefix::routed;
+use crate::catalog::{Instance, ServiceKey};
 use crate::declare::Dialect;
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
@@ -45,7 +46,7 @@ pub fn decode(
                 Err((code, message)) => problem(code, column, message),
             }
         }
-        if !(instance.health == Health::Unknown || legacy.service_status.contains(&instance.health)) {
+        if !routed(instance, provider, legacy) {
             continue;
         }
         let Some(address) = address(instance, provider) else {

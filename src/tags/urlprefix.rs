@@ -6,12 +6,12 @@
 //! Not copied are Fabio's faults: one bad tag costs only itself, and an access rule that cannot
 //! be read lets nobody in instead of everybody.
 
-use super::LegacyOptions;
 use super::fragment::{Fragment, address, origin_of, source};
-use super::glob::{is_glob, to_regex};
+use super::glob::{GlobError, is_glob, to_regex};
 use super::names::join_host_port;
 use super::options::nearest;
 use super::pool::{PoolKey, PrefixOptions, Share, ShareKind};
+use super::{LegacyOptions, PathMatcher, port_entry_point};
 use crate::catalog::{Health, Instance, ServiceKey};
 use crate::declare::Dialect;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -47,7 +47,7 @@ pub fn decode(
             }
         }
         let Some(read) = read else { continue };
-        if !(instance.health == Health::Unknown || legacy.service_status.contains(&instance.health)) {
+        if !routed(instance, provider, legacy) {
             continue;
         }
         let Some(address) = address(instance, provider) else {
@@ -80,6 +80,13 @@ pub fn decode(
     found
 }
 
+/// Whether an instance is in a state that is routed. Nomad tells none; a state that Consul tells and
+/// nobody knows is no good one.
+pub fn routed(instance: &Instance, provider: Provider, legacy: &LegacyOptions) -> bool {
+    let untold = provider == Provider::Nomad && instance.health == Health::Unknown;
+    untold || legacy.service_status.contains(&instance.health)
+}
+
 /// A tag that was read.
 struct Read {
     key: PoolKey,
@@ -109,6 +116,11 @@ impl Notes<'_> {
     fn error<T>(&mut self, code: &str, part: &str, message: String) -> Option<T> {
         self.add(Severity::Error, code, part, message);
         None
+    }
+
+    /// An access rule that cannot be read: Fabio would let everybody in.
+    fn closed(&mut self, part: &str, message: String) {
+        self.add(Severity::Error, "bad_value", part, format!("{message}; the route stays and lets nobody in"));
     }
 
     fn warn(&mut self, code: &str, part: &str, message: String) {
@@ -147,28 +159,32 @@ fn read(text: &str, legacy: &LegacyOptions, datacenter: &str, notes: &mut Notes<
     if path.contains('%') {
         notes.warn("percent_in_path", route, format!("`{path}` is compared with the decoded path; write it decoded"));
     }
-    if to_regex(&path).is_err() {
+    if legacy.matcher == PathMatcher::Glob
+        && let Err((_, why)) = compiles(&path)
+    {
+        return notes.error("bad_glob", route, format!("the path pattern `{path}` is not one: {why}"));
+    } else if to_regex(&path).is_err() {
         notes.warn(
             "bad_glob",
             route,
             format!("`{path}` is taken literally; Fabio would refuse its whole table for it"),
         );
     }
-    let (name, port) = host_and_port(&host, route, notes)?;
+    let (name, port) = host_and_port(&host, legacy, route, notes)?;
     let mut entry_points = Vec::new();
     let mut tls = false;
     if let Some(port) = port {
-        let known = legacy.ports.get(&port).or(match port {
-            80 => Some(&legacy.web),
-            443 => Some(&legacy.websecure),
-            _ => None,
+        let known = legacy.ports.get(&port).cloned().or_else(|| match port {
+            80 => Some(legacy.web.clone()),
+            443 => Some(legacy.websecure.clone()),
+            _ => legacy.any_port.then(|| port_entry_point(port)),
         });
         let Some(entry_point) = known else {
             let message = format!("no entry point listens on port {port}, so `{host}` cannot be told from `{name}`");
             return notes.error("no_entry_point", route, message);
         };
-        tls = *entry_point == legacy.websecure;
-        entry_points.push(entry_point.clone());
+        tls = entry_point == legacy.websecure;
+        entry_points.push(entry_point);
     }
     let mut read = Read {
         key: PoolKey::Prefix { host: host.clone().into(), path: path.into() },
@@ -182,10 +198,17 @@ fn read(text: &str, legacy: &LegacyOptions, datacenter: &str, notes: &mut Notes<
 }
 
 /// Splits `host:port` and checks the host: what no Host header can hold is refused.
-fn host_and_port(host: &str, route: &str, notes: &mut Notes<'_>) -> Option<(String, Option<u16>)> {
+fn host_and_port(
+    host: &str,
+    legacy: &LegacyOptions,
+    route: &str,
+    notes: &mut Notes<'_>,
+) -> Option<(String, Option<u16>)> {
     if host.starts_with('[') && host.find(']').is_some_and(|end| host[..end].contains(':')) {
-        let message = format!("`{host}` is a glob class to Fabio, not an address; IPv6 hosts cannot be told apart");
-        return notes.error("bad_host", route, message);
+        // what it matches is a host of one of these characters, never the address
+        let message = format!("`{host}` is a glob class, here as in Fabio: it matches no IPv6 address");
+        notes.warn("bad_host", route, message);
+        return if legacy.glob_disabled { None } else { Some((host.to_owned(), None)) };
     }
     let (name, port) = match host.split_once(':') {
         Some((name, port)) => match port.parse() {
@@ -200,13 +223,21 @@ fn host_and_port(host: &str, route: &str, notes: &mut Notes<'_>) -> Option<(Stri
         return notes.error("bad_host", route, format!("no request has the host `{name}`: {bad:?}{help}"));
     }
     if is_glob(name) {
-        let compiled =
-            to_regex(name).and_then(|r| regex::Regex::new(&r).map_err(|_| (0, "a range is the wrong way round")));
-        if let Err((_, why)) = compiled {
+        if legacy.glob_disabled {
+            notes.warn("dead_route", route, format!("no request has the host `{name}`: host globs are disabled"));
+            return None;
+        }
+        if let Err((_, why)) = compiles(name) {
             return notes.error("bad_glob", route, format!("the host pattern `{name}` is not one: {why}"));
         }
     }
     Some((name.to_owned(), port))
+}
+
+/// Whether a pattern can be asked.
+fn compiles(pattern: &str) -> Result<(), GlobError> {
+    let regex = to_regex(pattern)?;
+    regex::Regex::new(&regex).map(drop).map_err(|_| (0, "a range is the wrong way round"))
 }
 
 const OPTIONS: &[&str] = &[
@@ -279,6 +310,14 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
     match proto {
         ("https", _) => read.scheme = "https",
         ("http", _) => {}
+        ("grpc", option) => {
+            read.scheme = "h2c";
+            notes.warn("not_served", option, "`proto=grpc` is known; HTTP/2 to servers is not served yet".to_owned());
+        }
+        ("grpcs", option) => {
+            read.scheme = "https";
+            notes.warn("not_served", option, "`proto=grpcs` is known; HTTP/2 to servers is not served yet".to_owned());
+        }
         (other, option) => {
             let message = format!("`proto={other}` is known and not served yet, so the tag routes nothing");
             notes.warn("not_served", option, message);
@@ -290,7 +329,8 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
         return notes.error("bad_value", "proto=", message);
     }
     if !read.options.allow.is_empty() && !read.options.deny.is_empty() {
-        return notes.error("bad_value", "deny", "`allow=` and `deny=` cannot stand in one tag".to_owned());
+        notes.closed("deny", "`allow=` and `deny=` cannot stand in one tag".to_owned());
+        read.options.closed = true;
     }
     if let Some((_, url)) = &read.options.redirect {
         let same = [format!("https://{}$path", read.options.host), "https://$host$path".to_owned()];
@@ -313,8 +353,15 @@ fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions,
         "prepend" => into.prepend = if value.starts_with('/') { value.into() } else { format!("/{value}").into() },
         "host" => into.send_host = value.into(),
         "auth" => into.auth = value.into(),
-        "allow" => into.allow = networks(value, option, notes)?,
-        "deny" => into.deny = networks(value, option, notes)?,
+        "allow" | "deny" => match networks(value) {
+            Ok(networks) if name == "allow" => into.allow = networks,
+            Ok(networks) => into.deny = networks,
+            Err(item) => {
+                let message = format!("`{item}` is not `ip:<address>` or `ip:<network>`");
+                notes.closed(option, message);
+                into.closed = true;
+            }
+        },
         "tlsskipverify" if value == "true" => {
             notes.warn(
                 "not_served",
@@ -347,10 +394,7 @@ fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions,
 /// `301,https://other$path`: the status and the target.
 fn redirect(code: &str, url: &str, option: &str, notes: &mut Notes<'_>) -> Option<(u16, Arc<str>)> {
     let code = match code.parse::<u16>() {
-        Ok(code @ (301 | 302 | 307 | 308)) => code,
-        Ok(300..=399) => {
-            return notes.error("bad_value", option, format!("a redirect with status {code} has no equal form"));
-        }
+        Ok(code @ 300..=399) => code,
         _ => return notes.error("bad_value", option, format!("expected a redirect status such as 301, got `{code}`")),
     };
     let plain = url.replace("$path", "").replace("$host", "h");
@@ -362,8 +406,8 @@ fn redirect(code: &str, url: &str, option: &str, notes: &mut Notes<'_>) -> Optio
     Some((code, url.into()))
 }
 
-/// `ip:10.0.0.0/8,ip:192.0.2.1`: networks, in their short form.
-fn networks(value: &str, option: &str, notes: &mut Notes<'_>) -> Option<Vec<Arc<str>>> {
+/// `ip:10.0.0.0/8,ip:192.0.2.1`: networks, in their short form; the error is the item that is none.
+fn networks(value: &str) -> Result<Vec<Arc<str>>, &str> {
     let mut found = Vec::new();
     for item in value.split(',').filter(|_| !value.is_empty()) {
         let address = item.trim().strip_prefix("ip:").map(str::trim);
@@ -371,16 +415,9 @@ fn networks(value: &str, option: &str, notes: &mut Notes<'_>) -> Option<Vec<Arc<
             Ok(net) => Some(net),
             Err(_) => a.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical().into()),
         });
-        match network {
-            Some(network) => found.push(network.to_string().into()),
-            None => {
-                let message =
-                    format!("`{item}` is not `ip:<address>` or `ip:<network>`; the route is refused, nobody is let in");
-                return notes.error("bad_value", option, message);
-            }
-        }
+        found.push(network.ok_or(item)?.to_string().into());
     }
-    Some(found)
+    Ok(found)
 }
 
 /// Go's `os.Expand` with Fabio's one variable `DC`: `$DC` and `${DC}`; all others vanish.
@@ -446,7 +483,6 @@ mod tests {
             ("", "bad_route"),
             (":", "bad_port"),
             (":5432", "not_served"),
-            ("[2001:db8::1]/x", "bad_host"),
             ("bücher.example/", "bad_host"),
             ("#x/", "bad_host"),
             ("[ab.example.org/", "bad_glob"),
@@ -459,13 +495,60 @@ mod tests {
             ("h/ redirect=400,https://x/", "bad_value"),
             ("h/ redirect=301,https://%zz/", "bad_value"),
             ("h/ redirect=301,https://x/ proto=https", "bad_value"),
-            ("h/ allow=192.0.2.1", "bad_value"),
-            ("h/ allow=ip:192.0.2.1 deny=ip:10.0.0.0/8", "bad_value"),
         ] {
             let (read, problems) = tag(text);
             assert!(read.is_none(), "{text}");
             assert_eq!(&*problems.last().unwrap().code, code, "{text}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn broken_access_rules_let_nobody_in() {
+        for text in
+            ["h/ allow=192.0.2.1", "h/ allow=ip:192.0.2.1,ip:x", "h/ deny=ip:", "h/ allow=ip:::1 deny=ip:10.0.0.0/8"]
+        {
+            let (read, problems) = tag(text);
+            assert!(read.unwrap().options.closed, "{text}");
+            assert_eq!(&*problems.last().unwrap().code, "bad_value", "{text}: {problems:?}");
+        }
+        assert!(!tag("h/ allow=").0.unwrap().options.closed);
+    }
+
+    #[test]
+    fn a_state_that_nobody_knows_is_good_only_where_none_is_told() {
+        let instance = |health| Instance {
+            id: "i".into(),
+            node: "n".into(),
+            address: "10.0.0.1".into(),
+            node_address: "".into(),
+            port: 80,
+            tags: vec![],
+            health,
+            datacenter: "dc1".into(),
+            create_index: 1,
+            job: "".into(),
+            alloc: "".into(),
+        };
+        let is = |health, provider| routed(&instance(health), provider, &LegacyOptions::default());
+        assert!(is(Health::Unknown, Provider::Nomad) && is(Health::Passing, Provider::ConsulCatalog));
+        assert!(!is(Health::Unknown, Provider::ConsulCatalog) && !is(Health::Warning, Provider::ConsulCatalog));
+    }
+
+    #[test]
+    fn settings_of_fabio() {
+        let with = |text: &str, legacy: &LegacyOptions| {
+            let mut notes = Notes { problems: Vec::new(), tag: text };
+            (read(text, legacy, "dc1", &mut notes), notes.problems)
+        };
+        let any_port = LegacyOptions { any_port: true, ..LegacyOptions::default() };
+        assert_eq!(with("h:8443/", &any_port).0.unwrap().options.entry_points, [Arc::from("port-8443")]);
+        let no_globs = LegacyOptions { glob_disabled: true, ..LegacyOptions::default() };
+        let (read, problems) = with("*.h/", &no_globs);
+        assert!(read.is_none() && &*problems[0].code == "dead_route");
+        assert!(with("h/*", &no_globs).0.is_some());
+        let globs = LegacyOptions { matcher: PathMatcher::Glob, ..LegacyOptions::default() };
+        let (read, problems) = with("h/[a", &globs);
+        assert!(read.is_none() && &*problems[0].code == "bad_glob");
     }
 
     #[test]

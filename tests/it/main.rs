@@ -6,6 +6,7 @@ mod catalog;
 mod cli;
 mod config;
 mod embedded;
+mod explain;
 mod proxy;
 mod real;
 mod rule;

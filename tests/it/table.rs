@@ -433,6 +433,38 @@ fn what_lingers_yields_to_what_lives() {
     assert_eq!(codes(&planned.diagnostics), [] as [&str; 0]);
 }
 
+#[test]
+fn explain_blames_what_failed_at_its_place() {
+    let blamed = |rule: &str| {
+        let declared = dynamic(vec![("r", router(rule))]);
+        let table = build(&BTreeMap::from([(Provider::Nomad, declared)]), &Accepted::default(), &build_options()).table;
+        let told = table.explain("web", false, &Request("a", "/x"));
+        let asked = told.asked.first().cloned();
+        let failures =
+            asked.map_or_else(|| told.near.iter().flat_map(|n| n.failures.clone()).collect(), |a| a.failures);
+        failures.into_iter().map(|f| (rule[f.span].to_owned(), f.negated)).collect::<Vec<_>>()
+    };
+    let no = |text: &str| (text.to_owned(), false);
+    assert_eq!(blamed("Host(`a`) && (PathPrefix(`/x`) || Method(`PUT`))"), []);
+    assert_eq!(blamed("Host(`a`) && PathPrefix(`/y`)"), [no("PathPrefix(`/y`)")]);
+    assert_eq!(blamed("PathPrefix(`/y`) && Query(`q`)"), [no("PathPrefix(`/y`)"), no("Query(`q`)")]);
+    assert_eq!(blamed("Path(`/y`) || Path(`/z`)"), [no("Path(`/y`)"), no("Path(`/z`)")]);
+    assert_eq!(blamed("Host(`a`) && !PathPrefix(`/x`)"), [("PathPrefix(`/x`)".to_owned(), true)]);
+    assert_eq!(blamed("Host(`b`)"), [no("Host(`b`)")], "a near miss");
+}
+
+#[test]
+fn explain_tells_of_the_wrong_entry_point_and_of_shadows() {
+    let tls = declare::Router { tls: Some(RouterTls::default()), ..router("Host(`a`)") };
+    let declared = dynamic(vec![("tls", tls), ("one", router("Host(`b`)")), ("two", router("Host(`b`)"))]);
+    let table = build(&BTreeMap::from([(Provider::Nomad, declared)]), &Accepted::default(), &build_options()).table;
+    let told = table.explain("web", false, &Request("a", "/"));
+    assert!(told.taken.is_none() && told.asked.is_empty());
+    assert!(told.near[0].elsewhere && &*told.near[0].router.id == "tls@nomad", "{:?}", told.near);
+    let told = table.explain("web", false, &Request("b", "/"));
+    assert_eq!(told.shadows, [Arc::from("two@nomad")]);
+}
+
 /// What the index must come to: all routers tried in their order.
 fn naive<'a>(table: &'a Table, entry_point: &str, tls: bool, request: &impl RequestView) -> Option<&'a str> {
     let options = build_options();
@@ -508,6 +540,12 @@ proptest! {
                 for (entry_point, tls) in [("web", false), ("web", true), ("websecure", false), ("websecure", true)] {
                     let found = built.table.find(entry_point, tls, &request).map(|r| &*r.id);
                     prop_assert_eq!(found, naive(&built.table, entry_point, tls, &request), "{}{}", host, path);
+                    let told = built.table.explain(entry_point, tls, &request);
+                    prop_assert_eq!(told.taken.as_ref().map(|r| &*r.id), found);
+                    for asked in &told.asked {
+                        let takes = Some(&*asked.router.id) == found;
+                        prop_assert_eq!(asked.failures.is_empty(), takes, "{:?}", asked);
+                    }
                 }
             }
             accepted = built.accepted;

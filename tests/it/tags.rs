@@ -271,7 +271,8 @@ fn health_decides_by_dialect() {
     };
     for (health, traefik, legacy) in [
         (Health::Passing, true, true),
-        (Health::Unknown, true, true),
+        // Consul tells a state that nobody knows: Fabio does not route it
+        (Health::Unknown, true, false),
         (Health::Warning, true, false),
         (Health::Critical, false, false),
         (Health::Maintenance, false, false),
@@ -346,21 +347,28 @@ fn a_prefix_belongs_to_one_namespace() {
 }
 
 #[test]
-fn what_a_prefix_needs_and_is_not_served_is_named_by_its_router_so_that_it_is_refused() {
+fn what_a_prefix_needs_is_a_middleware_of_its_router() {
     let tags = &[
         "urlprefix-a/ allow=ip:10.0.0.0/8",
         "urlprefix-b/ auth=team",
         "urlprefix-c/ redirect=302,https://x/",
         "urlprefix-d/ host=h",
+        "urlprefix-e/ deny=ip:192.0.2.7",
     ];
     let (http, problems) = read(Provider::Nomad, vec![service("s", &[("10.0.0.1", 80, tags)])], options());
     assert_eq!(problems, []);
-    assert_eq!(http.routers.len(), 4);
-    for router in http.routers.values() {
+    let kinds = http.routers.values().map(|router| {
         let [name] = &router.middlewares[..] else { panic!("{router:?}") };
-        let refused = http.middlewares.get(name).is_none_or(|m| matches!(m.kind, MiddlewareKind::NotServed(_)));
-        assert!(refused, "{name}");
-    }
+        (router.rule.to_string(), http.middlewares.get(name).map(|m| m.kind.clone()))
+    });
+    let kinds: BTreeMap<_, _> = kinds.collect();
+    let range = |net: &str| vec![Arc::from(net)];
+    assert_eq!(kinds["Host(`a`)"], Some(MiddlewareKind::PrefixAllowList { source_range: range("10.0.0.0/8") }));
+    // it is the file provider's, and without it nobody is let in
+    assert_eq!(kinds["Host(`b`)"], None);
+    assert!(matches!(kinds["Host(`c`)"], Some(MiddlewareKind::RedirectRegex { status: 302, .. })));
+    assert!(matches!(kinds["Host(`d`)"], Some(MiddlewareKind::Headers { .. })));
+    assert_eq!(kinds["Host(`e`)"], Some(MiddlewareKind::PrefixDenyList { source_range: range("192.0.2.7/32") }));
 }
 
 #[test]

@@ -92,7 +92,10 @@ pub(super) struct Door {
 /// A proxy without sockets.
 pub(super) struct Proxy {
     pub table: Arc<Table>,
+    /// The same where ports that tags name answer TLS; a listener there is of either kind.
+    secure: Option<Arc<Table>>,
     pub problems: Vec<Diagnostic>,
+    pub world: World,
     doors: Vec<Door>,
     cursors: HashMap<Arc<str>, u32>,
 }
@@ -110,13 +113,18 @@ impl Proxy {
     pub fn of_world(world: &World, options: BTreeMap<Provider, TagOptions>) -> Self {
         let (mut doors, mut entry_points) = default_doors();
         let ports: Vec<u16> = named_ports(world, &options);
-        for port in ports {
-            let name = tags::port_entry_point(port);
+        for port in &ports {
+            let name = tags::port_entry_point(*port);
             entry_points.push(table::EntryPoint { name: name.clone(), tls: false, as_default: false });
-            doors.push(Door { name, port, redirect: None, trust: Trust::default() });
+            doors.push(Door { name, port: *port, redirect: None, trust: Trust::default() });
         }
-        let build = BuildOptions { entry_points, primary: Provider::Nomad, internal: Default::default() };
-        Self::new(world, options, doors, &build)
+        let mut build = BuildOptions { entry_points, primary: Provider::Nomad, internal: Default::default() };
+        let mut proxy = Self::new(world, options.clone(), doors, &build);
+        if !ports.is_empty() {
+            build.entry_points.iter_mut().for_each(|e| e.tls |= e.name.starts_with("port-"));
+            proxy.secure = Some(Self::new(world, options, Vec::new(), &build).table);
+        }
+        proxy
     }
 
     /// A proxy over a world with these entry points.
@@ -125,7 +133,7 @@ impl Proxy {
         let built = table::build(&decoded.declarations, &Accepted::default(), build);
         let mut problems = decoded.diagnostics;
         problems.extend(built.diagnostics);
-        Self { table: built.table, problems, doors, cursors: HashMap::new() }
+        Self { table: built.table, secure: None, problems, world: world.clone(), doors, cursors: HashMap::new() }
     }
 
     /// Where a request comes in: at the port that it names, else its scheme's; a port that nobody
@@ -174,7 +182,7 @@ impl Proxy {
         let explanation = {
             let view = preview.view();
             told.seen = (table::RequestView::host(&view).to_owned(), table::RequestView::path(&view).to_owned());
-            self.table.explain(&door.name, tls, &view)
+            self.secure.as_ref().filter(|_| tls).unwrap_or(&self.table).explain(&door.name, tls, &view)
         };
         let taken = explanation.taken.clone();
         told.explanation = Some(explanation);
@@ -209,7 +217,7 @@ impl Proxy {
                 continue;
             }
             let own = HeaderValue::from_str(&server.authority).unwrap_or(HeaderValue::from_static(""));
-            let host = if service.pass_host_header { preview.exchange.request.host.clone() } else { own };
+            let host = preview.exchange.host_for(service.pass_host_header, &own);
             let headers = preview.headers(host.clone());
             let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
             let shown = headers.iter().filter(|(name, _)| **name != name::HOST);
@@ -218,7 +226,7 @@ impl Proxy {
                 scheme: if server.tls { "https" } else { "http" },
                 addr: server.authority.clone(),
                 request_uri: preview.exchange.request.request_uri().into_owned(),
-                host: text(&host),
+                host: text(host),
                 headers: shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
             });
         }

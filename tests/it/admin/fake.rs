@@ -64,10 +64,12 @@ impl Source for Fake {
         let strip = Arc::new(table::Middleware {
             id: "strip@nomad".into(),
             kind: MiddlewareKind::StripPrefix { prefixes: vec!["/app".into()] },
+            ready: table::Ready::Nothing,
         });
         let users = [("users".into(), "admin:$apr1$hash".into())].into_iter().collect();
         let auth = NotServed { kind: "basicAuth".into(), options: users };
-        let auth = Arc::new(table::Middleware { id: "auth@file".into(), kind: MiddlewareKind::NotServed(auth) });
+        let auth = MiddlewareKind::NotServed(auth);
+        let auth = Arc::new(table::Middleware { id: "auth@file".into(), kind: auth, ready: table::Ready::Nothing });
         let service = web_service(&["http://127.0.0.1:8001", "http://127.0.0.1:8002"]);
         let router = table::Router {
             id: "web@nomad".into(),

@@ -1,0 +1,104 @@
+//! Middlewares made ready to be asked: what their declarations say as text, compiled once.
+
+use crate::declare::MiddlewareKind;
+use http::HeaderValue;
+use ipnet::IpNet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// A middleware, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Middleware {
+    /// Qualified name, `strip@nomad`.
+    pub id: Arc<str>,
+    /// What it does; never `NotServed` in a table.
+    pub kind: MiddlewareKind,
+    /// What of it was compiled.
+    pub ready: Ready,
+}
+
+impl Middleware {
+    /// Compiles what there is to compile.
+    ///
+    /// # Errors
+    /// The option that cannot be used, and why.
+    pub fn new(id: Arc<str>, kind: MiddlewareKind) -> Result<Self, String> {
+        let ready = match &kind {
+            MiddlewareKind::RedirectRegex { regex, .. } => {
+                Ready::Pattern(regex::Regex::new(regex).map_err(|error| format!("`regex`: {error}"))?)
+            }
+            MiddlewareKind::Headers { custom_request_headers } => {
+                let mut host = None;
+                for (name, value) in custom_request_headers {
+                    if !name.eq_ignore_ascii_case("host") {
+                        return Err(format!("`customRequestHeaders.{name}` is not served yet, only `Host` is"));
+                    }
+                    host = Some(HeaderValue::from_str(value).map_err(|_| format!("`{value}` is not a host"))?);
+                }
+                host.map_or(Ready::Nothing, Ready::Host)
+            }
+            MiddlewareKind::PrefixAllowList { source_range } | MiddlewareKind::PrefixDenyList { source_range } => {
+                let network = |text: &Arc<str>| text.parse().map_err(|_| format!("`{text}` is not a network"));
+                Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
+            }
+            MiddlewareKind::Refuse { status } if http::StatusCode::from_u16(*status).is_err() => {
+                return Err(format!("`{status}` is not a status"));
+            }
+            _ => Ready::Nothing,
+        };
+        Ok(Self { id, kind, ready })
+    }
+}
+
+/// What was compiled of a middleware. It follows from the declaration, so it is no part of what a
+/// middleware is: all are equal.
+#[derive(Debug, Clone, Default)]
+pub enum Ready {
+    /// There is nothing to compile.
+    #[default]
+    Nothing,
+    /// An expression.
+    Pattern(regex::Regex),
+    /// Networks.
+    Networks(Vec<IpNet>),
+    /// The Host that a server gets.
+    Host(HeaderValue),
+}
+
+impl PartialEq for Ready {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Ready {}
+
+impl Hash for Ready {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn what_cannot_be_compiled_says_why() {
+        let new = |kind| Middleware::new("m@file".into(), kind).map(|_| ()).unwrap_err();
+        let regex = |regex: &str| MiddlewareKind::RedirectRegex {
+            regex: regex.into(),
+            replacement: "x".into(),
+            permanent: false,
+            status: 0,
+        };
+        assert!(new(regex("(")).starts_with("`regex`: "));
+        let set = |name: &str, value: &str| MiddlewareKind::Headers {
+            custom_request_headers: BTreeMap::from([(name.into(), value.into())]),
+        };
+        assert_eq!(new(set("X-A", "b")), "`customRequestHeaders.X-A` is not served yet, only `Host` is");
+        assert_eq!(new(set("host", "a\nb")), "`a\nb` is not a host");
+        let list = MiddlewareKind::PrefixAllowList { source_range: vec!["10.0.0.0/33".into()] };
+        assert_eq!(new(list), "`10.0.0.0/33` is not a network");
+        assert_eq!(new(MiddlewareKind::Refuse { status: 7 }), "`7` is not a status");
+    }
+}
