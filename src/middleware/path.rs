@@ -38,15 +38,17 @@ fn lead(path: &[u8]) -> Cow<'_, [u8]> {
 
 /// The escaped form where it is a fine way to write the decoded one, else the decoded one escaped.
 ///
-/// Cleaned again where a dot segment stands, which Traefik does not: what is left of `/api../x` or of `/api%2F..%2Fx`
-/// after `/api` is cut off would lead out of where the request was routed to, and out of a prefix that is put before it.
-/// Two slashes (`/v1/` before `/x`) lead nowhere and stay, as Traefik and Fabio send them.
+/// Cleaned again, which Traefik does not: what is left of `/api../x` or of `/api%2F..%2Fx` after `/api` is cut
+/// off would lead out of where the request was routed to, and out of a prefix that is put before it; and what is left of
+/// `/api%2F%2Fhost` would be read as a host. Slashes that a prefix itself brings (`/v1/` before `/x`) stay, as Traefik and
+/// Fabio send them.
 fn agree(decoded: Cow<'_, [u8]>, escaped: Cow<'_, [u8]>) -> String {
     let path = match std::str::from_utf8(&escaped) {
         Ok(text) if text.bytes().all(is_path_byte) && decode(text) == decoded => text.to_owned(),
         _ => encode(&decoded),
     };
-    if path.split('/').any(|segment| matches!(segment, "." | "..")) { clean(&path).into_owned() } else { path }
+    let climbs = path.starts_with("//") || path.split('/').any(|segment| matches!(segment, "." | ".."));
+    if climbs { clean(&path).into_owned() } else { path }
 }
 
 /// Undoes percent-encoding; what is no encoding stays.
