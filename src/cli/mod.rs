@@ -6,6 +6,7 @@ pub mod check;
 mod dev;
 mod healthcheck;
 pub mod output;
+pub mod render;
 pub mod rule;
 mod serve;
 mod version;
@@ -30,6 +31,7 @@ commands:
   serve         run the proxy
   dev           run it together with an embedded catalog and sample services
   check         validate the static configuration
+  render        print the configuration that tags make
   rule          parse, print and evaluate rules
   healthcheck   exit 0 when the running instance is ready
   version       print version, commit, features, TLS provider
@@ -45,7 +47,7 @@ examples:
 ";
 
 /// Commands of the surface that later versions bring; named so that the answer is clear.
-const NOT_YET: [&str; 6] = ["render", "explain", "migrate", "compare", "certs", "top"];
+const NOT_YET: [&str; 5] = ["explain", "migrate", "compare", "certs", "top"];
 
 /// Runs the program with its arguments (without the program's name); the environment is this process's.
 pub fn run(mut args: Vec<String>) -> u8 {
@@ -68,6 +70,7 @@ pub fn run(mut args: Vec<String>) -> u8 {
         "serve" => serve::run(Input::of_process(args), stdout, stderr),
         "dev" => dev::run(Input::of_process(args), stdout, stderr),
         "check" => run_check(args, stdout, stderr),
+        "render" => render::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
         "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
         "healthcheck" => healthcheck::run(&Input::of_process(args), stdout, stderr),
         later if NOT_YET.contains(&later) => {
@@ -120,7 +123,7 @@ fn help_of(command: &str) -> Option<&'static str> {
         "healthcheck" => Some(healthcheck::HELP),
         "version" => Some(version::HELP),
         "check" => Some(check::HELP),
-        // `rule` prints its own.
+        // `render` and `rule` print their own.
         _ => None,
     }
 }

@@ -5,7 +5,7 @@
 //! not change keeps its `Arc`.
 
 use super::index::{Entry, Index, KeyHint, Order, Slot};
-use super::resolve::{self, origin, qualified, reference};
+use super::resolve::{self, Unfit, origin, qualified, reference};
 use super::{Middleware, Router, Service, Table};
 use crate::declare::{self, Declarations, Dynamic};
 use crate::diagnostic::Diagnostic;
@@ -146,7 +146,15 @@ impl Builder<'_> {
         for (name, declared) in &dynamic.http.middlewares {
             match resolve::middleware(name, provider, declared, old.middlewares.get(name)) {
                 Ok(middleware) => drop(good.middlewares.insert(name.clone(), middleware)),
-                Err(kind) => drop(good.not_served.insert(name.clone(), kind)),
+                Err(Unfit::NotServed(kind)) => drop(good.not_served.insert(name.clone(), kind)),
+                Err(Unfit::Bad(why)) => {
+                    let message = format!("middleware `{name}` is refused: {why}");
+                    let origin = origin(&declared.source, provider);
+                    self.problems.push(Diagnostic::error("bad_middleware", message).with_origin(origin));
+                    if let Some(known) = old.middlewares.get(name) {
+                        good.middlewares.insert(name.clone(), known.clone());
+                    }
+                }
             }
         }
         for name in &dynamic.http.broken.middlewares {
@@ -204,8 +212,12 @@ impl Builder<'_> {
     }
 
     fn service(&self, name: &str, from: Provider) -> Option<&Arc<Service>> {
+        self.good_service(name, from).map(|(_, s)| &s.service)
+    }
+
+    fn good_service(&self, name: &str, from: Provider) -> Option<(Provider, &GoodService)> {
         let (provider, name) = reference(name, from)?;
-        self.good.get(&provider)?.services.get(name).map(|s| &s.service)
+        Some((provider, self.good.get(&provider)?.services.get(name)?))
     }
 
     /// A router, or why not. An unchanged one is the accepted one.
@@ -220,15 +232,26 @@ impl Builder<'_> {
         let refuse = |code: &str, message: String| {
             Box::new(Diagnostic::error(code, message).with_origin(origin(&declared.source, provider)))
         };
-        let Some(service) = self.service(&declared.service, provider) else {
+        let Some((services_provider, found)) = self.good_service(&declared.service, provider) else {
             return Err(refuse(
                 "unknown_service",
                 format!("router `{name}` names the service `{}`, which does not exist", declared.service),
             ));
         };
+        let service = &found.service;
+        // other TLS options may be what keeps strangers out: never served without them
+        if let Some(options) = declared.tls.as_ref().map(|tls| &tls.options)
+            && !matches!(&**options, "" | "default")
+        {
+            let message = format!("router `{name}` needs the TLS options `{options}`, which are not served yet");
+            return Err(refuse("not_served", message));
+        }
+        // those of the service follow on the router's
+        let wanted = declared.middlewares.iter().map(|wanted| (provider, wanted));
+        let of_service = found.declared.middlewares.iter().map(|wanted| (services_provider, wanted));
         let mut middlewares = Vec::with_capacity(declared.middlewares.len());
-        for wanted in &declared.middlewares {
-            middlewares.push(self.middleware(name, provider, declared, wanted)?);
+        for (from, wanted) in wanted.chain(of_service) {
+            middlewares.push(self.middleware(name, provider, declared, (from, wanted))?);
         }
         let same_parts = |o: &Router| {
             Arc::ptr_eq(&o.service, service)
@@ -289,12 +312,12 @@ impl Builder<'_> {
         router: &str,
         provider: Provider,
         declared: &declare::Router,
-        wanted: &str,
+        (from, wanted): (Provider, &str),
     ) -> Result<Arc<Middleware>, Box<Diagnostic>> {
         let refuse = |code: &str, message: String| {
             Box::new(Diagnostic::error(code, message).with_origin(origin(&declared.source, provider)))
         };
-        let good = reference(wanted, provider).and_then(|(provider, name)| Some((self.good.get(&provider)?, name)));
+        let good = reference(wanted, from).and_then(|(provider, name)| Some((self.good.get(&provider)?, name)));
         if let Some((good, name)) = good {
             if let Some(middleware) = good.middlewares.get(name) {
                 return Ok(middleware.clone());

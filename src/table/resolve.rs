@@ -69,7 +69,7 @@ pub(super) fn service(
     let service = Service {
         id,
         servers: servers.into_values().collect(),
-        strategy: load_balancer.strategy,
+        strategy: (&load_balancer.strategy).into(),
         pass_host_header: load_balancer.pass_host_header,
     };
     match old {
@@ -113,19 +113,48 @@ fn server(url: &str, weight: u32, service: &Arc<str>) -> Result<Server, String> 
     })
 }
 
-/// Resolves a middleware; `Err` is the name of a kind that is not served yet.
+/// Why a middleware is not in a table.
+pub(super) enum Unfit {
+    /// Its kind is not served yet.
+    NotServed(Arc<str>),
+    /// An option of it cannot be used, and why.
+    Bad(String),
+}
+
+/// Resolves a middleware.
 pub(super) fn middleware(
     name: &str,
     provider: Provider,
     declared: &declare::Middleware,
     old: Option<&Arc<Middleware>>,
-) -> Result<Arc<Middleware>, Arc<str>> {
-    if let MiddlewareKind::NotServed(not_served) = &declared.kind {
-        return Err(not_served.kind.clone());
-    }
+) -> Result<Arc<Middleware>, Unfit> {
+    let kind = acting(&declared.kind)?;
     match old {
-        Some(old) if old.kind == declared.kind => Ok(old.clone()),
-        _ => Ok(Arc::new(Middleware { id: qualified(name, provider), kind: declared.kind.clone() })),
+        Some(old) if old.kind == kind => Ok(old.clone()),
+        _ => Ok(Arc::new(Middleware { id: qualified(name, provider), kind })),
+    }
+}
+
+/// What acts of what is declared.
+fn acting(declared: &MiddlewareKind) -> Result<MiddlewareKind, Unfit> {
+    let MiddlewareKind::NotServed(not_served) = declared else { return Ok(declared.clone()) };
+    match &*not_served.kind {
+        // declared by Traefik, too, and refused when it is built
+        "" => {
+            let kinds: Vec<&str> = not_served.options.keys().map(String::as_str).collect();
+            Err(Unfit::Bad(format!("it must be of one kind, got `{}`", kinds.join("`, `"))))
+        }
+        // `forceSlash` is deprecated and changes little: the middleware acts without it
+        "stripPrefix" => {
+            let mut options = not_served.options.0.clone();
+            options.remove("forceSlash");
+            let kinds = std::iter::once(("stripPrefix".to_owned(), options.into())).collect();
+            match MiddlewareKind::of(kinds) {
+                MiddlewareKind::NotServed(not_served) => Err(Unfit::NotServed(not_served.kind)),
+                served => Ok(served),
+            }
+        }
+        kind => Err(Unfit::NotServed(kind.into())),
     }
 }
 

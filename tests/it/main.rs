@@ -8,6 +8,7 @@ mod config;
 mod embedded;
 mod proxy;
 mod real;
+mod render;
 mod rule;
 mod spine;
 mod support;
