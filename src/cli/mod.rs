@@ -70,7 +70,10 @@ pub fn run(mut args: Vec<String>) -> u8 {
         "serve" => serve::run(Input::of_process(args), stdout, stderr),
         "dev" => dev::run(Input::of_process(args), stdout, stderr),
         "check" => run_check(args, stdout, stderr),
-        "render" => render::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
+        "render" => {
+            let style = style(std::io::stderr().is_terminal(), &Input::of_process(Vec::new()));
+            render::run_styled(&args, style, &mut std::io::stdin().lock(), stdout, stderr)
+        }
         "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
         "healthcheck" => healthcheck::run(&Input::of_process(args), stdout, stderr),
         later if NOT_YET.contains(&later) => {

@@ -28,19 +28,21 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 #[command(
     name = "rust-lb render",
     after_help = "\
-Input is what Nomad's `/v1/service/NAME` or Consul's `/v1/health/service/NAME` answers: arrays, of one service or of several,
-one after another. Output is one JSON document: the configuration in Traefik's form, and the problems of the tags.
+Input is what Nomad's `/v1/service/NAME` or Consul's `/v1/health/service/NAME` answers: arrays, of
+one service or of several, one after another. Output is one JSON document: the configuration in
+Traefik's form, and the problems of the tags.
 
-Options of `--set` are those of the provider, with Traefik's defaults: exposedByDefault (true), defaultRule, constraints,
-prefix, strictChecks, legacyTags (fallback, merge, off), legacyTags.prefix, legacyTags.serviceStatus, legacyTags.dialects.
+What can be `--set`, with Traefik's defaults: exposedByDefault (true), defaultRule, constraints,
+prefix, strictChecks, legacyTags (fallback, merge, off), legacyTags.prefix,
+legacyTags.serviceStatus, legacyTags.dialects.
 
 Examples:
   curl -s localhost:8500/v1/health/service/shop | rust-lb render --provider consulcatalog -
-  rust-lb render --provider nomad --set 'defaultRule=Host(`{{ .Name }}.example.org`)' shop.json cart.json
+  rust-lb render --provider nomad --set 'defaultRule=Host(`{{ .Name }}.test`)' shop.json cart.json
   rust-lb render --jsonl < cases.jsonl
 
-Exit code: 0 if all is well or only warned about, 1 if a tag was refused or the input cannot be read, 2 if the command is
-misused."
+Exit code: 0 if all is well or only warned about, 1 if a tag was refused or the input cannot be
+read, 2 if the command is misused."
 )]
 struct Options {
     /// The catalog: `nomad` or `consulcatalog`
@@ -59,6 +61,17 @@ struct Options {
 
 /// Runs the command; `args` are those behind `render`. Gives the exit code.
 pub fn run(args: &[String], stdin: &mut dyn BufRead, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    run_styled(args, Style::plain(), stdin, stdout, stderr)
+}
+
+/// As [`run`], with colours on `stderr`.
+pub fn run_styled(
+    args: &[String],
+    style: Style,
+    stdin: &mut dyn BufRead,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> u8 {
     let words = std::iter::once("rust-lb render").chain(args.iter().map(String::as_str));
     let options = match Options::try_parse_from(words) {
         Ok(options) => options,
@@ -73,7 +86,7 @@ pub fn run(args: &[String], stdin: &mut dyn BufRead, stdout: &mut dyn Write, std
             };
         }
     };
-    let outcome = if options.jsonl { lines(stdin, stdout) } else { document(&options, stdin, stdout, stderr) };
+    let outcome = if options.jsonl { lines(stdin, stdout) } else { document(&options, style, stdin, stdout, stderr) };
     outcome.unwrap_or_else(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => 0,
         _ => fail(stderr, FAILED, format_args!("{error}")),
@@ -107,6 +120,7 @@ struct Answer<'a> {
 
 fn document(
     options: &Options,
+    style: Style,
     stdin: &mut dyn BufRead,
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
@@ -144,7 +158,7 @@ fn document(
         Err(message) => return Ok(fail(stderr, FAILED, format_args!("{message}"))),
     };
     for problem in rendered.problems.iter().chain(&rendered.not_served) {
-        output::diagnostic(stderr, problem, Style::plain())?;
+        output::diagnostic(stderr, problem, style)?;
     }
     let answer = Answer { id: None, configuration: &rendered.configuration, problems: &rendered.problems };
     serde_json::to_writer_pretty(&mut *stdout, &answer)?;

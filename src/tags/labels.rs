@@ -54,7 +54,10 @@ impl<'a> Label<'a> {
     /// The tag as messages may show it: without the value where that is a secret.
     fn shown(&self) -> Arc<str> {
         let last = self.key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        if ["user", "password", "secret", "token"].iter().any(|s| last.contains(s))
+        if ["user", "password", "secret", "token", "authorization", "apikey", "api-key"]
+            .iter()
+            .any(|s| last.contains(s))
+            || last == "key"
             || self.key.to_ascii_lowercase().contains(".plugin.")
         {
             let head = self.tag.find('=').map_or(&**self.tag, |at| &self.tag[..=at]);
@@ -483,6 +486,17 @@ mod tests {
         assert_eq!(d.problems[2].origin.column, Some(24));
         assert_eq!(d.problems[2].help.as_deref(), Some("did you mean `entryPoints`?"));
         assert_eq!(d.problems[3].help.as_deref(), Some("did you mean `weight`?"));
+    }
+
+    #[test]
+    fn no_remark_shows_a_secret() {
+        let d = drafts(&[
+            "traefik.http.services.s.loadbalancer.healthcheck.headers.Authorization=hunter2",
+            "traefik.http.middlewares.f.forwardauth.tls.key=hunter2",
+            "traefik.http.middlewares.p.plugin.own.deep=hunter2",
+        ]);
+        assert_eq!(codes(&d), ["not_served"; 3]);
+        assert!(d.problems.iter().all(|p| !format!("{p:?}").contains("hunter2")), "{:?}", d.problems);
     }
 
     #[test]
