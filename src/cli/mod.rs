@@ -7,6 +7,7 @@ mod dev;
 pub mod explain;
 mod healthcheck;
 pub mod output;
+pub mod render;
 pub mod rule;
 mod serve;
 mod version;
@@ -32,6 +33,7 @@ commands:
   dev           run it together with an embedded catalog and sample services
   check         validate the static configuration
   explain       tell where a request goes and why
+  render        print the configuration that tags make
   rule          parse, print and evaluate rules
   healthcheck   exit 0 when the running instance is ready
   version       print version, commit, features, TLS provider
@@ -47,7 +49,7 @@ examples:
 ";
 
 /// Commands of the surface that later versions bring; named so that the answer is clear.
-const NOT_YET: [&str; 5] = ["render", "migrate", "compare", "certs", "top"];
+const NOT_YET: [&str; 4] = ["migrate", "compare", "certs", "top"];
 
 /// Runs the program with its arguments (without the program's name); the environment is this process's.
 pub fn run(mut args: Vec<String>) -> u8 {
@@ -73,6 +75,10 @@ pub fn run(mut args: Vec<String>) -> u8 {
         "explain" => {
             let style = style(std::io::stdout().is_terminal(), &Input::of_process(Vec::new()));
             explain::run_styled(&args, style, &mut std::io::stdin().lock(), stdout, stderr)
+        }
+        "render" => {
+            let style = style(std::io::stderr().is_terminal(), &Input::of_process(Vec::new()));
+            render::run_styled(&args, style, &mut std::io::stdin().lock(), stdout, stderr)
         }
         "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
         "healthcheck" => healthcheck::run(&Input::of_process(args), stdout, stderr),
@@ -126,7 +132,7 @@ fn help_of(command: &str) -> Option<&'static str> {
         "healthcheck" => Some(healthcheck::HELP),
         "version" => Some(version::HELP),
         "check" => Some(check::HELP),
-        // `rule` and `explain` print their own.
+        // `explain`, `render` and `rule` print their own.
         _ => None,
     }
 }

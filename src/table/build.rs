@@ -223,8 +223,12 @@ impl Builder<'_> {
     }
 
     fn service(&self, name: &str, from: Provider) -> Option<&Arc<Service>> {
+        self.good_service(name, from).map(|(_, s)| &s.service)
+    }
+
+    fn good_service(&self, name: &str, from: Provider) -> Option<(Provider, &GoodService)> {
         let (provider, name) = reference(name, from)?;
-        self.good.get(&provider)?.services.get(name).map(|s| &s.service)
+        Some((provider, self.good.get(&provider)?.services.get(name)?))
     }
 
     /// A router, or why not. An unchanged one is the accepted one. `instead` stands for middlewares
@@ -241,15 +245,26 @@ impl Builder<'_> {
         let refuse = |code: &str, message: String| {
             Box::new(Diagnostic::error(code, message).with_origin(origin(&declared.source, provider)))
         };
-        let Some(service) = self.service(&declared.service, provider) else {
+        let Some((services_provider, found)) = self.good_service(&declared.service, provider) else {
             return Err(refuse(
                 "unknown_service",
                 format!("router `{name}` names the service `{}`, which does not exist", declared.service),
             ));
         };
+        let service = &found.service;
+        // other TLS options may be what keeps strangers out: never served without them
+        if let Some(options) = declared.tls.as_ref().map(|tls| &tls.options)
+            && !matches!(&**options, "" | "default")
+        {
+            let message = format!("router `{name}` needs the TLS options `{options}`, which are not served yet");
+            return Err(refuse("not_served", message));
+        }
+        // those of the service follow on the router's
+        let wanted = declared.middlewares.iter().map(|wanted| (provider, wanted));
+        let of_service = found.declared.middlewares.iter().map(|wanted| (services_provider, wanted));
         let mut middlewares = Vec::with_capacity(declared.middlewares.len());
-        for wanted in &declared.middlewares {
-            match (self.middleware(name, provider, declared, wanted), instead) {
+        for (from, wanted) in wanted.chain(of_service) {
+            match (self.middleware(name, provider, declared, (from, wanted)), instead) {
                 (Err(_), Some(instead)) => middlewares.push(instead.clone()),
                 (result, _) => middlewares.push(result?),
             }
@@ -313,12 +328,12 @@ impl Builder<'_> {
         router: &str,
         provider: Provider,
         declared: &declare::Router,
-        wanted: &str,
+        (from, wanted): (Provider, &str),
     ) -> Result<Arc<Middleware>, Box<Diagnostic>> {
         let refuse = |code: &str, message: String| {
             Box::new(Diagnostic::error(code, message).with_origin(origin(&declared.source, provider)))
         };
-        let good = reference(wanted, provider).and_then(|(provider, name)| Some((self.good.get(&provider)?, name)));
+        let good = reference(wanted, from).and_then(|(provider, name)| Some((self.good.get(&provider)?, name)));
         if let Some((good, name)) = good {
             if let Some(middleware) = good.middlewares.get(name) {
                 return Ok(middleware.clone());

@@ -24,11 +24,12 @@ pub use store::{Store, StoreError, Stored};
 pub use table::Table;
 
 /// What the data side needs of the stages before, so that it knows the table alone.
-pub use crate::declare::{MiddlewareKind, Strategy};
+pub use crate::declare::MiddlewareKind;
 pub use crate::rule::RequestView;
 
 use crate::declare;
 use crate::model::{Provider, ServerId};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// A router as the data side sees it.
@@ -62,9 +63,38 @@ pub struct Service {
     /// Servers, sorted by URL; empty while the service lingers after its last server left.
     pub servers: Vec<Arc<Server>>,
     /// How a server is chosen.
-    pub strategy: declare::Strategy,
+    pub strategy: Strategy,
     /// Whether the client's Host goes to the server.
     pub pass_host_header: bool,
+}
+
+/// How a server is chosen: the strategies that are served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Smooth weighted round robin, also in the place of strategies that are not served.
+    #[default]
+    Wrr,
+    /// Rendezvous hash of the TCP peer's address, as Caddy's `ip_hash` (HinD).
+    IpHash,
+}
+
+impl From<&declare::Strategy> for Strategy {
+    fn from(declared: &declare::Strategy) -> Self {
+        match declared {
+            declare::Strategy::IpHash => Self::IpHash,
+            declare::Strategy::Wrr | declare::Strategy::Other(_) => Self::Wrr,
+        }
+    }
+}
+
+impl From<Strategy> for declare::Strategy {
+    fn from(served: Strategy) -> Self {
+        match served {
+            Strategy::Wrr => Self::Wrr,
+            Strategy::IpHash => Self::IpHash,
+        }
+    }
 }
 
 /// One server, ready to be dialled.

@@ -69,7 +69,7 @@ pub(super) fn service(
     let service = Service {
         id,
         servers: servers.into_values().collect(),
-        strategy: load_balancer.strategy,
+        strategy: (&load_balancer.strategy).into(),
         pass_host_header: load_balancer.pass_host_header,
     };
     match old {
@@ -128,12 +128,33 @@ pub(super) fn middleware(
     declared: &declare::Middleware,
     old: Option<&Arc<Middleware>>,
 ) -> Result<Arc<Middleware>, Unfit> {
-    if let MiddlewareKind::NotServed(not_served) = &declared.kind {
-        return Err(Unfit::NotServed(not_served.kind.clone()));
-    }
+    let kind = acting(&declared.kind)?;
     match old {
-        Some(old) if old.kind == declared.kind => Ok(old.clone()),
-        _ => Middleware::new(qualified(name, provider), declared.kind.clone()).map(Arc::new).map_err(Unfit::Bad),
+        Some(old) if old.kind == kind => Ok(old.clone()),
+        _ => Middleware::new(qualified(name, provider), kind).map(Arc::new).map_err(Unfit::Bad),
+    }
+}
+
+/// What acts of what is declared.
+fn acting(declared: &MiddlewareKind) -> Result<MiddlewareKind, Unfit> {
+    let MiddlewareKind::NotServed(not_served) = declared else { return Ok(declared.clone()) };
+    match &*not_served.kind {
+        // declared by Traefik, too, and refused when it is built
+        "" => {
+            let kinds: Vec<&str> = not_served.options.keys().map(String::as_str).collect();
+            Err(Unfit::Bad(format!("it must be of one kind, got `{}`", kinds.join("`, `"))))
+        }
+        // `forceSlash` is deprecated and changes little: the middleware acts without it
+        "stripPrefix" => {
+            let mut options = not_served.options.0.clone();
+            options.remove("forceSlash");
+            let kinds = std::iter::once(("stripPrefix".to_owned(), options.into())).collect();
+            match MiddlewareKind::of(kinds) {
+                MiddlewareKind::NotServed(not_served) => Err(Unfit::NotServed(not_served.kind)),
+                served => Ok(served),
+            }
+        }
+        kind => Err(Unfit::NotServed(kind.into())),
     }
 }
 

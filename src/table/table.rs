@@ -47,22 +47,36 @@ impl Table {
     /// The accepted definitions as declarations, for the store: built again they give this table.
     pub fn declarations(&self) -> Declarations {
         let mut out = Declarations::new();
+        // what a router runs beyond its own middlewares is its service's
+        let mut of_services: BTreeMap<&Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
         for router in self.routers.values() {
+            let own = router.declared.middlewares.len();
+            let further: Vec<_> = router.middlewares.iter().skip(own).map(|m| m.id.clone()).collect();
+            let known = of_services.entry(&router.service.id).or_default();
+            if further.len() > known.len() {
+                *known = further;
+            }
             let name = unqualified(&router.id);
             out.entry(router.provider).or_default().http.routers.insert(name, router.declared.clone());
         }
         for (id, service) in &self.services {
             let Some(provider) = provider_of(id) else { continue };
-            let servers = service
-                .servers
-                .iter()
-                .map(|s| declare::Server { url: s.id.url.clone(), weight: (s.weight != 1).then_some(s.weight) });
+            let servers = service.servers.iter().map(|s| declare::Server {
+                url: s.id.url.clone(),
+                weight: (s.weight != 1).then_some(s.weight),
+                ..declare::Server::default()
+            });
             let load_balancer = LoadBalancer {
                 servers: servers.collect(),
-                strategy: service.strategy,
+                strategy: service.strategy.into(),
                 pass_host_header: service.pass_host_header,
+                ..LoadBalancer::default()
             };
-            let declared = declare::Service { load_balancer: Some(load_balancer), ..declare::Service::default() };
+            let declared = declare::Service {
+                middlewares: of_services.remove(id).unwrap_or_default(),
+                load_balancer: Some(load_balancer),
+                ..declare::Service::default()
+            };
             out.entry(provider).or_default().http.services.insert(unqualified(id), Arc::new(declared));
         }
         for (id, middleware) in &self.middlewares {

@@ -79,11 +79,11 @@ impl<T: Define> Claim<T> {
             let (Def::Good(other), Def::Good(mine)) = (def, &mut held) else { continue };
             let agrees = mine.agrees(other);
             // servers of another namespace join nothing, however alike the rest is
-            let apart = key.namespace != holder.namespace && T::WORD == "service";
+            let apart = key.namespace != holder.namespace && T::CODE == "service";
             if agrees && !apart {
                 Arc::make_mut(mine).join(other);
             } else {
-                let code = format!("{}_conflict", T::WORD);
+                let code = format!("{}_conflict", T::CODE);
                 problems.push(conflict::<T>(&code, name, mine.source(), other.source()));
             }
         }

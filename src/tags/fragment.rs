@@ -30,68 +30,85 @@ impl<T> Def<T> {
 
 /// Something that several services or instances may define under one name.
 pub trait Define: Clone + PartialEq {
-    /// The word for it in messages and codes.
+    /// The word for it in messages; no two kinds have the same.
     const WORD: &'static str;
+    /// The begin of the code of a conflict.
+    const CODE: &'static str;
     /// Where it was declared.
     fn source(&self) -> &Source;
     /// Whether both say the same, servers apart.
-    fn agrees(&self, other: &Self) -> bool;
+    fn agrees(&self, other: &Self) -> bool {
+        self == other
+    }
     /// Takes over what may be joined: servers. True when something was added.
-    fn join(&mut self, other: &Self) -> bool;
-}
-
-impl Define for declare::Router {
-    const WORD: &'static str = "router";
-    fn source(&self) -> &Source {
-        &self.source
-    }
-    fn agrees(&self, other: &Self) -> bool {
-        self == other
-    }
     fn join(&mut self, _: &Self) -> bool {
         false
     }
 }
 
-impl Define for declare::Middleware {
-    const WORD: &'static str = "middleware";
-    fn source(&self) -> &Source {
-        &self.source
-    }
-    fn agrees(&self, other: &Self) -> bool {
-        self == other
-    }
-    fn join(&mut self, _: &Self) -> bool {
-        false
-    }
-}
-
-impl Define for declare::Service {
-    const WORD: &'static str = "service";
-    fn source(&self) -> &Source {
-        &self.source
-    }
-    fn agrees(&self, other: &Self) -> bool {
-        match (&self.load_balancer, &other.load_balancer) {
-            (Some(a), Some(b)) => a.strategy == b.strategy && a.pass_host_header == b.pass_host_header,
-            (a, b) => a == b,
-        }
-    }
-    fn join(&mut self, other: &Self) -> bool {
-        let (Some(mine), Some(theirs)) = (&mut self.load_balancer, &other.load_balancer) else { return false };
-        let before = mine.servers.len();
-        for server in &theirs.servers {
-            if !mine.servers.iter().any(|s| s.url == server.url) {
-                mine.servers.push(server.clone());
+macro_rules! define {
+    ($kind:ty, $word:literal, $code:literal) => {
+        impl Define for $kind {
+            const WORD: &'static str = $word;
+            const CODE: &'static str = $code;
+            fn source(&self) -> &Source {
+                &self.source
             }
         }
-        mine.servers.len() > before
-    }
+    };
 }
+
+define!(declare::Router, "router", "router");
+define!(declare::Middleware, "middleware", "middleware");
+define!(declare::TcpRouter, "TCP router", "router");
+define!(declare::TcpMiddleware, "TCP middleware", "middleware");
+define!(declare::UdpRouter, "UDP router", "router");
+define!(declare::TlsStore, "TLS store", "store");
+
+/// A service; its servers are told apart by one of their members.
+macro_rules! define_service {
+    ($kind:ty, $word:literal, $key:ident, |$service:ident| $settings:expr) => {
+        impl Define for $kind {
+            const WORD: &'static str = $word;
+            const CODE: &'static str = "service";
+            fn source(&self) -> &Source {
+                &self.source
+            }
+            fn agrees(&self, other: &Self) -> bool {
+                let settings = |$service: &'_ Self| $settings;
+                settings(self) == settings(other)
+            }
+            fn join(&mut self, other: &Self) -> bool {
+                let (Some(mine), Some(theirs)) = (&mut self.load_balancer, &other.load_balancer) else { return false };
+                let before = mine.servers.len();
+                for server in &theirs.servers {
+                    if !mine.servers.iter().any(|s| s.$key == server.$key) {
+                        mine.servers.push(server.clone());
+                    }
+                }
+                mine.servers.len() > before
+            }
+        }
+    };
+}
+
+define_service!(declare::Service, "service", url, |service| (
+    service.middlewares.clone(),
+    service.load_balancer.as_ref().map(LoadBalancer::without_servers)
+));
+define_service!(declare::TcpService, "TCP service", address, |service| service
+    .load_balancer
+    .as_ref()
+    .map(declare::TcpLoadBalancer::without_servers));
+define_service!(declare::UdpService, "UDP service", address, |service| service.load_balancer.is_some());
 
 /// A service with servers and Traefik's default settings.
 pub fn service(servers: Vec<declare::Server>, source: Source) -> declare::Service {
-    declare::Service { load_balancer: Some(LoadBalancer { servers, ..LoadBalancer::default() }), source }
+    declare::Service {
+        load_balancer: Some(LoadBalancer { servers, ..LoadBalancer::default() }),
+        source,
+        ..declare::Service::default()
+    }
 }
 
 /// What one catalog service declares.
@@ -103,6 +120,18 @@ pub struct Fragment {
     pub services: BTreeMap<Arc<str>, Def<declare::Service>>,
     /// By name.
     pub middlewares: BTreeMap<Arc<str>, Def<declare::Middleware>>,
+    /// By name.
+    pub tcp_routers: BTreeMap<Arc<str>, Def<declare::TcpRouter>>,
+    /// By name.
+    pub tcp_services: BTreeMap<Arc<str>, Def<declare::TcpService>>,
+    /// By name.
+    pub tcp_middlewares: BTreeMap<Arc<str>, Def<declare::TcpMiddleware>>,
+    /// By name.
+    pub udp_routers: BTreeMap<Arc<str>, Def<declare::UdpRouter>>,
+    /// By name.
+    pub udp_services: BTreeMap<Arc<str>, Def<declare::UdpService>>,
+    /// By name.
+    pub tls_stores: BTreeMap<Arc<str>, Def<declare::TlsStore>>,
     /// Shares in pools.
     pub shares: BTreeMap<PoolKey, Vec<Share>>,
     /// What was refused or deserves a remark.
@@ -124,8 +153,10 @@ pub fn add<T: Define>(
     match (present, new) {
         (Def::Good(old), Def::Good(new)) => {
             if !old.agrees(&new) {
-                let code = format!("{}_conflict", T::WORD);
-                let told = problems.iter().any(|p| *p.code == *code && p.message.contains(&format!("`{name}`")));
+                let code = format!("{}_conflict", T::CODE);
+                let told = problems
+                    .iter()
+                    .any(|p| *p.code == *code && p.message.starts_with(&format!("{} `{name}`", T::WORD)));
                 if !told {
                     problems.push(conflict::<T>(&code, name, old.source(), new.source()));
                 }

@@ -6,10 +6,13 @@
 //! are sorted by their bytes, the last of equal keys counts, and names that differ only in case
 //! are one name in the spelling of the first.
 
-use super::apply::{Applied, MiddlewareDraft, RouterDraft, ServiceDraft};
-use super::options::{Found, Target, find, nearest};
-use crate::declare::{MiddlewareKind, NotServed};
+use super::grown::{Form, Grown};
+use super::options::{Found, Kind, find, nearest};
+use crate::declare::{self, MiddlewareKind, Options};
 use crate::diagnostic::{Diagnostic, Origin};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,15 +28,15 @@ pub struct Label<'a> {
 }
 
 impl<'a> Label<'a> {
-    /// Cuts a tag; `None` if it has another prefix. `trim` drops blanks around key and value, as
-    /// Traefik does for Nomad and not for Consul. A tag without `=` is `Err`.
+    /// Cuts a tag; `None` if it has another prefix. `trim` drops blanks behind the key and around
+    /// the value, as Traefik does for Nomad and not for Consul. A tag without `=` is `Err`.
     pub fn cut(tag: &'a Arc<str>, prefix: &str, trim: bool) -> Option<Result<Self, Diagnostic>> {
         let rest = tag.strip_prefix(prefix)?.strip_prefix('.')?;
         let Some((key, value)) = rest.split_once('=') else {
             let problem = Diagnostic::warning("ignored_tag", format!("a `{prefix}.` tag without `=` does nothing"));
             return Some(Err(problem.with_origin(Origin { tag: Some(tag.clone()), ..Origin::default() })));
         };
-        let (key, value) = if trim { (key.trim(), value.trim()) } else { (key, value) };
+        let (key, value) = if trim { (key.trim_end(), value.trim()) } else { (key, value) };
         Some(Ok(Self { tag, key, value }))
     }
 
@@ -51,7 +54,10 @@ impl<'a> Label<'a> {
     /// The tag as messages may show it: without the value where that is a secret.
     fn shown(&self) -> Arc<str> {
         let last = self.key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        if ["user", "password", "secret", "token"].iter().any(|s| last.contains(s))
+        if ["user", "password", "secret", "token", "authorization", "apikey", "api-key"]
+            .iter()
+            .any(|s| last.contains(s))
+            || last == "key"
             || self.key.to_ascii_lowercase().contains(".plugin.")
         {
             let head = self.tag.find('=').map_or(&**self.tag, |at| &self.tag[..=at]);
@@ -74,27 +80,91 @@ pub struct Draft<T> {
     pub tag: Arc<str>,
 }
 
+/// A service, and what its servers are besides the registered address.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceDraft<T> {
+    /// The service without servers.
+    pub service: T,
+    /// `loadBalancer.server`.
+    pub server: ServerDraft,
+}
+
+/// What a service's tags say of its server.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServerDraft {
+    /// `scheme`; empty means `http`.
+    pub scheme: Arc<str>,
+    /// `port` as written; empty means the registered one.
+    pub port: Arc<str>,
+    /// `url`; empty means one made of the registered address.
+    pub url: Arc<str>,
+    /// `weight`.
+    pub weight: Option<u32>,
+    /// `preservePath`.
+    pub preserve_path: bool,
+    /// `tls` of a TCP server.
+    pub tls: bool,
+}
+
+/// Definitions by folded name.
+pub type ByName<T> = BTreeMap<String, Draft<T>>;
+
 /// Everything that the labels of one registration declare.
 #[derive(Debug, Clone, Default)]
 pub struct Drafts {
-    /// Routers by folded name.
-    pub routers: BTreeMap<String, Draft<RouterDraft>>,
-    /// Services by folded name.
-    pub services: BTreeMap<String, Draft<ServiceDraft>>,
-    /// Middlewares by folded name.
-    pub middlewares: BTreeMap<String, Draft<Option<MiddlewareKind>>>,
-    /// TCP or UDP routers or services are declared: no HTTP service is made by itself.
-    pub tcp_or_udp: bool,
+    /// `http.routers`.
+    pub routers: ByName<declare::Router>,
+    /// `http.services`.
+    pub services: ByName<ServiceDraft<declare::Service>>,
+    /// `http.middlewares`.
+    pub middlewares: ByName<MiddlewareKind>,
+    /// `tcp.routers`.
+    pub tcp_routers: ByName<declare::TcpRouter>,
+    /// `tcp.services`.
+    pub tcp_services: ByName<ServiceDraft<declare::TcpService>>,
+    /// `tcp.middlewares`.
+    pub tcp_middlewares: ByName<declare::TcpMiddleware>,
+    /// `udp.routers`.
+    pub udp_routers: ByName<declare::UdpRouter>,
+    /// `udp.services`.
+    pub udp_services: ByName<ServiceDraft<declare::UdpService>>,
+    /// `tls.stores`.
+    pub tls_stores: ByName<declare::TlsStore>,
     /// What could not be read, or is not served.
     pub problems: Vec<Diagnostic>,
 }
 
-#[derive(Default)]
-struct MiddlewareParts {
-    served: MiddlewareDraft,
-    /// Kinds in Traefik's spelling; whether served.
-    kinds: BTreeMap<String, bool>,
-    options: BTreeMap<Arc<str>, Arc<str>>,
+/// What a definition is, by its section and kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Router,
+    Service,
+    Middleware,
+    TcpRouter,
+    TcpService,
+    TcpMiddleware,
+    UdpRouter,
+    UdpService,
+    TlsStore,
+}
+
+impl Place {
+    /// `None` for what tags cannot declare.
+    fn of(section: &str, kind: &str) -> Option<Self> {
+        Some(match (section, kind.to_ascii_lowercase().as_str()) {
+            ("http", "routers") => Self::Router,
+            ("http", "services") => Self::Service,
+            ("http", "middlewares") => Self::Middleware,
+            ("tcp", "routers") => Self::TcpRouter,
+            ("tcp", "services") => Self::TcpService,
+            ("tcp", "middlewares") => Self::TcpMiddleware,
+            ("udp", "routers") => Self::UdpRouter,
+            ("udp", "services") => Self::UdpService,
+            ("tls", "stores") => Self::TlsStore,
+            _ => return None,
+        })
+    }
 }
 
 /// Reads the labels of one registration.
@@ -112,9 +182,8 @@ pub fn read(labels: &[Label<'_>]) -> Drafts {
 
 #[derive(Default)]
 struct Reader {
-    drafts: Drafts,
-    middlewares: BTreeMap<String, Draft<MiddlewareParts>>,
-    load_balancers: BTreeSet<String>,
+    grown: BTreeMap<Place, ByName<Grown>>,
+    problems: Vec<Diagnostic>,
     not_served: BTreeSet<String>,
 }
 
@@ -128,92 +197,20 @@ impl Reader {
             Ok(path) => path,
             Err(part) => {
                 let problem = Diagnostic::error("empty_path_element", format!("`{}` has an empty element", label.key));
-                self.drafts.problems.push(problem.with_origin(label.origin(part)));
+                self.problems.push(problem.with_origin(label.origin(part)));
                 return;
             }
         };
-        let name = path.get(2).copied().unwrap_or_default();
-        if matches!(section, "tcp" | "udp") && path.len() > 3 {
-            let kind = path[1].to_ascii_lowercase();
-            self.drafts.tcp_or_udp |= matches!(kind.as_str(), "routers" | "services");
-        }
-        match find(&path) {
-            Found::Option(def) => {
-                let value = match def.kind.parse(label.value) {
-                    Ok(value) => value,
-                    Err(e) => {
-                        let problem = Diagnostic::error(e.code(), format!("`{}`: {e}", below(&path)));
-                        self.refuse(section, &path, label, problem.with_origin(label.origin(label.value)));
-                        return;
-                    }
-                };
-                let index = path.iter().find_map(|p| p.strip_prefix('[')).map_or("", |p| p.trim_end_matches(']'));
-                let applied = match (section, path.get(1).map(|p| p.to_ascii_lowercase()).as_deref(), def.target) {
-                    ("http", Some("routers"), target) => {
-                        let draft = draft(&mut self.drafts.routers, name, label);
-                        match target {
-                            Target::Router(apply) => {
-                                if def.path.ends_with(".rule") {
-                                    draft.tag = label.tag.clone();
-                                }
-                                apply(&mut draft.value, index, value)
-                            }
-                            _ => Ok(Applied::NotServed),
-                        }
-                    }
-                    ("http", Some("services"), target) => {
-                        let draft = draft(&mut self.drafts.services, name, label);
-                        if path.get(3).is_some_and(|p| p.eq_ignore_ascii_case("loadBalancer")) {
-                            self.load_balancers.insert(name.to_lowercase());
-                        }
-                        match target {
-                            Target::Service(apply) => apply(&mut draft.value, index, value),
-                            _ => Ok(Applied::NotServed),
-                        }
-                    }
-                    ("http", Some("middlewares"), target) => {
-                        let draft = draft(&mut self.middlewares, name, label);
-                        let mut spelled = def.path.split('.').skip(3);
-                        let kind = spelled.next().unwrap_or_default();
-                        let served = draft.value.kinds.entry(kind.to_owned()).or_default();
-                        match target {
-                            Target::Middleware(apply) => {
-                                *served = true;
-                                apply(&mut draft.value.served, index, value)
-                            }
-                            _ => {
-                                let option = option_path(&def.path, &path);
-                                draft.value.options.insert(option, label.value.into());
-                                // one remark for the whole middleware follows at the end
-                                if SERVED_KINDS.contains(&kind) { Ok(Applied::NotServed) } else { Ok(Applied::Served) }
-                            }
-                        }
-                    }
-                    _ => {
-                        self.other_not_served(section, &path, label);
-                        return;
-                    }
-                };
-                match applied {
-                    Ok(Applied::Served) => {}
-                    Ok(Applied::NotServed) if def.kind == super::options::Kind::Ignored => {}
-                    Ok(Applied::NotServed) => {
-                        let message = format!("`{}` is known and not served yet: {}", below(&path), def.doc);
-                        let problem = Diagnostic::warning("not_served", message);
-                        self.drafts.problems.push(problem.with_origin(label.origin(path[path.len() - 1])));
-                    }
-                    Err(message) => {
-                        let problem = Diagnostic::error("bad_value", format!("`{}`: {message}", below(&path)));
-                        self.refuse(section, &path, label, problem.with_origin(label.origin(label.value)));
-                    }
-                }
-            }
+        let place = path.get(1).and_then(|kind| Place::of(section, kind));
+        let option = match find(&path) {
+            Found::Option(option) => option,
             Found::Section => {
                 let problem =
                     Diagnostic::error("unknown_option", format!("`{}` is a section and takes no value", label.key))
                         .with_origin(label.origin(label.key))
                         .with_help("name an option below it");
-                self.refuse(section, &path, label, problem);
+                self.refuse(place, &path, label, problem);
+                return;
             }
             Found::Unknown { at, nearest } => {
                 let message = format!("unknown option `{}` in `{}`", path[at], label.key);
@@ -221,33 +218,70 @@ impl Reader {
                 if let Some(nearest) = nearest {
                     problem = problem.with_help(format!("did you mean `{nearest}`?"));
                 }
-                self.refuse(section, &path, label, problem);
+                self.refuse(place, &path, label, problem);
+                return;
             }
+        };
+        let read = option.kind.parse(label.value).map_err(|e| (e.code(), e.to_string())).and_then(|value| {
+            let acts = option.acts.with(&value).map_err(|e| ("bad_value", e))?;
+            Ok((value, acts))
+        });
+        let (value, acts) = match read {
+            Ok(read) => read,
+            Err((code, why)) => {
+                let problem = Diagnostic::error(code, format!("`{}`: {why}", below(&path)));
+                self.refuse(place, &path, label, problem.with_origin(label.origin(label.value)));
+                return;
+            }
+        };
+        let Some(place) = place else {
+            self.nothing_serves(section, &path, label);
+            return;
+        };
+        let draft = self.draft(place, path.get(2).copied().unwrap_or_default(), label);
+        if matches!(place, Place::Router | Place::TcpRouter) && option.path.ends_with(".rule") {
+            draft.tag = label.tag.clone();
+        }
+        draft.value.set(option, path.get(3..).unwrap_or_default(), value);
+        let remark = match place {
+            Place::Router | Place::Service => true,
+            // of a kind that is not served there is one remark at the end
+            Place::Middleware => SERVED_KINDS.iter().any(|kind| option.path.split('.').nth(3) == Some(kind)),
+            _ => {
+                self.nothing_serves(section, &path, label);
+                false
+            }
+        };
+        if remark && !acts && option.kind != Kind::Ignored {
+            let message = format!("`{}` is known and not served yet: {}", below(&path), option.doc);
+            let problem = Diagnostic::warning("not_served", message);
+            self.problems.push(problem.with_origin(label.origin(path[path.len() - 1])));
         }
     }
 
+    fn draft(&mut self, place: Place, name: &str, label: &Label<'_>) -> &mut Draft<Grown> {
+        self.grown.entry(place).or_default().entry(name.to_lowercase()).or_insert_with(|| Draft {
+            name: name.into(),
+            value: Grown::default(),
+            broken: false,
+            tag: label.shown(),
+        })
+    }
+
     /// A problem that breaks the definition that the path belongs to.
-    fn refuse(&mut self, section: &str, path: &[&str], label: &Label<'_>, problem: Diagnostic) {
-        self.drafts.problems.push(problem);
-        let Some(name) = path.get(2).copied() else { return };
-        match (section, path[1].to_ascii_lowercase().as_str()) {
-            ("http", "routers") => draft(&mut self.drafts.routers, name, label).broken = true,
-            ("http", "middlewares") => draft(&mut self.middlewares, name, label).broken = true,
-            ("http", "services") => {
-                draft(&mut self.drafts.services, name, label).broken = true;
-                // one word about it is enough
-                self.load_balancers.insert(name.to_lowercase());
-            }
-            _ => {}
+    fn refuse(&mut self, place: Option<Place>, path: &[&str], label: &Label<'_>, problem: Diagnostic) {
+        self.problems.push(problem);
+        if let (Some(place), Some(name)) = (place, path.get(2)) {
+            self.draft(place, name, label).broken = true;
         }
     }
 
     /// TCP, UDP, transports and TLS stores: one remark for each definition.
-    fn other_not_served(&mut self, section: &str, path: &[&str], label: &Label<'_>) {
+    fn nothing_serves(&mut self, section: &str, path: &[&str], label: &Label<'_>) {
         let what = path.iter().take(3).copied().collect::<Vec<_>>().join(".");
         if self.not_served.insert(what.to_lowercase()) {
             let message = format!("`{what}` is known and not served yet: there is no {section} {} from tags", path[1]);
-            self.drafts.problems.push(Diagnostic::warning("not_served", message).with_origin(label.origin(label.key)));
+            self.problems.push(Diagnostic::warning("not_served", message).with_origin(label.origin(label.key)));
         }
     }
 
@@ -263,76 +297,105 @@ impl Reader {
         if let Some(nearest) = nearest(first, ["http", "tcp", "udp", "tls", "enable"].into_iter()) {
             problem = problem.with_help(format!("did you mean `{nearest}`?"));
         }
-        self.drafts.problems.push(problem.with_origin(label.origin(label.key)));
+        self.problems.push(problem.with_origin(label.origin(label.key)));
     }
 
     fn finish(mut self) -> Drafts {
-        for (folded, service) in &mut self.drafts.services {
-            if !self.load_balancers.contains(folded) {
-                service.broken = true;
-                let message =
-                    format!("service `{}` has no `loadBalancer`; tags can declare no other kind", service.name);
-                let origin = Origin { tag: Some(service.tag.clone()), ..Origin::default() };
-                self.drafts.problems.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
+        let mut drafts = Drafts {
+            routers: self.typed(Place::Router, |typed, _| typed),
+            services: self.services(Place::Service),
+            tcp_routers: self.typed(Place::TcpRouter, |typed, _| typed),
+            tcp_services: self.services(Place::TcpService),
+            udp_routers: self.typed(Place::UdpRouter, |typed, _| typed),
+            udp_services: self.services(Place::UdpService),
+            tcp_middlewares: self.printed(Place::TcpMiddleware, |kinds| declare::TcpMiddleware {
+                kinds: Options(kinds),
+                ..declare::TcpMiddleware::default()
+            }),
+            tls_stores: self.printed(Place::TlsStore, |options| declare::TlsStore {
+                options: Options(options),
+                ..declare::TlsStore::default()
+            }),
+            middlewares: ByName::new(),
+            problems: Vec::new(),
+        };
+        for draft in self.grown.get(&Place::Middleware).into_iter().flat_map(BTreeMap::values) {
+            let mut kinds = draft.value.names();
+            if let (Some(only), None) = (kinds.next(), kinds.next())
+                && !SERVED_KINDS.contains(&only)
+            {
+                let message = format!(
+                    "middleware `{}` is a `{only}`, which is known and not served yet; a router that names it is refused",
+                    draft.name
+                );
+                let origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
+                self.problems.push(Diagnostic::warning("not_served", message).with_origin(origin));
             }
         }
-        for (folded, parts) in self.middlewares {
-            let Draft { name, value, mut broken, tag } = parts;
-            let origin = Origin { tag: Some(tag.clone()), ..Origin::default() };
-            let mut kind = None;
-            let mut kinds = value.kinds.keys();
-            match (kinds.next(), kinds.next()) {
-                (Some(only), None) => {
-                    if !SERVED_KINDS.contains(&only.as_str()) {
-                        let message = format!(
-                            "middleware `{name}` is a `{only}`, which is known and not served yet; a router that names it is refused"
-                        );
-                        self.drafts.problems.push(Diagnostic::warning("not_served", message).with_origin(origin));
-                    }
-                    kind = Some(middleware_kind(only, &value));
-                }
-                (Some(_), Some(_)) => {
+        drafts.middlewares = self.printed(Place::Middleware, MiddlewareKind::of);
+        drafts.problems = self.problems;
+        drafts
+    }
+
+    /// Takes the definitions of a place, as trees in Traefik's form.
+    fn printed<T>(&mut self, place: Place, make: impl Fn(Map<String, Value>) -> T) -> ByName<T> {
+        let grown = self.grown.remove(&place).unwrap_or_default().into_iter();
+        grown.map(|(folded, draft)| (folded, draft.map(|value| make(value.finish(Form::Printed))))).collect()
+    }
+
+    /// Takes the definitions of a place, as typed values.
+    fn typed<T, U>(&mut self, place: Place, make: impl Fn(T, ServerDraft) -> U) -> ByName<U>
+    where
+        T: Default + DeserializeOwned,
+    {
+        let mut typed = ByName::new();
+        for (folded, draft) in self.grown.remove(&place).unwrap_or_default() {
+            let mut broken = draft.broken;
+            let mut origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
+            let name = draft.name.clone();
+            let mut done = draft.map(|value| {
+                let mut map = value.finish(Form::Typed);
+                let server =
+                    map.get_mut("loadBalancer").and_then(Value::as_object_mut).and_then(|lb| lb.remove("server"));
+                let server = server.map(serde_json::from_value).unwrap_or_else(|| Ok(ServerDraft::default()));
+                let both = server.and_then(|server| Ok((serde_json::from_value(Value::Object(map))?, server)));
+                let (typed, server) = both.unwrap_or_else(|e| {
                     broken = true;
-                    let all: Vec<&str> = value.kinds.keys().map(String::as_str).collect();
-                    let message = format!("middleware `{name}` must be of one kind, got `{}`", all.join("`, `"));
-                    self.drafts.problems.push(Diagnostic::error("several_kinds", message).with_origin(origin));
-                }
-                (None, _) => broken = true,
-            }
-            self.drafts.middlewares.insert(folded, Draft { name, value: kind, broken, tag });
+                    let message = format!("`{name}` cannot be read: {e}");
+                    self.problems
+                        .push(Diagnostic::error("bad_value", message).with_origin(std::mem::take(&mut origin)));
+                    Default::default()
+                });
+                make(typed, server)
+            });
+            done.broken = broken;
+            typed.insert(folded, done);
         }
-        self.drafts
+        typed
+    }
+
+    /// Takes the services of a place. One that is no load balancer is broken; what is broken gets
+    /// servers all the same.
+    fn services<T: Default + DeserializeOwned>(&mut self, place: Place) -> ByName<ServiceDraft<T>> {
+        for draft in self.grown.get_mut(&place).into_iter().flat_map(BTreeMap::values_mut) {
+            if !draft.broken && !draft.value.has("loadBalancer") {
+                draft.broken = true;
+                let message = format!("service `{}` has no `loadBalancer`; tags can declare no other kind", draft.name);
+                let origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
+                self.problems.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
+            }
+        }
+        self.typed(place, |service, server| ServiceDraft { service, server })
+    }
+}
+
+impl<T> Draft<T> {
+    fn map<U>(self, make: impl FnOnce(T) -> U) -> Draft<U> {
+        Draft { name: self.name, value: make(self.value), broken: self.broken, tag: self.tag }
     }
 }
 
 const SERVED_KINDS: &[&str] = &["addPrefix", "stripPrefix", "redirectScheme"];
-
-fn middleware_kind(kind: &str, parts: &MiddlewareParts) -> MiddlewareKind {
-    let served = &parts.served;
-    match kind {
-        "addPrefix" => MiddlewareKind::AddPrefix { prefix: served.add_prefix.clone() },
-        "stripPrefix" => MiddlewareKind::StripPrefix { prefixes: served.strip_prefixes.clone() },
-        "redirectScheme" => MiddlewareKind::RedirectScheme {
-            scheme: served.redirect_scheme.clone(),
-            port: served.redirect_port.clone(),
-            permanent: served.redirect_permanent,
-        },
-        _ => MiddlewareKind::NotServed(NotServed { kind: kind.into(), options: parts.options.clone() }),
-    }
-}
-
-fn draft<'a, T: Default>(
-    drafts: &'a mut BTreeMap<String, Draft<T>>,
-    name: &str,
-    label: &Label<'_>,
-) -> &'a mut Draft<T> {
-    drafts.entry(name.to_lowercase()).or_insert_with(|| Draft {
-        name: name.into(),
-        value: T::default(),
-        broken: false,
-        tag: label.shown(),
-    })
-}
 
 /// The part of dynamic configuration that a key belongs to. As in Traefik, what starts like a
 /// section belongs to it (`httpx.…` is an error, not a remark), and of TLS only the default store.
@@ -361,26 +424,10 @@ fn below(path: &[&str]) -> String {
     path.get(3..).unwrap_or_default().join(".")
 }
 
-/// The path below a middleware's kind: Traefik's spelling, with the names that the person gave.
-fn option_path(spelled: &str, path: &[&str]) -> Arc<str> {
-    let mut names: Vec<&str> = spelled.split('.').collect();
-    for (at, part) in path.iter().enumerate() {
-        match names.get(at).copied() {
-            Some("*") => names[at] = part,
-            Some("**") | None => {
-                names.truncate(at);
-                names.extend(&path[at..]);
-                break;
-            }
-            Some(_) => {}
-        }
-    }
-    names.get(4..).unwrap_or_default().join(".").into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn drafts(tags: &[&str]) -> Drafts {
         let tags: Vec<Arc<str>> = tags.iter().map(|t| Arc::from(*t)).collect();
@@ -404,7 +451,7 @@ mod tests {
         ]);
         assert_eq!(codes(&d), [] as [&str; 0]);
         assert_eq!(d.routers.len(), 1);
-        let router = d.routers["a"].value.clone().finish();
+        let router = d.routers["a"].value.clone();
         assert_eq!(&*router.rule, "Host(`w`)");
         assert_eq!(router.entry_points, ["web".into(), "websecure".into()]);
         let tls = router.tls.unwrap();
@@ -417,9 +464,9 @@ mod tests {
     #[test]
     fn tls_that_is_not_true_switches_the_section_off() {
         let d = drafts(&["traefik.http.routers.a.tls=no", "traefik.http.routers.a.tls.certresolver=le"]);
-        assert_eq!(d.routers["a"].value.clone().finish().tls, None);
+        assert_eq!(d.routers["a"].value.clone().tls, None);
         let d = drafts(&["traefik.http.routers.a.tls="]);
-        assert!(d.routers["a"].value.clone().finish().tls.is_some());
+        assert!(d.routers["a"].value.clone().tls.is_some());
     }
 
     #[test]
@@ -442,6 +489,17 @@ mod tests {
     }
 
     #[test]
+    fn no_remark_shows_a_secret() {
+        let d = drafts(&[
+            "traefik.http.services.s.loadbalancer.healthcheck.headers.Authorization=hunter2",
+            "traefik.http.middlewares.f.forwardauth.tls.key=hunter2",
+            "traefik.http.middlewares.p.plugin.own.deep=hunter2",
+        ]);
+        assert_eq!(codes(&d), ["not_served"; 3]);
+        assert!(d.problems.iter().all(|p| !format!("{p:?}").contains("hunter2")), "{:?}", d.problems);
+    }
+
+    #[test]
     fn columns_count_characters() {
         let d = drafts(&["traefik.http.routers.ä.entrypoint=web"]);
         assert_eq!(d.problems[0].origin.column, Some(24));
@@ -461,27 +519,27 @@ mod tests {
         ]);
         assert!(d.problems.iter().all(|p| !p.is_error() && &*p.code == "not_served"), "{:?}", d.problems);
         assert_eq!(d.problems.len(), 5);
-        assert!(d.tcp_or_udp && !d.routers["a"].broken && !d.services["s"].broken);
-        let Some(MiddlewareKind::NotServed(m)) = &d.middlewares["m"].value else { panic!("{:?}", d.middlewares["m"]) };
-        assert_eq!((&*m.kind, &*m.options["removeHeader"], &*m.options["users"]), ("basicAuth", "true", "a:b"));
-        let Some(MiddlewareKind::NotServed(h)) = &d.middlewares["h"].value else { panic!() };
-        assert_eq!(&*h.options["customRequestHeaders.X-Y"], "z");
+        assert!(!d.routers["a"].broken && !d.services["s"].broken && !d.tcp_routers["db"].broken);
+        assert!(d.tcp_routers["db"].value.tls.is_some());
+        let middleware = |name: &str| serde_json::to_value(&d.middlewares[name].value).unwrap();
+        assert_eq!(middleware("m"), json!({"basicAuth": {"removeHeader": true, "users": ["a:b"]}}));
+        assert_eq!(middleware("h"), json!({"headers": {"customRequestHeaders": {"X-Y": "z"}}}));
         assert!(d.problems.iter().all(|p| !p.to_string().contains("a:b")), "a diagnostic shows no secret");
-        assert_eq!(
-            d.middlewares["s"].value,
-            Some(MiddlewareKind::StripPrefix { prefixes: vec!["/a".into(), "/b".into()] })
-        );
+        let strip = MiddlewareKind::StripPrefix { prefixes: vec!["/a".into(), "/b".into()] };
+        assert_eq!(d.middlewares["s"].value, strip);
     }
 
     #[test]
-    fn one_middleware_has_one_kind_and_a_service_is_a_load_balancer() {
+    fn a_middleware_of_two_kinds_is_declared_and_a_service_is_a_load_balancer() {
         let d = drafts(&[
             "traefik.http.middlewares.m.addprefix.prefix=/x",
             "traefik.http.middlewares.m.stripprefix.prefixes=/y",
             "traefik.http.services.m.mirroring.service=a",
         ]);
-        assert_eq!(codes(&d), ["not_a_load_balancer", "several_kinds"]);
-        assert!(d.middlewares["m"].broken && d.services["m"].broken);
+        assert_eq!(codes(&d), ["not_a_load_balancer"]);
+        assert!(!d.middlewares["m"].broken && d.services["m"].broken);
+        let both = json!({"addPrefix": {"prefix": "/x"}, "stripPrefix": {"prefixes": ["/y"]}});
+        assert_eq!(serde_json::to_value(&d.middlewares["m"].value).unwrap(), both);
     }
 
     #[test]

@@ -8,12 +8,12 @@
 //! has it (lowest create index, then namespace, then name). Equal inventories give equal results,
 //! and a service that did not change costs next to nothing ([`Decoder`]).
 
-mod apply;
 mod claims;
 pub mod constraints;
 mod decoder;
 mod fragment;
 mod glob;
+mod grown;
 mod labels;
 mod names;
 pub mod options;

@@ -1,17 +1,17 @@
-//! The options of `traefik.*` tags: how one is looked up, checked and applied. Each option stands
-//! once in [`reference`](super::reference): its path, the kind of its value, what it sets (nothing
-//! while it is not served) and its documentation; the decoder, the checks and the printed
-//! reference all read that one table.
+//! The options of `traefik.*` tags: how one is looked up and checked. Each option stands once in
+//! [`reference`](super::reference): its path, the kind of its value, whether it acts, and its
+//! documentation; the decoder, the checks and the printed reference all read that one table.
 //!
 //! A path is written in Traefik's spelling, with `*` for a name of one's own, `[]` for a list
 //! index and `**` for anything below. Looking up ignores case, as Traefik's label parser does
 //! (<https://github.com/traefik/paerser>).
 
-use super::apply::{Apply, MiddlewareDraft, RouterDraft, ServiceDraft};
 use super::reference::SECTIONS;
-use crate::model::{DurationError, parse_duration};
+use crate::declare::GoDuration;
+use crate::model::DurationError;
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 /// What kind of value an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,21 +30,6 @@ pub enum Kind {
     Section,
     /// Accepted by Traefik without any effect from tags.
     Ignored,
-}
-
-/// A checked value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    /// Of [`Kind::Text`].
-    Text(Arc<str>),
-    /// Of [`Kind::Bool`] and [`Kind::Section`].
-    Bool(bool),
-    /// Of [`Kind::Int`].
-    Int(i64),
-    /// Of [`Kind::List`].
-    List(Vec<Arc<str>>),
-    /// Of [`Kind::Duration`], which no served option has yet, and [`Kind::Ignored`].
-    Checked,
 }
 
 /// Why a value was refused.
@@ -81,25 +66,33 @@ impl Kind {
         }
     }
 
-    /// Checks a value.
+    /// Reads a value into the form that it has in Traefik's JSON. Lists are of texts; an empty one
+    /// counts as not given. Nothing is kept of what is ignored.
     ///
     /// # Errors
     /// A value that is not of this kind.
     pub fn parse(self, text: &str) -> Result<Value, ValueError> {
         let bad = || ValueError::Bad(format!("expected {}, got `{text}`", self.expected()));
         Ok(match self {
-            Self::Text => Value::Text(text.into()),
+            Self::Text => Value::from(text),
             Self::Bool => Value::Bool(go_bool(text).ok_or_else(bad)?),
             Self::Section => Value::Bool(text.is_empty() || text.eq_ignore_ascii_case("true")),
-            Self::Int => Value::Int(text.parse().map_err(|_| bad())?),
-            Self::List if text.is_empty() => Value::List(Vec::new()),
-            Self::List => Value::List(text.split(',').map(|t| t.trim().into()).collect()),
-            Self::Duration => match parse_duration(text) {
-                Ok(_) | Err(DurationError::Negative(_)) => Value::Checked,
-                Err(e) => return Err(ValueError::Duration(e)),
-            },
-            Self::Ignored => Value::Checked,
+            Self::Int => Value::from(text.parse::<i64>().map_err(|_| bad())?),
+            Self::List if text.is_empty() => Value::Null,
+            Self::List => text.split(',').map(str::trim).collect(),
+            Self::Duration => Value::from(text.parse::<GoDuration>().map_err(ValueError::Duration)?.to_string()),
+            Self::Ignored => Value::Null,
         })
+    }
+
+    /// Whether it is the value that Traefik's JSON leaves out.
+    pub fn is_zero(self, value: &Value) -> bool {
+        match value {
+            Value::Bool(on) => !on,
+            Value::Number(number) => number.as_i64() == Some(0),
+            Value::String(text) => text.is_empty() || self == Self::Duration && text == "0s",
+            _ => false,
+        }
     }
 }
 
@@ -112,17 +105,29 @@ pub fn go_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// What an option sets.
+/// Whether an option acts.
 #[derive(Debug, Clone, Copy)]
-pub enum Target {
-    /// Nothing yet.
-    NotServed,
-    /// A router.
-    Router(Apply<RouterDraft>),
-    /// A service.
-    Service(Apply<ServiceDraft>),
-    /// A middleware.
-    Middleware(Apply<MiddlewareDraft>),
+pub enum Acts {
+    /// Not yet: its tag gives a warning.
+    Not,
+    /// With every value.
+    Always,
+    /// It depends on the value; the error says what was expected and what was found.
+    If(fn(&Value) -> Result<bool, String>),
+}
+
+impl Acts {
+    /// Whether it acts with this value.
+    ///
+    /// # Errors
+    /// What was expected and what was found.
+    pub fn with(self, value: &Value) -> Result<bool, String> {
+        match self {
+            Self::Not => Ok(false),
+            Self::Always => Ok(true),
+            Self::If(check) => check(value),
+        }
+    }
 }
 
 /// One option.
@@ -132,32 +137,32 @@ pub struct OptionDef {
     pub path: String,
     /// Kind of value.
     pub kind: Kind,
-    /// What it sets.
-    pub target: Target,
+    /// Whether it acts.
+    pub acts: Acts,
+    /// Whether Traefik's JSON shows it even with a zero value once it was said.
+    pub shown: bool,
     /// What it does, or what its section does.
     pub doc: &'static str,
-}
-
-impl OptionDef {
-    /// Whether it acts at all.
-    pub fn is_served(&self) -> bool {
-        !matches!(self.target, Target::NotServed)
-    }
 }
 
 static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| {
     let mut options = Vec::new();
     for section in SECTIONS {
-        let path = |below: &str| match below {
-            "." => section.path.to_owned(),
-            _ => format!("{}.{below}", section.path),
+        let mut push = |below: &str, kind, acts, doc| {
+            let (below, marked) = below.strip_prefix('!').map_or((below, false), |b| (b, true));
+            let path = match below {
+                "." => section.path.to_owned(),
+                _ => format!("{}.{below}", section.path),
+            };
+            let shown = marked || path.ends_with('*');
+            options.push(OptionDef { path, kind, acts, shown, doc });
         };
-        for &(below, kind, target, doc) in section.served {
-            options.push(OptionDef { path: path(below), kind, target, doc });
+        for &(below, kind, acts, doc) in section.served {
+            push(below, kind, acts, doc);
         }
         for &(kind, names) in section.known {
             for below in names.split_ascii_whitespace() {
-                options.push(OptionDef { path: path(below), kind, target: Target::NotServed, doc: section.doc });
+                push(below, kind, Acts::Not, section.doc);
             }
         }
     }
@@ -277,6 +282,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::collections::BTreeSet;
 
     fn path(text: &str) -> Found<&'static str> {
@@ -302,19 +308,6 @@ mod tests {
     }
 
     #[test]
-    fn the_setter_fits_the_section() {
-        for def in all() {
-            let section = def.path.split('.').nth(1);
-            match def.target {
-                Target::NotServed => {}
-                Target::Router(_) => assert_eq!(section, Some("routers")),
-                Target::Service(_) => assert_eq!(section, Some("services")),
-                Target::Middleware(_) => assert_eq!(section, Some("middlewares")),
-            }
-        }
-    }
-
-    #[test]
     fn unknown_elements_name_the_nearest() {
         assert_eq!(path("http.routers.a.entrypoint"), Found::Unknown { at: 3, nearest: Some("entryPoints") });
         assert_eq!(path("http.router.a.rule"), Found::Unknown { at: 1, nearest: Some("routers") });
@@ -329,14 +322,16 @@ mod tests {
 
     #[test]
     fn values_are_read_as_go_reads_them() {
-        assert_eq!(Kind::Bool.parse("T"), Ok(Value::Bool(true)));
+        assert_eq!(Kind::Bool.parse("T"), Ok(json!(true)));
         assert!(Kind::Bool.parse("yes").is_err());
-        assert_eq!(Kind::List.parse("a, b ,,c"), Ok(Value::List(vec!["a".into(), "b".into(), "".into(), "c".into()])));
-        assert_eq!(Kind::Int.parse("+5"), Ok(Value::Int(5)));
+        assert_eq!(Kind::List.parse("a, b ,,c"), Ok(json!(["a", "b", "", "c"])));
+        assert_eq!(Kind::List.parse(""), Ok(Value::Null));
+        assert_eq!(Kind::Int.parse("+5"), Ok(json!(5)));
         assert_eq!(Kind::Int.parse("99999999999999999999").unwrap_err().code(), "bad_value");
-        assert_eq!(Kind::Duration.parse("-1"), Ok(Value::Checked));
+        assert_eq!(Kind::Duration.parse("-1"), Ok(json!("-1s")));
         assert_eq!(Kind::Duration.parse("10 s").unwrap_err().code(), "bad_duration");
-        assert_eq!(Kind::Section.parse(""), Ok(Value::Bool(true)));
-        assert_eq!(Kind::Section.parse("no"), Ok(Value::Bool(false)));
+        assert_eq!(Kind::Section.parse(""), Ok(json!(true)));
+        assert_eq!(Kind::Section.parse("no"), Ok(json!(false)));
+        assert!(Kind::Duration.is_zero(&json!("0s")) && !Kind::Text.is_zero(&json!("0s")));
     }
 }

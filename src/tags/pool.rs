@@ -477,8 +477,11 @@ fn servers<'a>(urls: impl Iterator<Item = &'a Arc<str>>, fixed: &[Option<f64>]) 
     }
     let divisor = total.values().copied().fold(0, gcd).max(1);
     let equal = slots.is_none() && total.values().all(|n| *n == 1);
-    let server =
-        |(url, slots): (&Arc<str>, u32)| Server { url: url.clone(), weight: (!equal).then_some(slots / divisor) };
+    let server = |(url, slots): (&Arc<str>, u32)| Server {
+        url: url.clone(),
+        weight: (!equal).then_some(slots / divisor),
+        ..Server::default()
+    };
     total.into_iter().map(server).collect()
 }
 

@@ -1,12 +1,12 @@
 //! The reference of `traefik.*` options: every one that Traefik 3.7 takes from tags
 //! (<https://doc.traefik.io/traefik/reference/dynamic-configuration/docker/>), once, with the kind of
-//! its value, what it sets, and what it is for. An option that sets nothing is known and not
-//! served: its tag gives a warning, and a middleware made of such options is refused where a
-//! router names it.
+//! its value, whether it acts, and what it is for. An option that does not act is known and not
+//! served: it is declared and printed, its tag gives a warning, and a middleware made of such
+//! options is refused where a router names it.
 
-use super::apply::{domain, int, list, put, set_tls, some, strategy, text, tls, truth, weight};
+use super::options::Acts::{self, Always, If};
 use super::options::Kind::{self, Bool, Duration, Ignored, Int, List, Section as Alone, Text};
-use super::options::Target::{self, Middleware, Router, Service};
+use serde_json::{Value, json};
 
 /// Options that belong together.
 pub(super) struct Section {
@@ -14,9 +14,10 @@ pub(super) struct Section {
     pub path: &'static str,
     /// What they are for.
     pub doc: &'static str,
-    /// Options that act: path below the section (empty: the section itself), kind, what is set, documentation.
-    pub served: &'static [(&'static str, Kind, Target, &'static str)],
-    /// Options that do not act yet: paths below the section, separated by blanks, by kind.
+    /// Options that act: path below the section (empty: the section itself), kind, when, documentation.
+    pub served: &'static [(&'static str, Kind, Acts, &'static str)],
+    /// Options that do not act yet: paths below the section, separated by blanks, by kind. Before
+    /// one that Traefik's JSON shows even when it is zero stands `!`.
     pub known: &'static [(Kind, &'static str)],
 }
 
@@ -26,62 +27,17 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.routers.*",
         doc: "what a request must look like and who answers it",
         served: &[
-            (
-                "entryPoints",
-                List,
-                Router(|r, _, v| put(&mut r.router.entry_points, list(v))),
-                "the entry points that it answers on; without it the default ones",
-            ),
-            (
-                "middlewares",
-                List,
-                Router(|r, _, v| put(&mut r.router.middlewares, list(v))),
-                "the middlewares in order of execution, `name` or `name@provider`",
-            ),
-            (
-                "service",
-                Text,
-                Router(|r, _, v| put(&mut r.router.service, text(v))),
-                "the service that answers; needed only where the tags define several",
-            ),
-            (
-                "rule",
-                Text,
-                Router(|r, _, v| put(&mut r.router.rule, text(v))),
-                "the rule that a request must match; without it the default rule is taken",
-            ),
-            (
-                "ruleSyntax",
-                Text,
-                Router(|r, _, v| put(&mut r.router.rule_syntax, text(v))),
-                "`v3` or `v2`, the version of the rule language",
-            ),
-            (
-                "priority",
-                Int,
-                Router(|r, _, v| put(&mut r.router.priority, int(&v))),
-                "the higher one is tried first; 0 means the length of the rule",
-            ),
-            ("tls", Alone, Router(|r, _, v| set_tls(r, &v)), "answers TLS connections only"),
-            ("tls.options", Text, Router(|r, _, v| put(&mut tls(r).options, text(v))), "the name of TLS options"),
-            (
-                "tls.certResolver",
-                Text,
-                Router(|r, _, v| put(&mut tls(r).cert_resolver, text(v))),
-                "who asks for certificates",
-            ),
-            (
-                "tls.domains[].main",
-                Text,
-                Router(|r, at, v| put(&mut domain(r, at).main, text(v))),
-                "main name of a certificate to ask for",
-            ),
-            (
-                "tls.domains[].sans",
-                List,
-                Router(|r, at, v| put(&mut domain(r, at).sans, list(v))),
-                "further names of that certificate",
-            ),
+            ("entryPoints", List, Always, "the entry points that it answers on; without it the default ones"),
+            ("middlewares", List, Always, "the middlewares in order of execution, `name` or `name@provider`"),
+            ("service", Text, Always, "the service that answers; needed only where the tags define several"),
+            ("rule", Text, Always, "the rule that a request must match; without it the default rule is taken"),
+            ("ruleSyntax", Text, Always, "`v3` or `v2`, the version of the rule language"),
+            ("priority", Int, Always, "the higher one is tried first; 0 means the length of the rule"),
+            ("tls", Alone, Always, "answers TLS connections only"),
+            ("tls.options", Text, If(|v| Ok(matches!(v.as_str(), Some("" | "default")))), "the name of TLS options"),
+            ("tls.certResolver", Text, Always, "who asks for certificates"),
+            ("tls.domains[].main", Text, Always, "main name of a certificate to ask for"),
+            ("tls.domains[].sans", List, Always, "further names of that certificate"),
         ],
         known: &[(Ignored, "parentRefs tls.resolvedOptions defaultRule deniedEncodedPathCharacters")],
     },
@@ -89,7 +45,7 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.routers.*.observability",
         doc: "logs, metrics and traces of one router",
         served: &[],
-        known: &[(Bool, "accessLogs metrics tracing"), (Text, "traceVerbosity")],
+        known: &[(Bool, "!accessLogs !metrics !tracing"), (Text, "traceVerbosity")],
     },
     Section {
         path: "http.services.*",
@@ -98,37 +54,27 @@ pub(super) static SECTIONS: &[Section] = &[
             (
                 "loadBalancer.server.url",
                 Text,
-                Service(|s, _, v| put(&mut s.url, Some(text(v)))),
+                Always,
                 "address of the server instead of the registered one: `http://host:port`",
             ),
+            ("loadBalancer.server.weight", Int, If(weight), "share of this instance among the servers"),
+            ("loadBalancer.server.scheme", Text, Always, "`http` or `https`, how the server is reached"),
+            ("loadBalancer.server.port", Text, Always, "port of the server instead of the registered one"),
             (
-                "loadBalancer.server.weight",
-                Int,
-                Service(|s, _, v| put(&mut s.weight, Some(weight(&v)?))),
-                "share of this instance among the servers",
-            ),
-            (
-                "loadBalancer.server.scheme",
+                "loadBalancer.strategy",
                 Text,
-                Service(|s, _, v| put(&mut s.scheme, some(v))),
-                "`http` or `https`, how the server is reached",
+                If(|v| Ok(matches!(v.as_str(), Some("" | "wrr")))),
+                "how a server is chosen: `wrr` (default)",
             ),
-            (
-                "loadBalancer.server.port",
-                Text,
-                Service(|s, _, v| put(&mut s.port, some(v))),
-                "port of the server instead of the registered one",
-            ),
-            ("loadBalancer.strategy", Text, Service(|_, _, v| strategy(v)), "how a server is chosen: `wrr` (default)"),
+            ("middlewares", List, Always, "the middlewares that every request to the service passes"),
             (
                 "loadBalancer.passHostHeader",
                 Bool,
-                Service(|s, _, v| put(&mut s.pass_host_header, Some(truth(&v)))),
+                Always,
                 "whether the client's Host goes to the server (default: true)",
             ),
         ],
         known: &[
-            (List, "middlewares"),
             (Bool, "loadBalancer.server.preservePath"),
             (
                 Ignored,
@@ -176,19 +122,14 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.addPrefix",
         doc: "changes the path before it reaches the server",
-        served: &[("prefix", Text, Middleware(|m, _, v| put(&mut m.add_prefix, text(v))), "puts this before the path")],
+        served: &[("prefix", Text, Always, "puts this before the path")],
         known: &[],
     },
     Section {
         path: "http.middlewares.*.stripPrefix",
         doc: "cuts a prefix off the path",
-        served: &[(
-            "prefixes",
-            List,
-            Middleware(|m, _, v| put(&mut m.strip_prefixes, list(v))),
-            "cuts the first of these that fits off the path",
-        )],
-        known: &[(Bool, "forceSlash")],
+        served: &[("prefixes", List, Always, "cuts the first of these that fits off the path")],
+        known: &[(Bool, "!forceSlash")],
     },
     Section {
         path: "http.middlewares.*.stripPrefixRegex",
@@ -216,7 +157,7 @@ pub(super) static SECTIONS: &[Section] = &[
         known: &[
             (List, "sourceRange ipStrategy.excludedIPs"),
             (Alone, "ipStrategy"),
-            (Int, "ipStrategy.depth ipStrategy.ipv6Subnet"),
+            (Int, "ipStrategy.depth !ipStrategy.ipv6Subnet"),
         ],
     },
     Section {
@@ -226,7 +167,7 @@ pub(super) static SECTIONS: &[Section] = &[
         known: &[
             (List, "sourceRange ipStrategy.excludedIPs"),
             (Alone, "ipStrategy"),
-            (Int, "ipStrategy.depth ipStrategy.ipv6Subnet rejectStatusCode"),
+            (Int, "ipStrategy.depth !ipStrategy.ipv6Subnet rejectStatusCode"),
         ],
     },
     Section {
@@ -238,13 +179,13 @@ pub(super) static SECTIONS: &[Section] = &[
                 Text,
                 "customRequestHeaders.* customResponseHeaders.* sslProxyHeaders.* customFrameOptionsValue \
               customBrowserXSSValue contentSecurityPolicy contentSecurityPolicyReportOnly publicKey \
-              referrerPolicy permissionsPolicy featurePolicy sslHost",
+              referrerPolicy permissionsPolicy !featurePolicy !sslHost",
             ),
             (
                 Bool,
                 "accessControlAllowCredentials addVaryHeader stsIncludeSubdomains stsPreload forceSTSHeader \
-              frameDeny contentTypeNosniff browserXssFilter isDevelopment sslRedirect \
-              sslTemporaryRedirect sslForceHost",
+              frameDeny contentTypeNosniff browserXssFilter isDevelopment !sslRedirect \
+              !sslTemporaryRedirect !sslForceHost",
             ),
             (
                 List,
@@ -252,7 +193,7 @@ pub(super) static SECTIONS: &[Section] = &[
               accessControlAllowOriginListRegex accessControlExposeHeaders allowedHosts \
               hostsProxyHeaders",
             ),
-            (Int, "accessControlMaxAge stsSeconds"),
+            (Int, "!accessControlMaxAge !stsSeconds"),
         ],
     },
     Section {
@@ -269,7 +210,12 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.middlewares.*.errors",
         doc: "other pages for error answers",
         served: &[],
-        known: &[(List, "status errorRequestHeaders"), (Int, "statusRewrites.*"), (Text, "service query")],
+        known: &[
+            (List, "status errorRequestHeaders"),
+            (Int, "statusRewrites.*"),
+            (Text, "service query"),
+            (Ignored, "nginxHeaders"),
+        ],
     },
     Section {
         path: "http.middlewares.*.rateLimit",
@@ -278,10 +224,10 @@ pub(super) static SECTIONS: &[Section] = &[
         known: &[
             (
                 Int,
-                "average burst sourceCriterion.ipStrategy.depth sourceCriterion.ipStrategy.ipv6Subnet \
+                "average burst sourceCriterion.ipStrategy.depth !sourceCriterion.ipStrategy.ipv6Subnet \
               redis.db redis.poolSize redis.minIdleConns redis.maxActiveConns",
             ),
-            (Duration, "period redis.readTimeout redis.writeTimeout redis.dialTimeout"),
+            (Duration, "period !redis.readTimeout !redis.writeTimeout !redis.dialTimeout"),
             (List, "sourceCriterion.ipStrategy.excludedIPs redis.endpoints"),
             (
                 Text,
@@ -295,22 +241,17 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.middlewares.*.redirectRegex",
         doc: "redirects by an expression over the URL",
         served: &[],
-        known: &[(Text, "regex replacement"), (Bool, "permanent")],
+        known: &[(Text, "regex replacement"), (Bool, "permanent"), (Ignored, "statusCode")],
     },
     Section {
         path: "http.middlewares.*.redirectScheme",
         doc: "redirects to another scheme",
         served: &[
-            ("scheme", Text, Middleware(|m, _, v| put(&mut m.redirect_scheme, text(v))), "redirects to this scheme"),
-            (
-                "port",
-                Text,
-                Middleware(|m, _, v| put(&mut m.redirect_port, text(v))),
-                "port to redirect to; without it the default one of the scheme",
-            ),
-            ("permanent", Bool, Middleware(|m, _, v| put(&mut m.redirect_permanent, truth(&v))), "301 instead of 302"),
+            ("scheme", Text, Always, "redirects to this scheme"),
+            ("port", Text, Always, "port to redirect to; without it the default one of the scheme"),
+            ("permanent", Bool, Always, "301 instead of 302"),
         ],
-        known: &[],
+        known: &[(Ignored, "forcePermanentRedirect")],
     },
     Section {
         path: "http.middlewares.*.basicAuth",
@@ -332,11 +273,11 @@ pub(super) static SECTIONS: &[Section] = &[
             (Text, "address tls.ca tls.cert tls.key authResponseHeadersRegex headerField authSigninURL"),
             (
                 Bool,
-                "tls.insecureSkipVerify tls.caOptional trustForwardHeader forwardBody \
+                "tls.insecureSkipVerify !tls.caOptional !trustForwardHeader forwardBody \
               preserveLocationHeader preserveRequestMethod",
             ),
             (List, "authResponseHeaders authRequestHeaders addAuthCookiesToResponse"),
-            (Int, "maxResponseBodySize maxBodySize"),
+            (Int, "!maxResponseBodySize !maxBodySize"),
         ],
     },
     Section {
@@ -344,7 +285,7 @@ pub(super) static SECTIONS: &[Section] = &[
         doc: "limits requests at a time",
         served: &[],
         known: &[
-            (Int, "amount sourceCriterion.ipStrategy.depth sourceCriterion.ipStrategy.ipv6Subnet"),
+            (Int, "amount sourceCriterion.ipStrategy.depth !sourceCriterion.ipStrategy.ipv6Subnet"),
             (List, "sourceCriterion.ipStrategy.excludedIPs"),
             (Text, "sourceCriterion.requestHeaderName"),
             (Bool, "sourceCriterion.requestHost"),
@@ -357,6 +298,7 @@ pub(super) static SECTIONS: &[Section] = &[
         known: &[
             (Int, "maxRequestBodyBytes memRequestBodyBytes maxResponseBodyBytes memResponseBodyBytes"),
             (Text, "retryExpression"),
+            (Ignored, "disableRequestBuffer disableResponseBuffer"),
         ],
     },
     Section {
@@ -399,7 +341,7 @@ pub(super) static SECTIONS: &[Section] = &[
         doc: "tries another time",
         served: &[],
         known: &[
-            (Int, "attempts maxRequestBodyBytes"),
+            (Int, "attempts !maxRequestBodyBytes"),
             (Duration, "timeout initialInterval"),
             (List, "status"),
             (Bool, "disableRetryOnNetworkError retryNonIdempotentMethod"),
@@ -409,13 +351,23 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.middlewares.*.contentType",
         doc: "guesses the content type",
         served: &[],
-        known: &[(Alone, "."), (Bool, "autoDetect")],
+        known: &[(Alone, "."), (Bool, "!autoDetect")],
     },
     Section {
         path: "http.middlewares.*.grpcWeb",
         doc: "takes gRPC-Web requests",
         served: &[],
         known: &[(List, "allowOrigins")],
+    },
+    Section {
+        path: "http.middlewares.*",
+        doc: "kinds that other providers than catalogs declare",
+        served: &[],
+        known: &[(
+            Ignored,
+            "requestHeaderModifier responseHeaderModifier requestRedirect URLRewrite \
+              authTLSPassCertificateToUpstream snippet rewriteTarget upstreamVHost appRoot",
+        )],
     },
     Section { path: "http.middlewares.*.plugin", doc: "a plug-in", served: &[], known: &[(Text, "**")] },
     Section {
@@ -524,3 +476,28 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
 ];
+
+/// A weight that can be used.
+fn weight(value: &Value) -> Result<bool, String> {
+    let number = value.as_i64().unwrap_or_default();
+    let fits = u32::try_from(number).is_ok();
+    if fits { Ok(true) } else { Err(format!("expected a weight from 0 to {}, got `{number}`", u32::MAX)) }
+}
+
+/// What Traefik fills in when a section is there, by the section's path. Typed declarations have
+/// their defaults themselves.
+pub(super) fn defaults(section: &str) -> Value {
+    match section {
+        "http.middlewares.*.forwardAuth" => json!({"maxBodySize": -1}),
+        "http.middlewares.*.retry" => json!({"maxRequestBodyBytes": 2_097_152}),
+        "http.middlewares.*.compress" => json!({"encodings": ["gzip", "br", "zstd"]}),
+        "http.middlewares.*.rateLimit" => json!({"burst": 1, "period": "1s"}),
+        "http.middlewares.*.rateLimit.redis" => json!({
+            "endpoints": ["localhost:6379"], "readTimeout": "3s", "writeTimeout": "3s", "dialTimeout": "5s",
+        }),
+        "http.middlewares.*.circuitBreaker" => json!({
+            "checkPeriod": "100ms", "fallbackDuration": "10s", "recoveryDuration": "10s", "responseCode": 503,
+        }),
+        _ => json!({}),
+    }
+}

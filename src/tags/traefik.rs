@@ -5,15 +5,15 @@
 //! Where Traefik drops a whole registration for one bad label, only what the label belongs to is
 //! dropped here.
 
+use super::TagOptions;
 use super::constraints::Constraint;
 use super::fragment::{Def, Fragment, add, address, source};
-use super::labels::{self, Draft, Label};
+use super::labels::{self, ByName, Draft, Label, ServerDraft, ServiceDraft};
 use super::names::{canary, join_host_port, normalize};
 use super::options::go_bool;
 use super::template::{Model, Template};
-use super::{TagOptions, apply::ServiceDraft};
 use crate::catalog::{Health, Instance, Service};
-use crate::declare::{self, Dialect, LoadBalancer};
+use crate::declare::{self, Dialect};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,6 +159,11 @@ impl Group<'_> {
                 let message = "services of Consul's service mesh (`consulcatalog.connect=true`) are not routed";
                 let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
                 refused.push(Diagnostic::warning("not_served", message).with_origin(origin));
+            } else if beside_enable(label.key) {
+                // whoever mistypes `enable` may have wanted to switch the service off
+                let message = format!("unknown option `{}`, so the service is not exposed", label.key);
+                let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
+                refused.push(Diagnostic::error("unknown_option", message).with_origin(origin));
             }
         }
         if exposure.enabled && !options.exposed_by_default {
@@ -194,150 +199,271 @@ impl Group<'_> {
         if members.is_empty() {
             return true;
         }
-        let no_http = drafts.routers.is_empty() && drafts.middlewares.is_empty() && drafts.services.is_empty();
-        if drafts.tcp_or_udp && no_http {
-            return true;
-        }
         let name =
             if exposure.canary { canary(&self.service.key.name, self.tags) } else { normalize(&self.service.key.name) };
-
-        let nothing = Arc::<str>::default();
-        let mut services: Vec<Draft<ServiceDraft>> = drafts.services.into_values().collect();
-        if services.is_empty() {
-            services.push(Draft {
-                name: name.clone(),
-                value: ServiceDraft::default(),
-                broken: false,
-                tag: nothing.clone(),
-            });
+        let http = !(drafts.routers.is_empty() && drafts.middlewares.is_empty() && drafts.services.is_empty());
+        let tcp = !(drafts.tcp_routers.is_empty() && drafts.tcp_services.is_empty());
+        let udp = !(drafts.udp_routers.is_empty() && drafts.udp_services.is_empty());
+        if tcp {
+            self.tcp(&name, drafts.tcp_routers, drafts.tcp_services, members);
         }
+        if udp {
+            self.udp(&name, drafts.udp_routers, drafts.udp_services, members);
+        }
+        for draft in drafts.tcp_middlewares.into_values() {
+            let middleware = declare::TcpMiddleware { source: self.source(&draft.tag), ..draft.value };
+            add(&mut self.into.tcp_middlewares, &draft.name, def(middleware, draft.broken), &mut self.into.problems);
+        }
+        for draft in drafts.tls_stores.into_values() {
+            let store = declare::TlsStore { source: self.source(&draft.tag), ..draft.value };
+            add(&mut self.into.tls_stores, &draft.name, def(store, draft.broken), &mut self.into.problems);
+        }
+        if (tcp || udp) && !http {
+            return true;
+        }
+
+        let services = given(drafts.services, &name);
         let mut without_servers = BTreeSet::new();
         for draft in &services {
             if !self.service(draft, members) {
                 without_servers.insert(draft.name.clone());
             }
         }
-        let mut routers: Vec<(Arc<str>, declare::Router, bool, Arc<str>)> =
-            drafts.routers.into_values().map(|d| (d.name, d.value.finish(), d.broken, d.tag)).collect();
+        let mut routers: Vec<Draft<declare::Router>> = drafts.routers.into_values().collect();
         if routers.is_empty() {
             if services.len() > 1 {
                 let message = "no router is made by itself: the tags define several services and no router";
                 self.problem(Diagnostic::warning("no_router_made_several_services", message));
             } else {
-                routers.push((name, declare::Router::default(), false, nothing));
+                routers.push(made(&name));
             }
         }
         let routed = !routers.is_empty();
         let labels: BTreeMap<String, String> =
             labels.iter().map(|l| (format!("traefik.{}", l.key), l.value.to_owned())).collect();
-        for (name, mut router, broken, tag) in routers {
+        for Draft { name, value: mut router, broken, tag } in routers {
             router.source = self.source(&tag);
-            let complete = self.complete(&name, &mut router, &services, &labels);
+            let complete =
+                self.rule(&name, &mut router.rule, &labels) && self.link("http", &name, &mut router.service, &services);
             if without_servers.contains(&router.service) {
                 continue;
             }
-            let router = Arc::new(router);
-            let def = if broken || !complete { Def::Broken(router) } else { Def::Good(router) };
-            add(&mut self.into.routers, &name, def, &mut self.into.problems);
+            add(&mut self.into.routers, &name, def(router, broken || !complete), &mut self.into.problems);
         }
         for draft in drafts.middlewares.into_values() {
-            let source = self.source(&draft.tag);
-            let kind = draft.value.unwrap_or(declare::MiddlewareKind::AddPrefix { prefix: Arc::default() });
-            let middleware = Arc::new(declare::Middleware { kind, source });
-            let def = if draft.broken { Def::Broken(middleware) } else { Def::Good(middleware) };
-            add(&mut self.into.middlewares, &draft.name, def, &mut self.into.problems);
+            let middleware = declare::Middleware { kind: draft.value, source: self.source(&draft.tag) };
+            add(&mut self.into.middlewares, &draft.name, def(middleware, draft.broken), &mut self.into.problems);
         }
         routed
     }
 
-    /// Gives a router its rule and its service where its tags do not. False when that fails.
-    fn complete(
+    /// TCP routers and services.
+    fn tcp(
         &mut self,
-        name: &str,
-        router: &mut declare::Router,
-        services: &[Draft<ServiceDraft>],
-        labels: &BTreeMap<String, String>,
-    ) -> bool {
-        if router.rule.is_empty() {
-            let Some(template) = &self.compiled.default_rule else { return false };
-            match template.apply(Model { name: &self.service.key.name, labels }) {
-                Ok(rule) if rule.is_empty() => {
-                    let message = format!("router `{name}` has no rule, and the default rule gave none");
-                    self.problem(Diagnostic::error("default_rule_empty", message));
-                    return false;
-                }
-                Ok(rule) => router.rule = rule.into(),
-                Err(e) => {
-                    let message = format!("router `{name}` has no rule, and the default rule failed: {e}");
-                    self.problem(Diagnostic::error("default_rule_failed", message));
-                    return false;
-                }
+        name: &Arc<str>,
+        routers: ByName<declare::TcpRouter>,
+        services: ByName<ServiceDraft<declare::TcpService>>,
+        members: &[&Instance],
+    ) {
+        let services = given(services, name);
+        let mut without_servers = BTreeSet::new();
+        for draft in &services {
+            let addresses = self.servers(&draft.name, members, |instance, provider| {
+                address_of(&draft.value.server, instance, provider)
+            });
+            let tls = draft.value.server.tls;
+            let servers = addresses.into_iter().map(|a| declare::TcpServer { address: a.into(), tls });
+            let servers: Vec<_> = servers.collect();
+            if servers.is_empty() {
+                without_servers.insert(draft.name.clone());
+                continue;
+            }
+            let load_balancer = draft.value.service.load_balancer.clone().unwrap_or_default();
+            let load_balancer = Some(declare::TcpLoadBalancer { servers, ..load_balancer });
+            let service = declare::TcpService { load_balancer, source: self.source(&draft.tag) };
+            add(&mut self.into.tcp_services, &draft.name, def(service, draft.broken), &mut self.into.problems);
+        }
+        for Draft { name, value: mut router, broken, tag } in routers.into_values() {
+            router.source = self.source(&tag);
+            let mut complete = !router.rule.is_empty();
+            if !complete {
+                let origin = crate::diagnostic::Origin { tag: Some(tag), ..Default::default() };
+                let message = format!("TCP router `{name}` has no rule, and there is no default rule for TCP");
+                self.problem(Diagnostic::error("tcp_router_without_rule", message).with_origin(origin));
+            }
+            complete = complete && self.link("tcp", &name, &mut router.service, &services);
+            if !without_servers.contains(&router.service) {
+                add(&mut self.into.tcp_routers, &name, def(router, broken || !complete), &mut self.into.problems);
             }
         }
-        if router.service.is_empty() {
-            let [only] = services else {
-                let names: Vec<&str> = services.iter().map(|s| &*s.name).collect();
-                let message =
-                    format!("router `{name}` names no service, and there are several: `{}`", names.join("`, `"));
-                let problem = Diagnostic::error("router_without_service_several_services", message)
-                    .with_help(format!("add `{}.http.routers.{name}.service=…`", self.compiled.options.prefix));
-                self.problem(problem);
-                return false;
-            };
-            router.service = only.name.clone();
+    }
+
+    /// UDP routers and services.
+    fn udp(
+        &mut self,
+        name: &Arc<str>,
+        routers: ByName<declare::UdpRouter>,
+        services: ByName<ServiceDraft<declare::UdpService>>,
+        members: &[&Instance],
+    ) {
+        let services = given(services, name);
+        let mut without_servers = BTreeSet::new();
+        for draft in &services {
+            let addresses = self.servers(&draft.name, members, |instance, provider| {
+                address_of(&draft.value.server, instance, provider)
+            });
+            let servers: Vec<_> = addresses.into_iter().map(|a| declare::UdpServer { address: a.into() }).collect();
+            if servers.is_empty() {
+                without_servers.insert(draft.name.clone());
+                continue;
+            }
+            let load_balancer = Some(declare::UdpLoadBalancer { servers });
+            let service = declare::UdpService { load_balancer, source: self.source(&draft.tag) };
+            add(&mut self.into.udp_services, &draft.name, def(service, draft.broken), &mut self.into.problems);
         }
+        for Draft { name, value: mut router, broken, tag } in routers.into_values() {
+            router.source = self.source(&tag);
+            let complete = self.link("udp", &name, &mut router.service, &services);
+            if !without_servers.contains(&router.service) {
+                add(&mut self.into.udp_routers, &name, def(router, broken || !complete), &mut self.into.problems);
+            }
+        }
+    }
+
+    /// Gives a router its rule where its tags do not. False when that fails.
+    fn rule(&mut self, name: &str, rule: &mut Arc<str>, labels: &BTreeMap<String, String>) -> bool {
+        if !rule.is_empty() {
+            return true;
+        }
+        let Some(template) = &self.compiled.default_rule else { return false };
+        match template.apply(Model { name: &self.service.key.name, labels }) {
+            Ok(made) if made.is_empty() => {
+                let message = format!("router `{name}` has no rule, and the default rule gave none");
+                self.problem(Diagnostic::error("default_rule_empty", message));
+                false
+            }
+            Ok(made) => {
+                *rule = made.into();
+                true
+            }
+            Err(e) => {
+                let message = format!("router `{name}` has no rule, and the default rule failed: {e}");
+                self.problem(Diagnostic::error("default_rule_failed", message));
+                false
+            }
+        }
+    }
+
+    /// Gives a router its service where its tags do not. False when that fails.
+    fn link<T>(&mut self, section: &str, name: &str, service: &mut Arc<str>, services: &[Draft<T>]) -> bool {
+        if !service.is_empty() {
+            return true;
+        }
+        let [only] = services else {
+            let names: Vec<&str> = services.iter().map(|s| &*s.name).collect();
+            let message = format!("router `{name}` names no service, and there are several: `{}`", names.join("`, `"));
+            let problem = Diagnostic::error("router_without_service_several_services", message)
+                .with_help(format!("add `{}.{section}.routers.{name}.service=…`", self.compiled.options.prefix));
+            self.problem(problem);
+            return false;
+        };
+        *service = only.name.clone();
         true
     }
 
-    /// Adds a service with a server for each instance. False when no instance gives one.
-    fn service(&mut self, draft: &Draft<ServiceDraft>, members: &[&Instance]) -> bool {
+    /// What the instances give a service, each what `of` makes of it; the last failure is told.
+    fn servers<T>(
+        &mut self,
+        name: &str,
+        members: &[&Instance],
+        of: impl Fn(&Instance, Provider) -> Result<T, NoServer>,
+    ) -> Vec<T> {
         let mut servers = Vec::new();
         let mut failed = None;
         for instance in members {
-            match server_url(&draft.value, instance, self.provider) {
-                Ok(url) => servers.push(declare::Server { url: url.into(), weight: draft.value.weight }),
+            match of(instance, self.provider) {
+                Ok(server) => servers.push(server),
                 Err((code, why)) => failed = Some((code, why, instance.id.clone())),
             }
         }
         if let Some((code, why, instance)) = failed {
-            let message = format!("service `{}` gets no server from instance `{instance}`: {why}", draft.name);
+            let message = format!("service `{name}` gets no server from instance `{instance}`: {why}");
             self.problem(Diagnostic::error(code, message));
         }
+        servers
+    }
+
+    /// Adds a service with a server for each instance. False when no instance gives one.
+    fn service(&mut self, draft: &Draft<ServiceDraft<declare::Service>>, members: &[&Instance]) -> bool {
+        let said = &draft.value.server;
+        let urls = self.servers(&draft.name, members, |instance, provider| server_url(said, instance, provider));
+        let servers: Vec<_> = urls
+            .into_iter()
+            .map(|url| declare::Server { url: url.into(), weight: said.weight, preserve_path: said.preserve_path })
+            .collect();
         if servers.is_empty() {
             return false;
         }
-        let load_balancer = LoadBalancer {
-            servers,
-            pass_host_header: draft.value.pass_host_header.unwrap_or(true),
-            ..LoadBalancer::default()
+        let declared = &draft.value.service;
+        let load_balancer = declared.load_balancer.clone().unwrap_or_default();
+        let service = declare::Service {
+            middlewares: declared.middlewares.clone(),
+            load_balancer: Some(declare::LoadBalancer { servers, ..load_balancer }),
+            source: self.source(&draft.tag),
         };
-        let service =
-            Arc::new(declare::Service { load_balancer: Some(load_balancer), source: self.source(&draft.tag) });
-        let def = if draft.broken { Def::Broken(service) } else { Def::Good(service) };
-        add(&mut self.into.services, &draft.name, def, &mut self.into.problems);
+        add(&mut self.into.services, &draft.name, def(service, draft.broken), &mut self.into.problems);
         true
     }
 }
 
-/// The URL of an instance's server; the error has a code and the reason.
-fn server_url(
-    draft: &ServiceDraft,
-    instance: &Instance,
-    provider: Provider,
-) -> Result<String, (&'static str, &'static str)> {
-    let Some(address) = address(instance, provider) else { return Err(("no_address", "it has no address")) };
-    if let Some(url) = draft.url.as_ref().filter(|u| !u.is_empty()) {
-        return match (&draft.scheme, &draft.port) {
-            (None, None) => Ok(url.to_string()),
-            _ => Err(("url_with_scheme_or_port", "`server.url` cannot stand beside `server.scheme` or `server.port`")),
+/// Keys that Consul's provider reads together with `enable`, and knows no more of.
+fn beside_enable(key: &str) -> bool {
+    let starts = |with: &str| key.get(..with.len()).is_some_and(|k| k.eq_ignore_ascii_case(with));
+    let known = ["enable", "consulcatalog.canary", "consulcatalog.connect"];
+    (starts("enable") || starts("consulcatalog.")) && !known.iter().any(|k| key.eq_ignore_ascii_case(k))
+}
+
+fn def<T>(value: T, broken: bool) -> Def<T> {
+    let value = Arc::new(value);
+    if broken { Def::Broken(value) } else { Def::Good(value) }
+}
+
+/// What is made where the tags define nothing.
+fn made<T: Default>(name: &Arc<str>) -> Draft<T> {
+    Draft { name: name.clone(), value: T::default(), broken: false, tag: Arc::default() }
+}
+
+/// The services that the tags define, or else one of the catalog's name.
+fn given<T: Default>(services: ByName<T>, name: &Arc<str>) -> Vec<Draft<T>> {
+    if services.is_empty() { vec![made(name)] } else { services.into_values().collect() }
+}
+
+/// Code and reason why an instance gives a service no server.
+type NoServer = (&'static str, &'static str);
+
+/// The URL of an instance's server.
+fn server_url(said: &ServerDraft, instance: &Instance, provider: Provider) -> Result<String, NoServer> {
+    if address(instance, provider).is_some() && !said.url.is_empty() {
+        return if said.scheme.is_empty() && said.port.is_empty() {
+            Ok(said.url.to_string())
+        } else {
+            Err(("url_with_scheme_or_port", "`server.url` cannot stand beside `server.scheme` or `server.port`"))
         };
     }
-    let port = match &draft.port {
-        Some(port) => port.to_string(),
-        // Consul's providers take port 0 for a port; what cannot be dialled is refused by the table
-        None if instance.port == 0 && provider != Provider::ConsulCatalog => return Err(("no_port", "it has no port")),
-        None => instance.port.to_string(),
-    };
-    let scheme = draft.scheme.as_deref().unwrap_or("http");
-    Ok(format!("{scheme}://{}", join_host_port(address, &port)))
+    let address = address_of(said, instance, provider)?;
+    let scheme = if said.scheme.is_empty() { "http" } else { &said.scheme };
+    Ok(format!("{scheme}://{address}"))
+}
+
+/// `host:port` of an instance's server.
+fn address_of(said: &ServerDraft, instance: &Instance, provider: Provider) -> Result<String, NoServer> {
+    let Some(address) = address(instance, provider) else { return Err(("no_address", "it has no address")) };
+    if !said.port.is_empty() {
+        return Ok(join_host_port(address, &said.port));
+    }
+    // Consul's provider takes port 0 for a port; what cannot be dialled is refused by the table
+    if instance.port == 0 && provider != Provider::ConsulCatalog {
+        return Err(("no_port", "it has no port"));
+    }
+    Ok(join_host_port(address, &instance.port.to_string()))
 }

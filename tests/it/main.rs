@@ -9,6 +9,7 @@ mod embedded;
 mod explain;
 mod proxy;
 mod real;
+mod render;
 mod rule;
 mod spine;
 mod support;

@@ -50,10 +50,11 @@ fn router(rule: &str) -> declare::Router {
 }
 
 fn backend(urls: &[&str]) -> declare::Service {
-    let servers = urls.iter().map(|u| declare::Server { url: (*u).into(), weight: None }).collect();
+    let servers = urls.iter().map(|u| declare::Server { url: (*u).into(), ..declare::Server::default() }).collect();
     declare::Service {
         load_balancer: Some(LoadBalancer { servers, ..LoadBalancer::default() }),
         source: Source::default(),
+        ..declare::Service::default()
     }
 }
 
@@ -163,7 +164,7 @@ fn what_names_something_unknown_is_refused_and_never_served_without_it() {
         ),
     ]);
     let http = &mut declarations.get_mut(&Provider::Nomad).unwrap().http;
-    let kind = MiddlewareKind::NotServed(NotServed { kind: "basicAuth".into(), options: BTreeMap::new() });
+    let kind = MiddlewareKind::NotServed(NotServed { kind: "basicAuth".into(), options: declare::Options::default() });
     http.middlewares.insert("auth".into(), middleware(kind));
     let built = fresh(&declarations);
     assert_eq!(built.table.routers.keys().map(|k| &**k).collect::<Vec<_>>(), ["some@nomad"]);
@@ -184,6 +185,63 @@ fn what_names_something_unknown_is_refused_and_never_served_without_it() {
     );
     let rule = built.diagnostics.iter().find(|p| &*p.code == "bad_rule").unwrap();
     assert!(rule.span.is_some() && rule.origin.column.is_some_and(|c| c >= 32), "{rule:?}");
+}
+
+#[test]
+fn a_services_middlewares_run_behind_the_routers_and_are_never_left_out() {
+    let add = |prefix: &str| middleware(MiddlewareKind::AddPrefix { prefix: prefix.into() });
+    let with = |of_service: &[&str]| {
+        let mut declarations =
+            nomad(vec![("r", declare::Router { middlewares: vec!["own".into()], ..router("Host(`a`)") })]);
+        let http = &mut declarations.get_mut(&Provider::Nomad).unwrap().http;
+        http.middlewares.insert("own".into(), add("/own"));
+        http.middlewares.insert("shared".into(), add("/shared"));
+        let mut backend = backend(&["http://10.0.0.1:80"]);
+        backend.middlewares = of_service.iter().map(|m| (*m).into()).collect();
+        http.services.insert("s".into(), Arc::new(backend));
+        declarations
+    };
+    let built = fresh(&with(&["shared"]));
+    let ran = |table: &Table| table.routers["r@nomad"].middlewares.iter().map(|m| m.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ran(&built.table), ["own@nomad", "shared@nomad"]);
+    // and the last good copy knows them, too
+    let again = fresh(&built.table.declarations());
+    assert_eq!(ran(&again.table), ["own@nomad", "shared@nomad"]);
+    let refused = fresh(&with(&["auth"]));
+    assert_eq!(codes(&refused.diagnostics), ["unknown_middleware"]);
+    assert!(refused.table.routers.is_empty());
+}
+
+#[test]
+fn other_tls_options_than_the_default_ones_are_never_left_out() {
+    let with = |options: &str| {
+        let tls = Some(RouterTls { options: options.into(), ..RouterTls::default() });
+        fresh(&nomad(vec![("r", declare::Router { tls, ..router("Host(`a`)") })]))
+    };
+    assert_eq!(codes(&with("default").diagnostics), [""; 0]);
+    let built = with("mutual@file");
+    assert_eq!(codes(&built.diagnostics), ["not_served"]);
+    assert!(built.table.routers.is_empty());
+}
+
+#[test]
+fn a_middleware_of_two_kinds_keeps_its_last_good_form() {
+    let with = |json: &str| {
+        let mut declarations =
+            nomad(vec![("r", declare::Router { middlewares: vec!["m".into()], ..router("Host(`a`)") })]);
+        let kind: MiddlewareKind = serde_json::from_str(json).unwrap();
+        declarations.get_mut(&Provider::Nomad).unwrap().http.middlewares.insert("m".into(), middleware(kind));
+        declarations
+    };
+    let two = with(r#"{"addPrefix":{"prefix":"/x"},"stripPrefix":{"prefixes":["/y"]}}"#);
+    let first = fresh(&two);
+    assert_eq!(codes(&first.diagnostics), ["bad_middleware", "unknown_middleware"]);
+    let good = fresh(&with(r#"{"stripPrefix":{"prefixes":["/y"],"forceSlash":true}}"#));
+    assert_eq!(codes(&good.diagnostics), [""; 0]);
+    let then = build(&two, &good.accepted, &build_options());
+    assert_eq!(codes(&then.diagnostics), ["bad_middleware"]);
+    let strip = MiddlewareKind::StripPrefix { prefixes: vec!["/y".into()] };
+    assert_eq!(then.table.routers["r@nomad"].middlewares[0].kind, strip);
 }
 
 #[test]

@@ -6,7 +6,6 @@ use rust_lb::declare::{self, Declarations, Dialect, Http, MiddlewareKind};
 use rust_lb::diagnostic::Diagnostic;
 use rust_lb::model::Provider;
 use rust_lb::tags::{Decoded, Decoder, LegacyMode, TagOptions, decode, is_routing_tag};
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,31 +38,6 @@ pub(crate) fn world(provider: Provider, services: Vec<Service>) -> World {
     World { sources: BTreeMap::from([(provider, Arc::new(Inventory { services }))]) }
 }
 
-/// The services of recorded registrations.
-fn inventory(provider: Provider, instances: &[Value]) -> Vec<Service> {
-    let mut services: BTreeMap<String, Service> = BTreeMap::new();
-    for instance in instances {
-        let text = |key: &str| instance[key].as_str().unwrap_or_default();
-        let health = match (provider, text("status")) {
-            (Provider::Nomad, _) => Health::Unknown,
-            (_, "critical") => Health::Critical,
-            (_, "warning") => Health::Warning,
-            _ => Health::Passing,
-        };
-        let tags: Vec<&str> = instance["tags"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
-        let one = service(text("name"), &[(text("address"), instance["port"].as_u64().unwrap() as u16, &tags)]);
-        let known =
-            services.entry(text("name").to_owned()).or_insert_with(|| Service { instances: vec![], ..one.clone() });
-        known.instances.push(Instance {
-            id: text("id").into(),
-            node_address: text("node_address").into(),
-            health,
-            ..one.instances[0].clone()
-        });
-    }
-    services.into_values().collect()
-}
-
 /// Decodes one provider's services.
 fn read(provider: Provider, services: Vec<Service>, options: TagOptions) -> (Http, Vec<Diagnostic>) {
     let Decoded { mut declarations, diagnostics } =
@@ -84,85 +58,6 @@ fn urls(http: &Http, name: &str) -> Vec<(String, Option<u32>)> {
 fn only_router(http: &Http) -> &str {
     assert_eq!(http.routers.len(), 1, "{:?}", http.routers.keys());
     http.routers.keys().next().unwrap()
-}
-
-/// What of a recorded configuration routing needs; the rest is known and not served yet.
-fn routing_part(config: &Value) -> Value {
-    let mut out = json!({"routers": {}, "services": {}, "middlewares": {}});
-    let section = |name: &str| config["http"][name].as_object().cloned().unwrap_or_default();
-    for (name, mut router) in section("routers") {
-        router.as_object_mut().unwrap().remove("observability");
-        out["routers"][name] = router;
-    }
-    for (name, service) in section("services") {
-        let lb = &service["loadBalancer"];
-        let mut servers: Vec<Value> = lb["servers"].as_array().cloned().unwrap_or_default();
-        servers.sort_by_key(ToString::to_string);
-        out["services"][name] = json!({"passHostHeader": lb["passHostHeader"], "servers": servers});
-    }
-    for (name, mut middleware) in section("middlewares") {
-        if let Some(redirect) = middleware.get_mut("redirectScheme") {
-            redirect["port"] = json!(redirect["port"].as_str().unwrap_or_default());
-            redirect["permanent"] = json!(redirect["permanent"] == json!(true));
-        }
-        let served = ["addPrefix", "stripPrefix", "redirectScheme"].iter().any(|k| middleware.get(*k).is_some());
-        out["middlewares"][name] =
-            if served { middleware } else { json!(middleware.as_object().unwrap().keys().next()) };
-    }
-    out
-}
-
-fn as_recorded(http: &Http) -> Value {
-    let mut config = json!({ "http": http });
-    let middlewares = config["http"]["middlewares"].as_object().cloned().unwrap_or_default();
-    for (name, middleware) in middlewares {
-        if let Some(kind) = middleware.get("kind") {
-            config["http"]["middlewares"][name] = json!({kind.as_str().unwrap(): {}});
-        }
-    }
-    routing_part(&config)
-}
-
-#[test]
-fn traefik_tags_route_as_traefik_recorded_them() {
-    let corpus: Value = serde_json::from_str(include_str!("../oracle/traefik_tags.json")).unwrap();
-    let mut compared = 0;
-    let mut set_apart = Vec::new();
-    for case in corpus["cases"].as_array().unwrap() {
-        let id = case["id"].as_str().unwrap();
-        let provider = if case["provider"] == "nomad" { Provider::Nomad } else { Provider::ConsulCatalog };
-        let mut opts = TagOptions { exposed_by_default: true, ..options() };
-        for (key, value) in case["options"].as_object().cloned().unwrap_or_default() {
-            match key.as_str() {
-                "exposedByDefault" => opts.exposed_by_default = value.as_bool().unwrap(),
-                "defaultRule" => opts.default_rule = value.as_str().unwrap().to_owned(),
-                "prefix" => opts.prefix = value.as_str().unwrap().into(),
-                "constraints" => opts.constraints = value.as_str().unwrap().to_owned(),
-                "strictChecks" => opts.strict_checks = BTreeSet::from([Health::Passing]),
-                other => panic!("{id}: option {other}"),
-            }
-        }
-        opts.legacy.mode = LegacyMode::Off;
-        let instances = case["instances"].as_array().unwrap();
-        let (http, problems) = read(provider, inventory(provider, instances), opts);
-        // where Traefik dropped a registration for one bad option, what is good is kept here
-        let dropped = case["problems"].as_array().into_iter().flatten().any(|p| {
-            matches!(
-                p["kind"].as_str().unwrap(),
-                "unknown_option" | "bad_value" | "not_a_load_balancer" | "service_conflict" | "no_port"
-            )
-        });
-        // Traefik declares a middleware of two kinds and refuses it when it is built
-        let dropped = dropped || case["comment"] == "two types under one middleware name";
-        if dropped {
-            assert!(problems.iter().any(Diagnostic::is_error), "{id}: silent about {}", case["problems"]);
-            set_apart.push(id.to_owned());
-            continue;
-        }
-        assert_eq!(as_recorded(&http), routing_part(&case["config"]), "{id}: {}\n{problems:#?}", case["comment"]);
-        compared += 1;
-    }
-    assert_eq!((compared, set_apart.len()), (113, 12), "{set_apart:?}");
 }
 
 #[test]
@@ -466,10 +361,113 @@ fn only_what_changed_gets_a_new_arc_and_steps_come_to_the_same_as_a_fresh_start(
     assert!(after.routers.iter().all(|(n, r)| Arc::ptr_eq(r, &before.routers[n])));
 }
 
+#[test]
+fn a_bad_option_costs_its_own_definition_only() {
+    let rule = "traefik.http.routers.r.rule=Host(`a`)";
+    for (bad, router, service) in [
+        ("traefik.http.routers.r.priority=99999999999999999999", false, true),
+        ("traefik.http.services.web.loadbalancer.servers[0].url=http://10.0.0.9:81", true, false),
+        ("traefik.http.services.web.mirroring.service=a", true, false),
+        ("traefik.http.services.web.loadbalancer.server.weight=-1", true, false),
+        ("traefik.http.services.web.loadbalancer.healthcheck.interval=soon", true, false),
+        ("traefik.http.middlewares.m.ratelimit.average=many", true, true),
+        ("traefik.tcp.services.db.loadbalancer.proxyprotocol.version=x", true, true),
+    ] {
+        let web = service_with(&["traefik.enable=true", rule, bad]);
+        let (http, problems) = read(Provider::Nomad, vec![web], options());
+        assert!(problems.iter().any(Diagnostic::is_error), "{bad}");
+        assert_eq!((http.routers.contains_key("r"), http.services.contains_key("web")), (router, service), "{bad}");
+        // what cannot be read is known to be there, so that the last good form of it can stay
+        assert!(router || http.broken.routers.contains("r"), "{bad}");
+        assert!(service || http.broken.services.contains_key("web"), "{bad}");
+    }
+}
+
+fn service_with(tags: &[&str]) -> Service {
+    service("web", &[("10.0.0.1", 80, tags)])
+}
+
+#[test]
+fn a_disagreement_keeps_the_older_definition() {
+    let tags = |pass: &'static str| ["traefik.enable=true", pass];
+    let old = tags("traefik.http.services.s.loadbalancer.passhostheader=false");
+    let new = tags("traefik.http.services.s.loadbalancer.passhostheader=true");
+    let both = service("web", &[("10.0.0.1", 80, &old), ("10.0.0.2", 80, &new)]);
+    let (http, problems) = read(Provider::Nomad, vec![both], options());
+    assert_eq!(codes(&problems), ["service_conflict"]);
+    assert!(!http.services["s"].load_balancer.as_ref().unwrap().pass_host_header);
+    assert_eq!(urls(&http, "s").len(), 2);
+}
+
+#[test]
+fn a_default_rule_that_is_no_template_costs_its_routers_only() {
+    let mut opts = options();
+    opts.default_rule = "Host(`{{ .Name `)".into();
+    let own = service_with(&["traefik.enable=true", "traefik.http.routers.r.rule=Host(`a`)"]);
+    let other = service("api", &[("10.0.0.2", 80, &["traefik.enable=true"])]);
+    let (http, problems) = read(Provider::Nomad, vec![own, other], opts);
+    assert_eq!(http.routers.keys().map(|n| &**n).collect::<Vec<_>>(), ["r"]);
+    assert_eq!(codes(&problems), ["default_rule_failed"]);
+}
+
+#[test]
+fn a_mistyped_enable_exposes_nothing_in_consul() {
+    for (tag, nomad, consul) in [
+        ("traefik.enabled=false", 1, 0),
+        ("traefik.consulcatalog.canari=true", 1, 0),
+        ("traefik.consulcatalog.canary=true", 1, 1),
+    ] {
+        let read = |provider| {
+            let mut opts = options();
+            opts.exposed_by_default = true;
+            read(provider, vec![service_with(&[tag])], opts)
+        };
+        assert_eq!(read(Provider::Nomad).0.routers.len(), nomad, "{tag}");
+        let (http, problems) = read(Provider::ConsulCatalog);
+        assert_eq!(http.routers.len(), consul, "{tag}");
+        assert_eq!(codes(&problems).contains(&"unknown_option"), consul == 0, "{tag}");
+    }
+}
+
+#[test]
+fn blanks_before_a_key_make_it_another_one() {
+    let tags =
+        &["traefik.enable=true", "traefik. http.routers.r.rule=Host(`a`)", "traefik.http.routers.q.rule = Host(`q`)"];
+    let (http, problems) = read(Provider::Nomad, vec![service_with(tags)], options());
+    assert_eq!(http.routers.keys().map(|n| &**n).collect::<Vec<_>>(), ["q"]);
+    assert_eq!(codes(&problems), ["ignored_option"]);
+}
+
+#[test]
+fn what_is_not_served_is_declared_all_the_same() {
+    let tags = &[
+        "traefik.enable=true",
+        "traefik.http.services.s.loadbalancer.sticky.cookie.name=c",
+        "traefik.http.services.s.loadbalancer.server.preservepath=true",
+        "traefik.tcp.routers.db.rule=HostSNI(`*`)",
+        "traefik.tcp.routers.empty.priority=1",
+        "traefik.udp.services.dns.loadbalancer.server.port=53",
+    ];
+    let decoded =
+        decode(&world(Provider::Nomad, vec![service_with(tags)]), &BTreeMap::from([(Provider::Nomad, options())]));
+    let declared = &decoded.declarations[&Provider::Nomad];
+    let lb = declared.http.services["s"].load_balancer.as_ref().unwrap();
+    let cookie = lb.sticky.as_ref().and_then(|s| s.cookie.as_ref()).unwrap();
+    assert_eq!((&*cookie.name, cookie.path.as_deref()), ("c", Some("/")));
+    assert!(lb.servers[0].preserve_path);
+    assert_eq!(&*declared.tcp.routers["db"].service, "web");
+    assert_eq!(&*declared.tcp.services["web"].load_balancer.as_ref().unwrap().servers[0].address, "10.0.0.1:80");
+    assert_eq!(&*declared.udp.services["dns"].load_balancer.as_ref().unwrap().servers[0].address, "10.0.0.1:53");
+    let errors: Vec<&str> = decoded.diagnostics.iter().filter(|p| p.is_error()).map(|p| &*p.code).collect();
+    assert_eq!(errors, ["tcp_router_without_rule"]);
+    let warned = decoded.diagnostics.iter().filter(|p| &*p.code == "not_served").count();
+    assert_eq!(warned, 5, "one each, of TCP and UDP one a definition: {:#?}", decoded.diagnostics);
+}
+
 /// Pieces that tags are made of, well and badly put together.
 fn any_tag() -> impl Strategy<Value = String> {
     let key = "(traefik|urlprefix-|https://|http://|Traefik)";
-    let piece = "(\\.|http|routers|services|middlewares|a|b|rule|tls|domains\\[0\\]|loadbalancer|server|port|weight|=|=true|Host\\(`h`\\)|\
+    let piece = "(\\.|http|tcp|udp|plugin|compress|sticky|healthcheck|interval|tls\\.stores\\.default|\\[0\\]|routers|services|middlewares|a|b|rule|tls|domains\\[0\\]|loadbalancer|server|port|weight|=|=true|Host\\(`h`\\)|\
                  stripprefix|prefixes|/p|\\*|\\?|\\[|\\]|\\{|\\}|,|:80|:443|:| |strip=/x|weight=0\\.5|weight=1e308|redirect=301,|allow=ip:|\\$DC|\\$\\{|%zz|ä|\\n|\")";
     (key, proptest::collection::vec(piece, 0..10)).prop_map(|(key, pieces)| key + &pieces.concat())
 }

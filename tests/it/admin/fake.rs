@@ -54,7 +54,7 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
     Arc::new(table::Service {
         id: "web@nomad".into(),
         servers: urls.iter().map(server).collect(),
-        strategy: declare::Strategy::Wrr,
+        strategy: table::Strategy::Wrr,
         pass_host_header: true,
     })
 }

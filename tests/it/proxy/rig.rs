@@ -215,14 +215,16 @@ fn table_of(routes: &[Route]) -> Table {
     for route in routes {
         // The two halves of one host are two routers.
         let name: Arc<str> = if route.tls { format!("{}-tls", route.name) } else { route.name.to_owned() }.into();
-        let servers = route
-            .servers
-            .iter()
-            .map(|(url, weight)| declare::Server { url: url.as_str().into(), weight: Some(*weight) });
+        let servers = route.servers.iter().map(|(url, weight)| declare::Server {
+            url: url.as_str().into(),
+            weight: Some(*weight),
+            ..declare::Server::default()
+        });
         let load_balancer = declare::LoadBalancer {
             servers: servers.collect(),
-            strategy: route.strategy,
+            strategy: route.strategy.into(),
             pass_host_header: route.pass_host_header,
+            ..declare::LoadBalancer::default()
         };
         let service = declare::Service { load_balancer: Some(load_balancer), ..declare::Service::default() };
         http.services.insert(name.clone(), Arc::new(service));
@@ -245,7 +247,7 @@ fn table_of(routes: &[Route]) -> Table {
         primary: Provider::Nomad,
         internal: declare::Dynamic::default(),
     };
-    let declarations = [(Provider::File, declare::Dynamic { http })].into();
+    let declarations = [(Provider::File, declare::Dynamic { http, ..declare::Dynamic::default() })].into();
     let built = table::build(&declarations, &Accepted::default(), &options);
     assert!(built.diagnostics.is_empty(), "{:?}", built.diagnostics);
     Table::clone(&built.table)

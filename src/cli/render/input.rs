@@ -1,0 +1,139 @@
+//! What `render` is given: the answers of a catalog's API, and the provider's options with flat keys.
+
+use crate::catalog::{Health, Instance, Inventory, Service, ServiceKey, World, consul, nomad};
+use crate::declare::Dialect;
+use crate::model::Provider;
+use crate::tags::{LegacyMode, TagOptions};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The catalog of a word on the command line.
+pub(super) fn provider(word: &str) -> Result<Provider, String> {
+    match word.to_ascii_lowercase().as_str() {
+        "nomad" => Ok(Provider::Nomad),
+        "consulcatalog" | "consul" => Ok(Provider::ConsulCatalog),
+        _ => Err(format!("expected the provider `nomad` or `consulcatalog`, got `{word}`")),
+    }
+}
+
+/// The elements of one or more arrays that stand one after another.
+pub(super) fn entries(text: &str) -> Result<Vec<Box<RawValue>>, String> {
+    let mut all = Vec::new();
+    for list in serde_json::Deserializer::from_str(text).into_iter::<Vec<Box<RawValue>>>() {
+        all.extend(list.map_err(|error| format!("expected arrays of registrations: {error}"))?);
+    }
+    Ok(all)
+}
+
+#[derive(Deserialize)]
+struct ConsulEntry<'a> {
+    #[serde(borrow, rename = "Service")]
+    service: ConsulService<'a>,
+}
+
+#[derive(Deserialize)]
+struct ConsulService<'a> {
+    #[serde(borrow, rename = "Service")]
+    name: Cow<'a, str>,
+    #[serde(borrow, default, rename = "Namespace")]
+    namespace: Option<Cow<'a, str>>,
+}
+
+/// The world of these registrations; those of one service stay in their order.
+pub(super) fn world(provider: Provider, entries: &[Box<RawValue>]) -> Result<World, String> {
+    let mut found: BTreeMap<ServiceKey, Vec<Instance>> = BTreeMap::new();
+    for entry in entries {
+        let told = |error: &dyn std::fmt::Display| format!("a registration cannot be read: {error}");
+        let one = format!("[{}]", entry.get());
+        if provider == Provider::Nomad {
+            for read in nomad::decode::service(one.as_bytes()).map_err(|e| told(&e))? {
+                found.entry(read.key).or_default().push(read.instance);
+            }
+        } else {
+            let named: ConsulEntry<'_> = serde_json::from_str(entry.get()).map_err(|e| told(&e))?;
+            let ConsulService { name, namespace } = named.service;
+            let key = ServiceKey { namespace: namespace.unwrap_or_default().into(), name: name.into() };
+            let read = consul::decode::service(one.as_bytes()).map_err(|e| told(&e))?;
+            found.entry(key).or_default().extend(read);
+        }
+    }
+    let services = found.into_iter().map(|(key, mut instances)| {
+        instances.sort_by(|a, b| a.id.cmp(&b.id));
+        (key.clone(), Arc::new(Service { key, instances }))
+    });
+    let inventory = Arc::new(Inventory { services: services.collect() });
+    Ok(World { sources: BTreeMap::from([(provider, inventory)]) })
+}
+
+/// How tags are read, by options with flat keys (`legacyTags.prefix`); letter case of keys does not
+/// count. Without any it is as Traefik does it, where every service is exposed.
+pub(super) fn tag_options(given: &Map<String, Value>) -> Result<TagOptions, String> {
+    let mut options = TagOptions { exposed_by_default: true, ..TagOptions::default() };
+    for (key, value) in given {
+        let wrong = |expected: &str| format!("option `{key}`: expected {expected}, got `{value}`");
+        let text = || value.as_str().ok_or_else(|| wrong("a text"));
+        let truth = || match value {
+            Value::Bool(truth) => Ok(*truth),
+            Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            _ => Err(wrong("`true` or `false`")),
+        };
+        let list = || -> Result<Vec<&str>, String> {
+            match value {
+                Value::String(text) => Ok(text.split(',').map(str::trim).collect()),
+                Value::Array(all) => all.iter().map(|v| v.as_str().ok_or_else(|| wrong("a list of texts"))).collect(),
+                _ => Err(wrong("a list of texts")),
+            }
+        };
+        let states = || -> Result<BTreeSet<Health>, String> {
+            list()?.into_iter().map(|state| health(state).ok_or_else(|| wrong("states such as `passing`"))).collect()
+        };
+        match key.to_ascii_lowercase().as_str() {
+            "exposedbydefault" => options.exposed_by_default = truth()?,
+            "defaultrule" => options.default_rule = text()?.to_owned(),
+            "constraints" => options.constraints = text()?.to_owned(),
+            "prefix" => options.prefix = text()?.into(),
+            "strictchecks" => options.strict_checks = states()?,
+            "legacytags" | "legacytags.mode" => {
+                options.legacy.mode = match text()? {
+                    "fallback" => LegacyMode::Fallback,
+                    "merge" => LegacyMode::Merge,
+                    "off" => LegacyMode::Off,
+                    _ => return Err(wrong("`fallback`, `merge` or `off`")),
+                }
+            }
+            "legacytags.prefix" => options.legacy.prefix = text()?.into(),
+            "legacytags.servicestatus" => options.legacy.service_status = states()?,
+            // an instance has one state here, the worst of its checks
+            "legacytags.checksrequired" => match text()? {
+                "one" | "all" => {}
+                _ => return Err(wrong("`one` or `all`")),
+            },
+            "legacytags.dialects" => {
+                let dialect = |name: &str| match name {
+                    "traefik" => Ok(Dialect::Traefik),
+                    "urlprefix" => Ok(Dialect::Urlprefix),
+                    "site" => Ok(Dialect::Site),
+                    _ => Err(wrong("`traefik`, `urlprefix`, `site`")),
+                };
+                options.dialects = list()?.into_iter().map(dialect).collect::<Result<_, _>>()?;
+            }
+            _ => return Err(format!("unknown option `{key}`")),
+        }
+    }
+    Ok(options)
+}
+
+fn health(state: &str) -> Option<Health> {
+    match state {
+        "passing" => Some(Health::Passing),
+        "warning" => Some(Health::Warning),
+        "critical" => Some(Health::Critical),
+        "maintenance" => Some(Health::Maintenance),
+        _ => None,
+    }
+}

@@ -1,0 +1,230 @@
+//! HTTP middlewares: the kinds that are served as typed values, all others as a tree of their
+//! options, so that every one can be printed and compared.
+
+use super::{Source, is_default};
+use serde::de::Error as _;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A middleware. Kinds that rust-lb knows but does not serve yet are kept as declared: a router
+/// that names one is refused with a diagnostic, never served without it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Middleware {
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: MiddlewareKind,
+    /// Where it was declared, for messages; not part of what it is.
+    #[serde(skip)]
+    pub source: Source,
+}
+
+/// What a middleware does (<https://doc.traefik.io/traefik/middlewares/http/overview/>). One of a
+/// served kind with an option that its typed form does not hold is kept as declared, too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum MiddlewareKind {
+    /// Cuts the first of these prefixes that fits off the path.
+    StripPrefix {
+        /// Raw prefixes.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        prefixes: Vec<Arc<str>>,
+    },
+    /// Puts a prefix before the path.
+    AddPrefix {
+        /// The prefix.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        prefix: Arc<str>,
+    },
+    /// Redirects to another scheme, and port where given.
+    #[serde(rename_all = "camelCase")]
+    RedirectScheme {
+        /// `https`.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        scheme: Arc<str>,
+        /// Port; empty means the scheme's default.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        port: Arc<str>,
+        /// 301 (308 for other methods than GET) instead of 302 (307).
+        #[serde(default, skip_serializing_if = "is_default")]
+        permanent: bool,
+    },
+    /// Redirects what an expression matches, the whole URL
+    /// (<https://doc.traefik.io/traefik/middlewares/http/redirectregex/>).
+    #[serde(rename_all = "camelCase")]
+    RedirectRegex {
+        /// The expression.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        regex: Arc<str>,
+        /// The new URL, with `${1}` for what groups matched.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        replacement: Arc<str>,
+        /// 301 (308 for other methods than GET) instead of 302 (307).
+        #[serde(default, skip_serializing_if = "is_default")]
+        permanent: bool,
+        /// rust-lb's own, for Fabio's `redirect=`: this status whatever the method; 0 means none.
+        #[serde(default, skip_serializing_if = "is_default")]
+        status: u16,
+    },
+    /// Sets fields of the request. Only `Host` is served.
+    #[serde(rename_all = "camelCase")]
+    Headers {
+        /// By name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        custom_request_headers: BTreeMap<Arc<str>, Arc<str>>,
+    },
+    /// rust-lb's own, for Fabio's `allow=`: 403 unless the peer, and every address that
+    /// `X-Forwarded-For` names, is in one of the networks.
+    #[serde(rename_all = "camelCase")]
+    PrefixAllowList {
+        /// The networks.
+        source_range: Vec<Arc<str>>,
+    },
+    /// rust-lb's own, for Fabio's `deny=`: 403 if the peer, or an address that `X-Forwarded-For`
+    /// names, is in one of the networks.
+    #[serde(rename_all = "camelCase")]
+    PrefixDenyList {
+        /// The networks.
+        source_range: Vec<Arc<str>>,
+    },
+    /// rust-lb's own: nobody gets through. What stands where an access rule cannot be read or used.
+    Refuse {
+        /// Status of the answer.
+        status: u16,
+    },
+    /// A kind of Traefik's that is not served yet: its name and options as declared.
+    #[serde(untagged)]
+    NotServed(NotServed),
+}
+
+impl MiddlewareKind {
+    /// The middleware that stands in a declaration as kinds with their options.
+    pub fn of(kinds: Map<String, Value>) -> Self {
+        serde_json::from_value(Value::Object(kinds.clone())).unwrap_or_else(|_| Self::NotServed(NotServed::of(kinds)))
+    }
+}
+
+/// A middleware that is known and not served yet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NotServed {
+    /// Name of the kind in Traefik's spelling (`basicAuth`). Empty if it was declared as of no or
+    /// several kinds; then the options are the kinds.
+    pub kind: Arc<str>,
+    /// Its options, as declared.
+    pub options: Options,
+}
+
+impl NotServed {
+    fn of(mut kinds: Map<String, Value>) -> Self {
+        let mut all = kinds.iter_mut();
+        if let (Some((kind, Value::Object(options))), None) = (all.next(), all.next()) {
+            return Self { kind: kind.as_str().into(), options: Options(std::mem::take(options)) };
+        }
+        kinds.sort_keys();
+        Self { kind: Arc::default(), options: Options(kinds) }
+    }
+}
+
+impl<'de> Deserialize<'de> for NotServed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let kinds = Map::<String, Value>::deserialize(deserializer)?;
+        if kinds.values().any(|options| !options.is_object()) {
+            return Err(D::Error::custom("expected the kind of a middleware with its options"));
+        }
+        Ok(Self::of(kinds))
+    }
+}
+
+impl Serialize for NotServed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.kind.is_empty() {
+            return self.options.serialize(serializer);
+        }
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry(&*self.kind, &self.options)?;
+        map.end()
+    }
+}
+
+/// Options as a tree in Traefik's spelling.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Options(pub Map<String, Value>);
+
+impl Deref for Options {
+    type Target = Map<String, Value>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<str>)> for Options {
+    /// Options that are texts, by dotted path.
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(texts: I) -> Self {
+        let mut options = Map::new();
+        for (path, text) in texts {
+            let mut at = &mut options;
+            let mut parts = path.split('.').peekable();
+            while let Some(part) = parts.next() {
+                if parts.peek().is_none() {
+                    at.insert(part.to_owned(), Value::from(&*text));
+                    break;
+                }
+                let below = at.entry(part).or_insert_with(|| Value::Object(Map::new()));
+                match below {
+                    Value::Object(map) => at = map,
+                    // a text stands there already: the first one stays
+                    _ => break,
+                }
+            }
+        }
+        Self(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: Value) -> MiddlewareKind {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn reads_and_prints_traefiks_form() {
+        for form in [
+            json!({"stripPrefix": {"prefixes": ["/a"]}}),
+            json!({"stripPrefix": {"prefixes": ["/a"], "forceSlash": false}}),
+            json!({"addPrefix": {}}),
+            json!({"redirectScheme": {"scheme": "https", "permanent": true}}),
+            json!({"basicAuth": {"users": ["a:b"]}}),
+            json!({"addPrefix": {"prefix": "/x"}, "chain": {"middlewares": ["a"]}}),
+        ] {
+            assert_eq!(serde_json::to_value(read(form.clone())).unwrap(), form);
+        }
+        assert!(serde_json::from_value::<MiddlewareKind>(json!({"addPrefix": 1})).is_err());
+        assert!(serde_json::from_value::<MiddlewareKind>(json!("x")).is_err());
+    }
+
+    #[test]
+    fn a_served_kind_is_typed_unless_it_says_more() {
+        let strip = MiddlewareKind::StripPrefix { prefixes: vec!["/a".into()] };
+        assert_eq!(read(json!({"stripPrefix": {"prefixes": ["/a"]}})), strip);
+        let MiddlewareKind::NotServed(more) = read(json!({"stripPrefix": {"forceSlash": true}})) else { panic!() };
+        assert_eq!(&*more.kind, "stripPrefix");
+        let MiddlewareKind::NotServed(several) = read(json!({"chain": {}, "addPrefix": {}})) else { panic!() };
+        let kinds: Vec<&str> = several.options.keys().map(String::as_str).collect();
+        assert_eq!((&*several.kind, kinds), ("", vec!["addPrefix", "chain"]));
+    }
+
+    #[test]
+    fn texts_by_path_make_a_tree() {
+        let texts: [(Arc<str>, Arc<str>); 2] = [("a.b".into(), "1".into()), ("c".into(), "2".into())];
+        let options: Options = texts.into_iter().collect();
+        assert_eq!(serde_json::to_value(options).unwrap(), json!({"a": {"b": "1"}, "c": "2"}));
+    }
+}
