@@ -177,3 +177,45 @@ fn check_exits_by_what_it_found() {
     let json: serde_json::Value = serde_json::from_slice(&output(&["check", "--json", &bad]).stdout).expect("JSON");
     assert!(json.to_string().contains("adress"), "{json}");
 }
+
+/// A configuration on a file system that hangs: here a named pipe that nobody writes to.
+#[test]
+fn a_configuration_that_cannot_be_read_again_keeps_nobody_from_ending_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("rust-lb.yaml");
+    std::fs::write(&file, "log:\n  level: INFO\n").expect("written");
+    let running = Running::dev(dir.path(), &["--no-samples", &format!("--configFile={}", file.display())]);
+    std::fs::remove_file(&file).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    running.signal("-HUP");
+    running.signal("-HUP");
+    assert_eq!(client::get(running.addr("admin"), "127.0.0.1", "/ping").status, 200);
+    running.signal("-TERM");
+    let (status, log) = running.wait();
+    assert!(status.success(), "{status}: {log}");
+}
+
+#[test]
+fn a_second_signal_ends_it_without_waiting_for_requests() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let grace = "--entryPoints.web.transport.lifeCycle.graceTimeOut=1h";
+    let dev = Running::dev(dir.path(), &["--no-samples", grace]);
+    // It takes requests and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let port = silent.local_addr().expect("bound").port();
+    let body = format!(r#"{{"Name":"silent","Address":"127.0.0.1","Port":{port},"Tags":["urlprefix-silent.test/"]}}"#);
+    assert_eq!(client::send(dev.addr("consul"), "PUT", "c", "/v1/agent/service/register", "", &body).status, 200);
+    eventually("the route is there", || {
+        client::get(dev.addr("admin"), "127.0.0.1", "/api/rawdata").text().contains("silent.test").then_some(())
+    });
+    let mut connection = Connection::open(dev.addr("web")).expect("connects");
+    connection.send(b"GET / HTTP/1.1\r\nHost: silent.test\r\n\r\n").expect("sent");
+    let _held = silent.accept().expect("the proxy comes");
+    dev.signal("-TERM");
+    eventually("it drains", || (client::get(dev.addr("admin"), "127.0.0.1", "/ping").status == 503).then_some(()));
+    dev.signal("-TERM");
+    let (status, log) = dev.wait();
+    assert!(status.success(), "{status}: {log}");
+    assert!(log.contains("asked again"), "{log}");
+}

@@ -1,6 +1,8 @@
 //! From a tag in a catalog to a served request, and what happens to the route when the catalog fails:
 //! the whole proxy over real sockets beside the embedded catalog.
 
+mod trouble;
+
 use super::support::client::Connection;
 use super::support::eventually;
 use super::support::proxy::{Catalog, Proxy};

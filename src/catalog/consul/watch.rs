@@ -5,6 +5,8 @@
 //! holds: whatever fails, the last good services stay; all failures share one back-off, and one
 //! read of the list, not a return of hundreds of watchers, finds out whether the agent is back.
 
+mod doorbell;
+
 use super::decode;
 use super::reader::{Job, Paths, Readers};
 use super::state::{Read, State};
@@ -410,76 +412,6 @@ impl Watch {
         let index = index.unwrap_or_default();
         let task = watcher::start(parked, name.clone(), index, self.paths.clone(), self.stale, waits, sender);
         self.watchers.insert(name.clone(), task);
-    }
-
-    fn choose_strategy(&mut self) {
-        let routed = self.state.listed().len();
-        // Back below the limit there is some room, so that it does not change to and fro.
-        let doorbell = if self.doorbell { routed > self.allowed - self.allowed / 10 } else { routed > self.allowed };
-        if doorbell != self.doorbell {
-            self.doorbell = doorbell;
-            self.watchers.clear();
-            (self.rung, self.listen_at) = (None, None);
-            self.publisher.strategy(if doorbell { "doorbell" } else { "watch" });
-            if !doorbell {
-                let names = self.state.listed().iter().cloned().collect();
-                self.ask(names, false);
-            }
-        }
-        if self.doorbell && self.rung.is_none() && self.listen_at.is_none() {
-            self.wait_for_ring();
-        }
-        self.notes();
-    }
-
-    fn wait_for_ring(&mut self) {
-        let query = self.checks.query(&self.spawn.timing.waits, &mut self.rng);
-        self.checks_wait = query.wait;
-        let path = self.paths.checks(&with_stale(query.parameters(), self.stale));
-        let lane = self.checks_lane.clone();
-        self.rung = Some((Box::pin(async move { lane.ring(&path, query.deadline).await }), Instant::now()));
-    }
-
-    fn rung(&mut self, answer: Result<Meta, Error>, asked: Instant) {
-        match answer {
-            Ok(meta) => {
-                let step = self.checks.answered(meta.index);
-                if step != Step::Same {
-                    self.ring();
-                }
-                if self.doorbell {
-                    // Each ring is a body with every check: while names are to be read, more of them tell nothing.
-                    let now = Instant::now();
-                    let pause = self.checks_early.pause(step, now - asked, self.checks_wait);
-                    self.listen_at = Some(self.ring_at.unwrap_or(now).max(now + pause));
-                }
-            }
-            Err(error) => self.refuse_or_fail(&error),
-        }
-    }
-
-    /// Something changed: all routed names are read again, at a bounded rate.
-    fn ring(&mut self) {
-        if self.ring_at.is_none() {
-            self.ring_at = Some(self.ring_rate.take(Instant::now()));
-        }
-    }
-
-    /// A read after a watcher's failure succeeded: the agent is there, and may refuse connections
-    /// beyond its limit. After three such in a while fewer are asked for.
-    fn survived(&mut self, name: &Arc<str>) {
-        if !self.struck.remove(name) {
-            return;
-        }
-        let now = Instant::now();
-        let (since, strikes) =
-            self.strikes.filter(|(since, _)| now - *since < Duration::from_secs(10)).unwrap_or((now, 0));
-        self.strikes = Some((since, strikes + 1));
-        if strikes + 1 >= 3 {
-            self.strikes = None;
-            self.allowed = self.watchers.len() * 8 / 10;
-            self.choose_strategy();
-        }
     }
 
     /// Publishes, and goes live when all names are read.

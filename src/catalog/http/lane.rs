@@ -4,12 +4,14 @@
 //! and never a second: a client shared by several would open more when they meet.
 
 use super::answer::{Error, MAX_BODY, Meta, causes, check_json};
-use super::{Agent, Answer, Counted};
+use super::{Agent, Answer, Counted, Endpoint};
+use crate::config::ClientTls;
+use crate::model::Secret;
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -230,18 +232,16 @@ pub(super) fn client(agent: &Agent) -> Result<reqwest::Client, Error> {
         // Nothing to verify: do not load the system's certificates for each lane.
         return builder.tls_certs_only([]).build().map_err(|e| Error::Tls(causes(&e)));
     }
-    if let Some(ca) = &tls.ca {
-        let bundle = reqwest::Certificate::from_pem_bundle(&file(ca)?).map_err(|e| unusable(ca, &e))?;
+    if let (Some(ca), Some(pem)) = (&tls.ca, &agent.inner.pem.ca) {
+        let bundle = reqwest::Certificate::from_pem_bundle(pem).map_err(|e| unusable(ca, &e))?;
         if bundle.is_empty() {
             return Err(Error::File { file: ca.display().to_string(), reason: "it holds no PEM certificate".into() });
         }
         builder = builder.tls_certs_only(bundle);
     }
-    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
-        let mut pem = file(cert)?;
-        pem.push(b'\n');
-        pem.extend(file(key)?);
-        builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(|e| unusable(cert, &e))?);
+    if let (Some(cert), Some(pem)) = (&tls.cert, &agent.inner.pem.identity) {
+        let identity = reqwest::Identity::from_pem(pem.reveal().as_bytes()).map_err(|e| unusable(cert, &e))?;
+        builder = builder.identity(identity);
     }
     if let (Some(name), Some((host, _))) = (&tls.server_name, &endpoint.host) {
         if name.parse::<IpAddr>().is_ok() {
@@ -276,8 +276,29 @@ impl Resolve for Fixed {
     }
 }
 
-fn file(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|e| Error::File { file: path.display().to_string(), reason: e.to_string() })
+/// The TLS files, as they were when the agent was made: a lane that is opened later reads none, since files may hang.
+#[derive(Debug, Default)]
+pub(super) struct Pem {
+    ca: Option<Vec<u8>>,
+    identity: Option<Secret>,
+}
+
+impl Pem {
+    /// Reads what is configured and of use.
+    pub fn read(endpoint: &Endpoint, tls: &ClientTls) -> Result<Self, Error> {
+        if !endpoint.tls {
+            return Ok(Self::default());
+        }
+        let file = |path: &PathBuf| {
+            std::fs::read(path).map_err(|e| Error::File { file: path.display().to_string(), reason: e.to_string() })
+        };
+        let text = |path: &PathBuf| Ok::<_, Error>(String::from_utf8_lossy(&file(path)?).into_owned());
+        let identity = match (&tls.cert, &tls.key) {
+            (Some(cert), Some(key)) => Some(Secret::new(format!("{}\n{}", text(cert)?, text(key)?))),
+            _ => None,
+        };
+        Ok(Self { ca: tls.ca.as_ref().map(file).transpose()?, identity })
+    }
 }
 
 fn unusable(path: &Path, error: &reqwest::Error) -> Error {

@@ -43,6 +43,7 @@ struct Inner {
     product: Product,
     endpoint: Endpoint,
     tls: crate::config::ClientTls,
+    pem: lane::Pem,
     token: TokenStore,
     timing: Timing,
     open: Arc<AtomicUsize>,
@@ -61,11 +62,13 @@ impl Agent {
     /// An endpoint that is no address; TLS files that cannot be read or parsed.
     pub fn new(product: Product, common: &CatalogCommon, timing: Timing) -> Result<Self, Error> {
         let endpoint = Endpoint::parse(&common.endpoint)?;
+        let pem = lane::Pem::read(&endpoint, &common.tls)?;
         let agent = Self {
             inner: Arc::new(Inner {
                 product,
                 endpoint,
                 tls: common.tls.clone(),
+                pem,
                 token: TokenStore::new(product, &common.token),
                 timing,
                 open: Arc::default(),
@@ -80,7 +83,7 @@ impl Agent {
     /// A lane: holds at most one connection as long as it is asked one thing at a time.
     ///
     /// # Errors
-    /// TLS files that can no longer be read.
+    /// TLS that cannot be set up.
     pub fn lane(&self) -> Result<Lane, Error> {
         Lane::new(self)
     }
@@ -88,7 +91,7 @@ impl Agent {
     /// A query that mostly waits.
     ///
     /// # Errors
-    /// TLS files that can no longer be read.
+    /// TLS that cannot be set up.
     pub fn parked(&self) -> Result<Parked, Error> {
         Parked::new(self)
     }

@@ -5,11 +5,13 @@
 //! holds: whatever fails, the last good services stay; after any failure the next reads are
 //! without index and follow the shared back-off; the stream is never reopened in a tight loop.
 
+mod tell;
+
 use super::decode;
 use super::reader::{Job, Paths, Reader};
 use super::state::{Read, State};
 use super::stream::{Signal, Stream};
-use crate::catalog::believe::{Trust, shown, trust};
+use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Query, Step};
 use crate::catalog::publish::Publisher;
@@ -576,31 +578,6 @@ impl Watch {
     fn trust(&self, meta: Meta, back: bool) -> Trust {
         trust(meta.known_leader, meta.last_contact, self.spawn.timing.stale_bound, back)
     }
-
-    fn notes(&self) {
-        let refused = self
-            .refused
-            .iter()
-            .map(|reason| format!("{reason}; reading by list: a change costs a read of every routed service"));
-        let broken = self.broken.iter().map(|(key, error)| format!("service `{}`: {error}", shown(key)));
-        self.publisher.notes(refused.chain(broken).collect());
-    }
-
-    fn lack(&mut self, lacking: bool) {
-        self.lacking = lacking;
-        self.rights();
-    }
-
-    fn rights(&self) {
-        let all = self.lacking.then(|| self.paths.namespace());
-        let namespaces: BTreeSet<&str> =
-            all.into_iter().chain(self.forbidden.iter().map(|key| &*key.namespace)).collect();
-        self.publisher.rights(namespaces.into_iter().map(needs).collect());
-    }
-}
-
-fn needs(namespace: &str) -> String {
-    format!("namespace \"{namespace}\" needs `read-job`")
 }
 
 async fn signal(stream: &mut Option<Stream>) -> Signal {
