@@ -74,7 +74,11 @@ pub fn judge(readiness: Readiness, statuses: &[SourceStatus]) -> Health {
             say("missing_rights", provider, right.clone());
         }
         if !status.held.is_empty() {
-            let message = format!("{} removals are held after a reset of the catalog", status.held.len());
+            let message = format!(
+                "{} removals are held after a reset of the catalog, until the names reappear, `rustLb.resetHold` ends, or \
+                 `POST /api/forget`",
+                status.held.len()
+            );
             say("removals_held", provider, message);
         }
     }

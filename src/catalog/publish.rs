@@ -58,9 +58,10 @@ impl Publisher {
 
     /// A read failed; the last good inventory goes on being served. The error carries no secret.
     pub fn failed(&self, error: &str, connections: usize) {
-        let mut news = false;
+        let (mut news, mut read) = (false, false);
         self.sender.send_if_modified(|s| {
             let state = SourceState::Retrying;
+            read = s.inventory.is_some();
             news = (s.status.state == state || s.status.state == SourceState::Starting)
                 && s.status.last_error.is_empty()
                 || s.status.state != state;
@@ -73,7 +74,8 @@ impl Publisher {
         });
         if news {
             let (provider, address) = (self.provider, &self.address);
-            tracing::warn!(%provider, address, error, "catalog cannot be read; serving what was last good");
+            let serving = if read { "serving what was last good" } else { "it has not been read yet" };
+            tracing::warn!(%provider, address, error, "catalog cannot be read; {serving}");
         }
     }
 

@@ -182,8 +182,14 @@ impl Thread {
             return;
         }
         for problem in problems.iter().filter(|p| !self.reported.contains(p)) {
-            let kept = problem.kept;
-            tracing::warn!(file = %problem.file.display(), kept, "certificate not served: {}", problem.text);
+            let file = problem.file.display();
+            if problem.file == self.dir {
+                tracing::warn!(%file, "the certificate directory cannot be read: {}", problem.text);
+            } else if problem.kept {
+                tracing::warn!(%file, "certificate not replaced, the pair from before is served: {}", problem.text);
+            } else {
+                tracing::warn!(%file, "certificate not served: {}", problem.text);
+            }
         }
         self.reported.clone_from(&problems);
         self.findings.problems.store(Arc::new(problems));

@@ -176,6 +176,9 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
         Ok(loaded) => loaded,
         Err(problems) => return refused(&problems, &input, stderr),
     };
+    let mut loaded = loaded;
+    // The person named none of them: `dev` did.
+    loaded.notes.retain(|note| !note.message.ends_with("are dropped"));
     let options = Options { reload: Some(input), signals: true, log: true };
     match runtime::start(loaded, options) {
         Ok(running) => {

@@ -57,7 +57,10 @@ pub fn run(mut args: Vec<String>) -> u8 {
     let command = match args.first().map(String::as_str) {
         None => "serve".to_owned(),
         Some("-h" | "--help") => "help".to_owned(),
-        Some("-V" | "--version") => args.remove(0).replace("-V", "version").replace("--version", "version"),
+        Some("-V" | "--version") => {
+            args.remove(0);
+            "version".to_owned()
+        }
         Some(first) if first.starts_with('-') => "serve".to_owned(),
         Some(_) => args.remove(0),
     };
@@ -67,7 +70,10 @@ pub fn run(mut args: Vec<String>) -> u8 {
         return written(write!(stdout, "{text}"));
     }
     match command.as_str() {
-        "help" => written(write!(stdout, "{HELP}")),
+        "help" => match args.into_iter().next().filter(|arg| !arg.starts_with('-')) {
+            Some(of) => run(vec![of, "--help".to_owned()]),
+            None => written(write!(stdout, "{HELP}")),
+        },
         "version" => version::run(&args, stdout, stderr),
         "serve" => serve::run(Input::of_process(args), stdout, stderr),
         "dev" => dev::run(Input::of_process(args), stdout, stderr),

@@ -18,14 +18,13 @@ const COMMIT: Option<&str> = option_env!("RUST_LB_COMMIT");
 pub(super) fn run(args: &[String], stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
     let commit = COMMIT.unwrap_or("unknown");
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] | ["-V" | "--version"] => written(writeln!(
-            stdout,
-            "rust-lb {VERSION}\ncommit: {commit}\nfeatures: default\ntls: rustls with aws-lc-rs"
-        )),
+        [] => {
+            written(writeln!(stdout, "rust-lb {VERSION}\ncommit: {commit}\nfeatures: none\ntls: rustls with aws-lc-rs"))
+        }
         ["--json"] => written(writeln!(
             stdout,
             "{}",
-            serde_json::json!({"version": VERSION, "commit": commit, "features": ["default"], "tls": "aws-lc-rs"})
+            serde_json::json!({"version": VERSION, "commit": commit, "features": [], "tls": "aws-lc-rs"})
         )),
         _ => fail(stderr, USAGE, format_args!("`version` takes `--json` only")),
     }

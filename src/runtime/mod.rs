@@ -166,7 +166,6 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
 
     let state_dir = absolute(&settled.own.state_dir);
     let certificates = Certificates::open(&absolute(&settled.own.certificates_dir), &state_dir.join("local"));
-    certificates.diagnostics(SystemTime::now()).iter().for_each(tell);
     let tls = certs::server_config(&certificates)?;
     let access = match &settled.access_log {
         Some(log) => Some(access::start(translate::access_format(log.format), log.file.as_deref())?),
@@ -235,11 +234,16 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Logs a diagnostic at its severity.
+/// Logs a diagnostic at its severity, with its place as fields.
 fn tell(diagnostic: &Diagnostic) {
-    match diagnostic.severity {
-        Severity::Error => tracing::error!("{diagnostic}"),
-        Severity::Warning => tracing::warn!("{diagnostic}"),
+    let Diagnostic { severity, code, origin, message, help, .. } = diagnostic;
+    let code = &**code;
+    let (provider, service) = (origin.provider.as_deref(), origin.service.as_deref());
+    let (tag, file, help) = (origin.tag.as_deref(), origin.file.as_deref(), help.as_deref());
+    let (line, column) = (origin.line, origin.column);
+    match severity {
+        Severity::Error => tracing::error!(code, provider, service, tag, file, line, column, help, "{message}"),
+        Severity::Warning => tracing::warn!(code, provider, service, tag, file, line, column, help, "{message}"),
     }
 }
 

@@ -139,6 +139,7 @@ fn wrong_words_are_usage_errors_with_advice() {
         (vec!["serve", "--entryPoint.web.address=:80"], "entryPoints"),
         (vec!["dev", "--web", "nonsense"], "nonsense"),
         (vec!["version", "--what"], "--json"),
+        (vec!["help", "nonesuch"], "unknown command"),
     ] {
         let output = output(&args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
@@ -152,8 +153,10 @@ fn version_and_help_are_printed() {
     assert!(text(&output(&["version"]).stdout).starts_with(&format!("rust-lb {}", env!("CARGO_PKG_VERSION"))));
     let json: serde_json::Value = serde_json::from_slice(&output(&["version", "--json"]).stdout).expect("JSON");
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
-    for command in ["serve", "dev", "check", "rule", "healthcheck", "version"] {
+    assert_eq!(output(&["--version"]).stdout, output(&["version"]).stdout);
+    for command in ["serve", "dev", "check", "rule", "render", "explain", "healthcheck", "version"] {
         let help = output(&[command, "--help"]);
+        assert_eq!(output(&["help", command]).stdout, help.stdout);
         assert_eq!(help.status.code(), Some(0), "{command}: {}", text(&help.stderr));
         assert!(text(&help.stdout).to_lowercase().contains("usage: rust-lb"), "{command}: {}", text(&help.stdout));
     }
