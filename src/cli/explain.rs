@@ -3,14 +3,14 @@
 
 mod ask;
 mod lines;
-mod services;
 mod tell;
 
 use super::output::{self, Style};
-use super::{FAILED, USAGE, fail};
+use super::{FAILED, USAGE, fail, services};
 use crate::config::{self, Input};
 use crate::proxy;
 use crate::runtime;
+use crate::tags::TagOptions;
 use ask::{Door, Proxy, Question};
 use clap::Parser;
 use std::collections::BTreeMap;
@@ -155,7 +155,7 @@ fn offline(options: &Options, text: &str) -> Result<Proxy, Refused> {
     };
     let world = services::world(provider, &entries).map_err(Refused::Text)?;
     let Some(file) = &options.config_file else {
-        let read = services::tag_options(&serde_json::Map::new()).map_err(Refused::Text)?;
+        let read = services::tag_options(TagOptions::default(), &serde_json::Map::new()).map_err(Refused::Text)?;
         return Ok(Proxy::of_world(&world, BTreeMap::from([(provider, read)])));
     };
     let loaded = config::load(&Input::of_process(vec![format!("--configFile={file}")])).map_err(Refused::Config)?;

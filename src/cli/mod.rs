@@ -10,6 +10,7 @@ pub mod output;
 pub mod render;
 pub mod rule;
 mod serve;
+mod services;
 mod version;
 
 use crate::config::Input;

@@ -5,10 +5,8 @@
 //! served yet is for `check` and the API to tell; here it is a remark on stderr and no problem of the
 //! tags.
 
-mod input;
-
 use super::output::{self, Style};
-use super::{FAILED, USAGE, fail};
+use super::{FAILED, USAGE, fail, services};
 use crate::declare::Dynamic;
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
@@ -103,7 +101,7 @@ struct Rendered {
 }
 
 fn render(provider: Provider, options: TagOptions, services: &[Box<RawValue>]) -> Result<Rendered, String> {
-    let world = input::world(provider, services)?;
+    let world = services::world(provider, services)?;
     let mut decoded = tags::decode(&world, &BTreeMap::from([(provider, options)]));
     let configuration = decoded.declarations.remove(&provider).unwrap_or_default();
     let (not_served, problems) = decoded.diagnostics.into_iter().partition(|p| &*p.code == "not_served");
@@ -132,8 +130,8 @@ fn document(
         };
         set.insert(key.trim().to_owned(), Value::from(value));
     }
-    let said = input::provider(options.provider.as_deref().unwrap_or_default())
-        .and_then(|provider| Ok((provider, input::tag_options(&set)?)));
+    let said = services::provider(options.provider.as_deref().unwrap_or_default())
+        .and_then(|provider| Ok((provider, services::tag_options(exposed(), &set)?)));
     let (provider, tag_options) = match said {
         Ok(said) => said,
         Err(message) => return Ok(fail(stderr, USAGE, format_args!("{message}"))),
@@ -148,7 +146,7 @@ fn document(
         if let Err(error) = read {
             return Ok(fail(stderr, FAILED, format_args!("cannot read `{file}`: {error}")));
         }
-        match input::entries(&text) {
+        match services::entries(&text) {
             Ok(found) => services.extend(found),
             Err(message) => return Ok(fail(stderr, FAILED, format_args!("`{file}`: {message}"))),
         }
@@ -193,8 +191,8 @@ fn lines(stdin: &mut dyn BufRead, stdout: &mut dyn Write) -> io::Result<u8> {
             continue;
         }
         let answered = serde_json::from_str::<Case>(&line).map_err(|e| e.to_string()).and_then(|case| {
-            let provider = input::provider(&case.provider)?;
-            let rendered = render(provider, input::tag_options(&case.options)?, &case.services)?;
+            let provider = services::provider(&case.provider)?;
+            let rendered = render(provider, services::tag_options(exposed(), &case.options)?, &case.services)?;
             Ok((case.id, rendered))
         });
         let mut text = match &answered {
@@ -215,4 +213,9 @@ fn lines(stdin: &mut dyn BufRead, stdout: &mut dyn Write) -> io::Result<u8> {
         stdout.flush()?;
     }
     Ok(code)
+}
+
+/// What holds without options: as Traefik does it, where every service is exposed.
+fn exposed() -> TagOptions {
+    TagOptions { exposed_by_default: true, ..TagOptions::default() }
 }

@@ -96,6 +96,8 @@ pub struct Source {
     pub instance: Arc<str>,
     /// The tag (a rule's tag for routers).
     pub tag: Arc<str>,
+    /// All tags of a router, so that a message can name the one concerned.
+    pub options: Vec<Arc<str>>,
     /// Lowest create index among the declaring instances: the older registration wins conflicts.
     pub create_index: u64,
     /// Which dialect it was written in.
@@ -106,7 +108,8 @@ impl Source {
     /// Whether both name the same place, which `==` does not ask.
     pub fn same(&self, other: &Self) -> bool {
         let key = |s: &Self| {
-            (s.namespace.clone(), s.service.clone(), s.instance.clone(), s.tag.clone(), s.create_index, s.dialect)
+            let tags = (s.tag.clone(), s.options.clone());
+            (s.namespace.clone(), s.service.clone(), s.instance.clone(), tags, s.create_index, s.dialect)
         };
         key(self) == key(other)
     }

@@ -5,7 +5,7 @@
 //! not change keeps its `Arc`.
 
 use super::index::{Entry, Index, KeyHint, Order, Slot};
-use super::resolve::{self, Unfit, origin, qualified, reference};
+use super::resolve::{self, Unfit, origin, origin_of, qualified, reference};
 use super::{Middleware, Router, Service, Table};
 use crate::declare::{self, Declarations, Dialect, Dynamic, MiddlewareKind};
 use crate::diagnostic::Diagnostic;
@@ -242,12 +242,14 @@ impl Builder<'_> {
         old: Option<&Arc<Entry>>,
         instead: Option<&Arc<Middleware>>,
     ) -> Result<Arc<Entry>, Box<Diagnostic>> {
-        let refuse = |code: &str, message: String| {
-            Box::new(Diagnostic::error(code, message).with_origin(origin(&declared.source, provider)))
+        let refuse = |code: &str, option: &str, message: String| {
+            let origin = origin_of(&declared.source, provider, option);
+            Box::new(Diagnostic::error(code, message).with_origin(origin))
         };
         let Some((services_provider, found)) = self.good_service(&declared.service, provider) else {
             return Err(refuse(
                 "unknown_service",
+                "service",
                 format!("router `{name}` names the service `{}`, which does not exist", declared.service),
             ));
         };
@@ -257,7 +259,7 @@ impl Builder<'_> {
             && !matches!(&**options, "" | "default")
         {
             let message = format!("router `{name}` needs the TLS options `{options}`, which are not served yet");
-            return Err(refuse("not_served", message));
+            return Err(refuse("not_served", "options", message));
         }
         // those of the service follow on the router's
         let wanted = declared.middlewares.iter().map(|wanted| (provider, wanted));
@@ -331,7 +333,8 @@ impl Builder<'_> {
         (from, wanted): (Provider, &str),
     ) -> Result<Arc<Middleware>, Box<Diagnostic>> {
         let refuse = |code: &str, message: String| {
-            Box::new(Diagnostic::error(code, message).with_origin(origin(&declared.source, provider)))
+            let origin = origin_of(&declared.source, provider, "middlewares");
+            Box::new(Diagnostic::error(code, message).with_origin(origin))
         };
         let good = reference(wanted, from).and_then(|(provider, name)| Some((self.good.get(&provider)?, name)));
         if let Some((good, name)) = good {
@@ -382,9 +385,8 @@ impl Builder<'_> {
                 declared.entry_points.join("`, `"),
                 known.join("`, `")
             );
-            return Err(Box::new(
-                Diagnostic::error("unknown_entry_point", message).with_origin(origin(&declared.source, provider)),
-            ));
+            let origin = origin_of(&declared.source, provider, "entrypoints");
+            return Err(Box::new(Diagnostic::error("unknown_entry_point", message).with_origin(origin)));
         }
         Ok((names, slots))
     }

@@ -22,6 +22,21 @@ pub(super) fn reference(text: &str, from: Provider) -> Option<(Provider, &str)> 
     }
 }
 
+/// Where a definition says `option`, with the column of what it says; where the definition stands, if no tag says it.
+pub(super) fn origin_of(source: &declare::Source, provider: Provider, option: &str) -> Origin {
+    let says = |tag: &&Arc<str>| {
+        let key = tag.split('=').next().unwrap_or_default().trim_end();
+        key.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(option))
+    };
+    let mut origin = origin(source, provider);
+    if let Some(tag) = source.options.iter().find(says) {
+        let key = tag.split('=').next().unwrap_or_default().chars().count();
+        origin.column = u32::try_from(key + 2).ok();
+        origin.tag = Some(tag.clone());
+    }
+    origin
+}
+
 /// The place of a declaration, for diagnostics.
 pub(super) fn origin(source: &declare::Source, provider: Provider) -> Origin {
     let some = |t: &Arc<str>| Some(t.clone()).filter(|t| !t.is_empty());

@@ -214,6 +214,7 @@ pub fn source(key: &ServiceKey, instance: &Instance, tag: &Arc<str>, dialect: Di
         service: key.name.clone(),
         instance: instance.id.clone(),
         tag: tag.clone(),
+        options: Vec::new(),
         create_index: instance.create_index,
         dialect,
     }

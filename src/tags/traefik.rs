@@ -243,6 +243,12 @@ impl Group<'_> {
             labels.iter().map(|l| (format!("traefik.{}", l.key), l.value.to_owned())).collect();
         for Draft { name, value: mut router, broken, tag } in routers {
             router.source = self.source(&tag);
+            let of_router = format!(".http.routers.{name}.");
+            let says_more = |tag: &&Arc<str>| {
+                let key = tag.split('=').next().unwrap_or_default();
+                key.to_ascii_lowercase().contains(&of_router.to_ascii_lowercase())
+            };
+            router.source.options = self.tags.iter().filter(says_more).cloned().collect();
             let complete =
                 self.rule(&name, &mut router.rule, &labels) && self.link("http", &name, &mut router.service, &services);
             if without_servers.contains(&router.service) {

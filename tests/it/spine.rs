@@ -91,6 +91,8 @@ fn a_bad_tag_disables_only_itself_and_is_visible() {
             "traefik.http.routers.bad.rule=Host(`bad.test`",
             "traefik.http.routers.typo.rule=Host(`typo.test`)",
             "traefik.http.routers.typo.priotity=7",
+            "traefik.http.routers.lost.rule=Host(`lost.test`)",
+            "traefik.http.routers.lost.middlewares=nonesuch@file",
         ],
     );
     proxy.wait_for("good.test", "/", 200);
@@ -100,6 +102,11 @@ fn a_bad_tag_disables_only_itself_and_is_visible() {
     let problems = proxy.admin("/api/problems").json().to_string();
     assert!(problems.contains("routers.bad.rule"), "{problems}");
     assert!(problems.contains("priority"), "the nearest known option is named: {problems}");
+    let problems = proxy.admin("/api/problems").json();
+    let lost = problems.as_array().and_then(|all| all.iter().find(|p| p["code"] == "unknown_middleware"));
+    let lost = lost.expect("the missing middleware is a problem");
+    assert_eq!(lost["tag"], "traefik.http.routers.lost.middlewares=nonesuch@file", "the tag concerned is named");
+    assert_eq!(lost["column"], 39);
 }
 
 #[test]

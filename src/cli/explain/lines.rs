@@ -1,8 +1,8 @@
 //! `rust-lb explain --jsonl`: one case a line in, one answer a line out, in the order of the cases.
 
 use super::ask::{Answer, Proxy, Question};
-use super::services;
-use crate::cli::FAILED;
+use crate::cli::{FAILED, services};
+use crate::tags::TagOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -59,7 +59,7 @@ pub(super) fn answer(stdin: &mut dyn BufRead, stdout: &mut dyn Write) -> io::Res
 fn case(line: &str) -> Result<Out, String> {
     let case: Case = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let provider = services::provider(&case.provider)?;
-    let options = services::tag_options(&case.options)?;
+    let options = services::tag_options(TagOptions::default(), &case.options)?;
     let world = services::world(provider, &case.services)?;
     let mut proxy = Proxy::of_world(&world, BTreeMap::from([(provider, options)]));
     let answers = case.requests.iter().map(|question| proxy.ask(question).answer).collect();

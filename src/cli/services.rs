@@ -56,7 +56,7 @@ struct ConsulService<'a> {
     namespace: Option<String>,
 }
 
-/// The world of these registrations.
+/// The world of these registrations; those of one service stay in their order.
 pub(super) fn world(provider: Provider, entries: &[Box<RawValue>]) -> Result<World, String> {
     let mut found: BTreeMap<ServiceKey, Vec<Instance>> = BTreeMap::new();
     for entry in entries {
@@ -75,16 +75,16 @@ pub(super) fn world(provider: Provider, entries: &[Box<RawValue>]) -> Result<Wor
         }
     }
     let services = found.into_iter().map(|(key, mut instances)| {
-        instances.sort();
+        instances.sort_by(|a, b| a.id.cmp(&b.id));
         (key.clone(), Arc::new(Service { key, instances }))
     });
     let inventory = Arc::new(Inventory { services: services.collect() });
     Ok(World { sources: BTreeMap::from([(provider, inventory)]) })
 }
 
-/// How tags are read, by options with flat keys (`legacyTags.matcher`); key case does not count.
-pub(super) fn tag_options(given: &Map<String, Value>) -> Result<TagOptions, String> {
-    let mut options = TagOptions::default();
+/// How tags are read, by options with flat keys (`legacyTags.matcher`) over what holds without any; key case does not
+/// count. There is no static configuration here, so any port in a tag is taken for an entry point.
+pub(super) fn tag_options(mut options: TagOptions, given: &Map<String, Value>) -> Result<TagOptions, String> {
     options.legacy.any_port = true;
     for (key, value) in given {
         let wrong = |expected: &str| format!("option `{key}`: expected {expected}, got `{value}`");
