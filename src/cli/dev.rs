@@ -46,13 +46,13 @@ struct Said {
 
 impl Said {
     fn read(args: &[String]) -> Result<Self, String> {
-        let address = |text: &str| text.parse::<SocketAddr>().expect("a constant address");
+        let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let mut said = Self {
             web: "127.0.0.1:8000".to_owned(),
             websecure: "127.0.0.1:8443".to_owned(),
             admin: "127.0.0.1:8080".to_owned(),
-            nomad: address("127.0.0.1:4646"),
-            consul: address("127.0.0.1:8500"),
+            nomad: loopback(4646),
+            consul: loopback(8500),
             samples: true,
             json: false,
             rest: Vec::new(),

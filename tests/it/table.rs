@@ -1,13 +1,12 @@
 //! The table: what is accepted, what is refused, who gets a request, what lingers, what it costs.
 
-use crate::tags::{options, service, world};
-use proptest::prelude::*;
+mod walk;
+
 use rust_lb::declare::{self, Declarations, Dynamic, LoadBalancer, MiddlewareKind, NotServed, RouterTls, Source};
 use rust_lb::diagnostic::{Diagnostic, Severity};
 use rust_lb::model::Provider;
-use rust_lb::rule::{self, Kind, Matcher, RequestView, Syntax};
+use rust_lb::rule::RequestView;
 use rust_lb::table::{Accepted, BuildOptions, Built, Change, EntryPoint, Planner, Table, build, diff};
-use rust_lb::tags::Decoder;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -521,151 +520,4 @@ fn explain_tells_of_the_wrong_entry_point_and_of_shadows() {
     assert!(told.near[0].elsewhere && &*told.near[0].router.id == "tls@nomad", "{:?}", told.near);
     let told = table.explain("web", false, &Request("b", "/"));
     assert_eq!(told.shadows, [Arc::from("two@nomad")]);
-}
-
-/// What the index must come to: all routers tried in their order.
-fn naive<'a>(table: &'a Table, entry_point: &str, tls: bool, request: &impl RequestView) -> Option<&'a str> {
-    let options = build_options();
-    let by_default = options.entry_points.iter().find(|e| *e.name == *entry_point)?.tls;
-    let mut routers: Vec<_> = table
-        .routers
-        .values()
-        .filter(|r| !table.shadowed.contains_key(&r.id))
-        .filter(|r| r.entry_points.iter().any(|e| **e == *entry_point) && (r.tls || by_default) == tls)
-        .filter(|r| {
-            let rule = rule::parse(&r.rule, Kind::Http, Syntax::V3).unwrap();
-            Matcher::compile(&rule).unwrap().matches(request)
-        })
-        .collect();
-    routers.sort_by_key(|r| {
-        let rank = if r.provider == Provider::Nomad { 0 } else { 1 };
-        let source = &r.declared.source;
-        (std::cmp::Reverse(r.priority), source.create_index, rank, source.namespace.clone(), r.id.clone())
-    });
-    routers.first().map(|r| &*r.id)
-}
-
-fn any_router() -> impl Strategy<Value = declare::Router> {
-    let host = prop_oneof![
-        3 => "[ab]\\.x".prop_map(|h| format!("Host(`{h}`)")),
-        1 => Just("HostRegexp(`^.*\\.x$`)".to_owned()),
-        1 => "[ab]\\.x".prop_map(|h| format!("(Host(`{h}`) || Host(`{h}.`) || PathPrefix(`/z`))")),
-    ];
-    let path = prop_oneof![
-        "/[abc]{0,2}".prop_map(|p| format!("PathPrefix(`{p}`)")),
-        "/[abc]{0,2}".prop_map(|p| format!("Path(`{p}`)"))
-    ];
-    let rule = prop_oneof![
-        host.clone(),
-        path.clone(),
-        (host.clone(), path.clone()).prop_map(|(h, p)| format!("{h} && {p}")),
-        (host, path).prop_map(|(h, p)| format!("{p} || {h}")),
-    ];
-    let entry_points = prop_oneof![Just(vec![]), Just(vec!["web"]), Just(vec!["websecure"])];
-    (rule, entry_points, any::<bool>(), prop_oneof![Just(0i64), 1i64..4], 0u64..3, "[mn]?").prop_map(
-        |(rule, entry_points, tls, priority, create_index, namespace)| declare::Router {
-            entry_points: entry_points.into_iter().map(Arc::from).collect(),
-            priority,
-            tls: tls.then(RouterTls::default),
-            source: Source { create_index, namespace: namespace.into(), ..Source::default() },
-            ..router(&rule)
-        },
-    )
-}
-
-fn any_declarations() -> impl Strategy<Value = Declarations> {
-    let routers = || proptest::collection::btree_map("[a-h]", any_router(), 0..8);
-    (routers(), routers()).prop_map(|(n, c)| {
-        let make = |routers: BTreeMap<String, declare::Router>| {
-            dynamic(routers.iter().map(|(name, r)| (name.as_str(), r.clone())).collect())
-        };
-        BTreeMap::from([(Provider::Nomad, make(n)), (Provider::ConsulCatalog, make(c))])
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-    #[test]
-    fn the_index_finds_what_a_walk_over_all_finds_also_after_changes(
-        steps in proptest::collection::vec(any_declarations(), 1..4),
-        requests in proptest::collection::vec(("([abc]\\.x\\.?|)", "/[abcz]{0,3}"), 1..12),
-    ) {
-        let mut accepted = Accepted::default();
-        for declarations in steps {
-            let built = build(&declarations, &accepted, &build_options());
-            for (host, path) in &requests {
-                let request = Request(host, path);
-                for (entry_point, tls) in [("web", false), ("web", true), ("websecure", false), ("websecure", true)] {
-                    let found = built.table.find(entry_point, tls, &request).map(|r| &*r.id);
-                    prop_assert_eq!(found, naive(&built.table, entry_point, tls, &request), "{}{}", host, path);
-                    let told = built.table.explain(entry_point, tls, &request);
-                    prop_assert_eq!(told.taken.as_ref().map(|r| &*r.id), found);
-                    for asked in &told.asked {
-                        let takes = Some(&*asked.router.id) == found;
-                        prop_assert_eq!(asked.failures.is_empty(), takes, "{:?}", asked);
-                    }
-                }
-            }
-            accepted = built.accepted;
-        }
-    }
-}
-
-#[test]
-#[allow(clippy::print_stdout)]
-fn thousands_of_services_are_decoded_and_built_in_reasonable_time() {
-    for count in [2_000usize, 10_000] {
-        let make = |changed: Option<usize>| -> Vec<_> {
-            (0..count)
-                .map(|i| {
-                    let (name, rule) = (
-                        format!("svc-{i}"),
-                        format!("traefik.http.routers.svc-{i}.rule=Host(`svc-{i}.example`) && PathPrefix(`/api`)"),
-                    );
-                    let port = if changed == Some(i) { 81 } else { 80 };
-                    service(
-                        &name,
-                        &[
-                            ("10.0.0.1", port, &["traefik.enable=true", &rule]),
-                            ("10.0.0.2", 80, &["traefik.enable=true", &rule]),
-                        ],
-                    )
-                })
-                .collect()
-        };
-        let mut decoder = Decoder::new(BTreeMap::from([(Provider::Nomad, options())]));
-        let mut planner = Planner::new(build_options(), 10 * SECOND);
-        let now = Instant::now();
-        let first = world(Provider::Nomad, make(None));
-        // one service changes, the others keep their Arc
-        let mut second = first.clone();
-        let other = world(Provider::Nomad, make(Some(7)));
-        let inventory = Arc::make_mut(second.sources.get_mut(&Provider::Nomad).unwrap());
-        for (key, service) in inventory.services.iter_mut().filter(|(key, _)| &*key.name == "svc-7") {
-            *service = other.sources[&Provider::Nomad].services[key].clone();
-        }
-        let timed = |what: &str, start: Instant| println!("{count} services, {what}: {:?}", start.elapsed());
-        let start = Instant::now();
-        let decoded = decoder.decode(&first);
-        timed("decoded", start);
-        let all = Instant::now();
-        let planned = planner.plan(decoded.declarations, now);
-        timed("built", all);
-        assert_eq!(planned.table.routers.len(), count);
-        assert!(start.elapsed() < Duration::from_secs(5));
-        let one = Instant::now();
-        let decoded = decoder.decode(&second);
-        timed("one changed, decoded", one);
-        let one = Instant::now();
-        let planned = planner.plan(decoded.declarations, now);
-        timed("one changed, built", one);
-        assert_eq!(planned.diff.services.len(), 1);
-        assert!(planned.diff.routers.len() <= 1);
-        let start = Instant::now();
-        for i in 0..1_000 {
-            let host = format!("svc-{i}.example");
-            assert!(planned.table.find("web", false, &Request(&host, "/api/x")).is_some());
-        }
-        timed("1,000 look-ups", start);
-    }
 }
