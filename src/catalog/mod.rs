@@ -48,6 +48,19 @@ pub enum Health {
     Unknown,
 }
 
+impl Health {
+    /// The state of this name in Consul's API and in options such as `strictChecks`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "passing" => Some(Self::Passing),
+            "warning" => Some(Self::Warning),
+            "critical" => Some(Self::Critical),
+            "maintenance" => Some(Self::Maintenance),
+            _ => None,
+        }
+    }
+}
+
 /// One registration, normalised over both catalogs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Instance {

@@ -6,7 +6,7 @@ mod lines;
 mod tell;
 
 use super::output::{self, Style};
-use super::{FAILED, USAGE, fail, services};
+use super::{FAILED, USAGE, fail, parsed, services};
 use crate::config::{self, Input};
 use crate::proxy;
 use crate::runtime;
@@ -79,19 +79,9 @@ pub fn run_styled(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> u8 {
-    let words = std::iter::once("rust-lb explain").chain(args.iter().map(String::as_str));
-    let options = match Options::try_parse_from(words) {
+    let options: Options = match parsed("rust-lb explain", args, stdout, stderr) {
         Ok(options) => options,
-        Err(error) => {
-            // Nobody is left to tell when these fail.
-            return if error.use_stderr() {
-                let _ = write!(stderr, "{}", error.render());
-                USAGE
-            } else {
-                let _ = write!(stdout, "{}", error.render());
-                0
-            };
-        }
+        Err(code) => return code,
     };
     let outcome =
         if options.jsonl { lines::answer(stdin, stdout) } else { one(&options, style, stdin, stdout, stderr) };

@@ -144,6 +144,27 @@ fn help_of(command: &str) -> Option<&'static str> {
     }
 }
 
+/// A command's own options; what clap says instead (help, or what is wrong) is printed, and its exit code is the error.
+fn parsed<T: clap::Parser>(
+    command: &str,
+    args: &[String],
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> Result<T, u8> {
+    let words = std::iter::once(command).chain(args.iter().map(String::as_str));
+    T::try_parse_from(words).map_err(|error| {
+        let text = error.render();
+        // Nobody is left to tell when these fail.
+        if error.use_stderr() {
+            let _ = write!(stderr, "{text}");
+            USAGE
+        } else {
+            let _ = write!(stdout, "{text}");
+            0
+        }
+    })
+}
+
 /// Prints `error: …` and gives the exit code.
 pub(crate) fn fail(stderr: &mut dyn Write, code: u8, message: std::fmt::Arguments<'_>) -> u8 {
     // Nobody is left to tell when stderr itself is gone.

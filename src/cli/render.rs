@@ -6,7 +6,7 @@
 //! tags.
 
 use super::output::{self, Style};
-use super::{FAILED, USAGE, fail, services};
+use super::{FAILED, USAGE, fail, parsed, services};
 use crate::declare::Dynamic;
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
@@ -70,19 +70,9 @@ pub fn run_styled(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> u8 {
-    let words = std::iter::once("rust-lb render").chain(args.iter().map(String::as_str));
-    let options = match Options::try_parse_from(words) {
+    let options: Options = match parsed("rust-lb render", args, stdout, stderr) {
         Ok(options) => options,
-        Err(error) => {
-            // Nobody is left to tell when these fail.
-            return if error.use_stderr() {
-                let _ = write!(stderr, "{}", error.render());
-                USAGE
-            } else {
-                let _ = write!(stdout, "{}", error.render());
-                0
-            };
-        }
+        Err(code) => return code,
     };
     let outcome = if options.jsonl { lines(stdin, stdout) } else { document(&options, style, stdin, stdout, stderr) };
     outcome.unwrap_or_else(|error| match error.kind() {

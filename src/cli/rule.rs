@@ -54,20 +54,9 @@ struct Options {
 
 /// Runs the command; `args` are those behind `rule`. Gives the exit code.
 pub fn run(args: &[String], stdin: &mut dyn BufRead, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
-    let words = std::iter::once("rust-lb rule").chain(args.iter().map(String::as_str));
-    let options = match Options::try_parse_from(words) {
+    let options: Options = match super::parsed("rust-lb rule", args, stdout, stderr) {
         Ok(options) => options,
-        Err(error) => {
-            let text = error.render();
-            // Nobody is left to tell when these fail.
-            return if error.use_stderr() {
-                let _ = write!(stderr, "{text}");
-                USAGE
-            } else {
-                let _ = write!(stdout, "{text}");
-                OK
-            };
-        }
+        Err(code) => return code,
     };
     let outcome = match &options.rule {
         None => lines::answer(stdin, stdout),

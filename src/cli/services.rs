@@ -109,7 +109,7 @@ pub(super) fn tag_options(mut options: TagOptions, given: &Map<String, Value>) -
             }
         };
         let states = || -> Result<BTreeSet<Health>, String> {
-            list()?.iter().map(|state| health(state).ok_or_else(|| wrong("states such as `passing`"))).collect()
+            list()?.iter().map(|state| Health::named(state).ok_or_else(|| wrong("states such as `passing`"))).collect()
         };
         match key.to_ascii_lowercase().as_str() {
             "exposedbydefault" => options.exposed_by_default = truth()?,
@@ -149,14 +149,4 @@ pub(super) fn tag_options(mut options: TagOptions, given: &Map<String, Value>) -
         }
     }
     Ok(options)
-}
-
-fn health(state: &str) -> Option<Health> {
-    match state {
-        "passing" => Some(Health::Passing),
-        "warning" => Some(Health::Warning),
-        "critical" => Some(Health::Critical),
-        "maintenance" => Some(Health::Maintenance),
-        _ => None,
-    }
 }

@@ -87,7 +87,7 @@ pub(crate) fn tag_options(settled: &Settled) -> BTreeMap<Provider, TagOptions> {
         options.insert(Provider::Nomad, of_provider(settled, &nomad.common, BTreeSet::new()));
     }
     if let Some(consul) = &settled.consul {
-        let strict = consul.strict_checks.iter().filter_map(|state| health(state)).collect();
+        let strict = consul.strict_checks.iter().filter_map(|state| Health::named(state)).collect();
         options.insert(Provider::ConsulCatalog, of_provider(settled, &consul.common, strict));
     }
     options
@@ -123,16 +123,6 @@ fn of_provider(settled: &Settled, common: &CatalogCommon, strict_checks: BTreeSe
             },
             ..LegacyOptions::default()
         },
-    }
-}
-
-fn health(state: &str) -> Option<Health> {
-    match state {
-        "passing" => Some(Health::Passing),
-        "warning" => Some(Health::Warning),
-        "critical" => Some(Health::Critical),
-        "maintenance" => Some(Health::Maintenance),
-        _ => None,
     }
 }
 
