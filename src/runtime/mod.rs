@@ -345,6 +345,7 @@ impl Parts {
             confirm_every: max_age.unwrap_or_default().div_f64(8.0).clamp(CONFIRM.0, CONFIRM.1),
             kept: None,
             unread: Some(unread),
+            applied: None,
             told: Vec::new(),
         };
         // What was served is what counts as accepted: a definition that is bad by now keeps that form.

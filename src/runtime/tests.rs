@@ -85,6 +85,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
         kept: None,
         restored_indexes: std::collections::BTreeMap::new(),
         unread: None,
+        applied: None,
         told: Vec::new(),
         state,
     }
