@@ -5,6 +5,7 @@ mod architecture;
 mod catalog;
 mod cli;
 mod config;
+mod corpora;
 mod embedded;
 mod explain;
 mod proxy;
