@@ -199,12 +199,10 @@ impl<'a> Reader<'a> {
                 } else {
                     self.out.dynamic.http.services.insert(name, Arc::new(value));
                 }
-                return;
             }
             ("http", "middlewares") if !self.broken => {
                 let value = super::Middleware { kind: MiddlewareKind::of(map), source };
                 self.out.dynamic.http.middlewares.insert(name, Arc::new(value));
-                return;
             }
             ("http", "middlewares") => drop(self.out.dynamic.http.broken.middlewares.insert(name)),
             ("http", "serversTransports") => {

@@ -249,7 +249,7 @@ impl Scanner {
         let bytes = match read(path) {
             Ok(bytes) => bytes,
             Err(why) => {
-                let told = Some(why);
+                let told = Some(*why);
                 found.changed |= known.problem != told;
                 known.problem = told;
                 known.stamp = None;
@@ -357,12 +357,13 @@ fn problem(path: &Path, code: &str, message: String) -> Diagnostic {
     Diagnostic::error(code, message).with_origin(origin)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+fn read(path: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
     let mut bytes = Vec::new();
     let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|e| problem(path, "unreadable_file", format!("cannot be read: {e}")))?;
+    read.map_err(|e| Box::new(problem(path, "unreadable_file", format!("cannot be read: {e}"))))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(problem(path, "file_too_large", format!("is larger than {MAX_FILE_BYTES} bytes")));
+        let message = format!("is larger than {MAX_FILE_BYTES} bytes");
+        return Err(Box::new(problem(path, "file_too_large", message)));
     }
     Ok(bytes)
 }

@@ -5,7 +5,7 @@ use crate::declare::{Dynamic, Router};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 struct Rig {
     dir: tempfile::TempDir,
