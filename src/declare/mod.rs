@@ -128,8 +128,9 @@ pub struct Place {
     pub file: Arc<str>,
     /// Line and column of its name, from 1.
     pub at: (u32, u32),
-    /// Lines and columns of what its options say, by the option's path in lower case (`rule`, `tls.options`).
-    pub options: Vec<(Arc<str>, (u32, u32))>,
+    /// Lines and columns of what its options say, by the option's path in the reference
+    /// (`http.routers.*.tls.options`).
+    pub options: Vec<(&'static str, (u32, u32))>,
 }
 
 impl Place {

@@ -29,7 +29,7 @@ pub(super) struct Reader<'a> {
     /// Options that do not act are left out when they say nothing, as in Traefik's JSON.
     printed: bool,
     /// Where its options stand.
-    places: Vec<(Arc<str>, (u32, u32))>,
+    places: Vec<(&'static str, (u32, u32))>,
     /// Where the reader is.
     path: Vec<String>,
 }
@@ -325,7 +325,7 @@ impl<'a> Reader<'a> {
     /// What a member says: `None` for nothing, `Some(None)` for what Traefik's JSON leaves out.
     fn value(&mut self, known: &'static Known, member: &Member) -> Option<Option<Value>> {
         let at = member.node.at;
-        self.place(at);
+        self.place(known, at);
         if let Some(def) = known.rest {
             return (def.kind != Kind::Ignored).then(|| Some(free(&member.node.value)));
         }
@@ -497,11 +497,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Remembers where an option of a router or a service stands.
-    fn place(&mut self, at: Spot) {
-        if self.file.is_some()
-            && let Some(path) = self.path.get(3..).filter(|path| !path.is_empty() && path.len() <= 2)
-        {
-            self.places.push((path.join(".").to_ascii_lowercase().into(), (at.line, at.column)));
+    fn place(&mut self, known: &'static Known, at: Spot) {
+        if self.file.is_some() && matches!(self.path.len(), 4 | 5) {
+            self.places.push((&known.path, (at.line, at.column)));
         }
     }
 
