@@ -151,7 +151,10 @@ impl<'a> Reader<'a> {
                 Map::new()
             }
         };
-        if !served && !is_middleware && !self.broken {
+        let of_files =
+            || super::TlsCertificate { options: Options(map.clone()), ..Default::default() }.files().is_some();
+        let acts = served || is_middleware || (kind == ("tls", "certificates") && of_files());
+        if !acts && !self.broken {
             let what = if name.is_empty() { word.to_owned() } else { format!("{word} `{name}`") };
             let message = format!("{what} is known and not served yet: {}", not_served(section, part));
             self.out.problems.push(Diagnostic::warning("not_served", message).with_origin(self.origin(member.at)));
@@ -562,7 +565,8 @@ fn not_served(section: &str, part: &str) -> &'static str {
         ("tcp", _) => "no TCP connection is passed on",
         ("udp", _) => "no UDP packet is passed on",
         (_, "options") => "a router that names it is refused",
-        _ => "certificates come from the certificate directory alone",
+        (_, "stores") => "a host without a certificate gets one of the local authority",
+        _ => "only those of the default store that are named by their files are served",
     }
 }
 

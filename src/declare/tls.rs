@@ -1,5 +1,6 @@
 //! Certificates, TLS options and certificate stores, and how servers are reached, as trees of their
-//! options in Traefik's spelling. They are declared and printed; nothing serves them yet.
+//! options in Traefik's spelling. Of these, certificates that are named by their files are served; the
+//! others are declared and printed.
 
 use super::{Options, Source};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,20 @@ pub struct Tls {
     /// Certificate stores by name; there is only `default`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub stores: BTreeMap<Arc<str>, Arc<TlsStore>>,
+}
+
+impl TlsCertificate {
+    /// The files of its chain and key; `None` where it stands there as text, or belongs to another store
+    /// than the default one: then it is not served yet.
+    pub fn files(&self) -> Option<(&str, &str)> {
+        let file = |name: &str| {
+            let text = self.options.get(name)?.as_str()?;
+            (!text.is_empty() && !text.contains('\n') && !text.contains("-----BEGIN")).then_some(text)
+        };
+        let stores = self.options.get("stores").and_then(|stores| stores.as_array());
+        let default = stores.is_none_or(|stores| stores.iter().all(|store| store == "default"));
+        Some((file("certFile")?, file("keyFile")?)).filter(|_| default)
+    }
 }
 
 macro_rules! tree_of_options {

@@ -2,9 +2,11 @@
 //! says now; the control loop joins it with what the catalogs' tags declare.
 
 use crate::catalog::{SourceState, SourceStatus};
+use crate::certs::Store as Certificates;
 use crate::declare::{Declarations, Dynamic};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -44,11 +46,13 @@ pub(super) struct Direct {
     taken: Vec<Arc<Said>>,
     /// What stands for one that was not read yet.
     restored: Declarations,
+    /// Where certificates that they name are served.
+    certificates: Option<Certificates>,
 }
 
 impl Direct {
-    pub fn new(sayings: Vec<Saying>, restored: Declarations) -> Self {
-        Self { sayings, taken: Vec::new(), restored }
+    pub fn new(sayings: Vec<Saying>, restored: Declarations, certificates: Certificates) -> Self {
+        Self { sayings, taken: Vec::new(), restored, certificates: Some(certificates) }
     }
 
     /// Waits until one of them says something else.
@@ -74,7 +78,18 @@ impl Direct {
         let revisions = |said: &[Arc<Said>]| said.iter().map(|said| said.revision).collect::<Vec<_>>();
         let changed = revisions(&now) != revisions(&self.taken);
         self.taken = now;
+        if let Some(certificates) = self.certificates.as_ref().filter(|_| changed) {
+            certificates.name(self.pairs());
+        }
         changed
+    }
+
+    /// The files of certificates that they name: chain and key.
+    pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
+        let absolute = |file: &str| std::path::absolute(file).unwrap_or_else(|_| file.into());
+        let named = self.taken.iter().flat_map(|said| &said.dynamic.tls.certificates);
+        let files = named.filter_map(|certificate| certificate.files());
+        files.map(|(chain, key)| (absolute(chain), absolute(key))).collect()
     }
 
     /// What a step that did not come to its end took is to be taken again.

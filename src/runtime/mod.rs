@@ -365,6 +365,10 @@ impl Parts {
             None
         });
         let deadline = control.guarded(Control::apply);
+        if !control.direct.pairs().is_empty() {
+            // those that files name are served from the first handshake on
+            self.certificates.rescan(CERTIFICATES_LIMIT);
+        }
         let workers = self.workers(public)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
@@ -467,7 +471,7 @@ impl Parts {
         });
         sayings.extend(rest.as_ref().map(|rest| rest.saying()));
         sayings.iter().for_each(|saying| self.state.add_direct(saying.clone()));
-        Ok((Direct::new(sayings, restored.accepted.clone()), rest, watch))
+        Ok((Direct::new(sayings, restored.accepted.clone(), self.certificates.clone()), rest, watch))
     }
 
     /// Starts the worker threads.
@@ -560,6 +564,8 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 const RESTORE_LIMIT: Duration = Duration::from_secs(5);
 /// Bounds of how often a last good state that does not change is written again: an eighth of its greatest age.
 const CONFIRM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// How long a start waits for certificates that files of dynamic configuration name.
+const CERTIFICATES_LIMIT: Duration = Duration::from_secs(2);
 /// Exit code of an end that nobody asked for.
 const FAILED: u8 = 1;
 

@@ -214,6 +214,21 @@ fn a_file_that_cannot_be_read_at_the_start_has_what_was_last_good() {
     second.wait_for("a.test", "/", 404);
 }
 
+#[test]
+fn certificates_that_a_file_names_are_served() {
+    let server = Server::start("t");
+    let made = rcgen::generate_simple_self_signed(vec!["t.test".to_owned()]).expect("a certificate");
+    let certs = tempfile::tempdir().expect("a folder");
+    let (chain, key) = (certs.path().join("t.crt"), certs.path().join("t.key"));
+    fs::write(&chain, made.cert.pem()).expect("a file");
+    fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    let tls = format!("tls:\n  certificates:\n    - certFile: {}\n      keyFile: {}\n", chain.display(), key.display());
+    let rig = Rig::start(&[("t.yaml", route("t", &server)), ("tls.yaml", tls)], &[]);
+    let secure = rig.proxy.entry_point("websecure");
+    let status = || super::support::tls::get(secure, made.cert.pem().as_bytes(), "t.test", "/");
+    assert_eq!(status(), Some(200), "from the first handshake on");
+}
+
 /// What a PUT answers.
 fn put(proxy: &Proxy, headers: &str, body: &str) -> client::Answer {
     client::send(proxy.entry_point("traefik"), "PUT", "127.0.0.1", "/api/providers/rest", headers, body)
