@@ -13,6 +13,7 @@ mod reference_files;
 pub mod rest;
 mod tcp;
 mod tls;
+mod words;
 
 pub use duration::GoDuration;
 pub use http::{

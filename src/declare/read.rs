@@ -6,6 +6,7 @@
 use super::file::{Decoded, origin};
 use super::options::{self, Kind, Node as Known, OptionDef};
 use super::reference::defaults;
+use super::words::{not_served, word};
 use super::{MiddlewareKind, Options, Place, Source};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Member, Node, Spot, Value as Said};
@@ -537,37 +538,6 @@ declared!(Router TcpRouter TcpService UdpRouter UdpService);
 
 fn take(value: &mut impl Declared, source: Source) {
     *value.source() = source;
-}
-
-/// The word for a definition, in messages.
-fn word(section: &str, part: &str) -> &'static str {
-    match (section, part) {
-        ("http", "routers") => "router",
-        ("http", "services") => "service",
-        ("http", "middlewares") => "middleware",
-        ("http", _) => "serversTransport",
-        ("tcp", "routers") => "TCP router",
-        ("tcp", "services") => "TCP service",
-        ("tcp", "middlewares") => "TCP middleware",
-        ("tcp", _) => "TCP serversTransport",
-        ("udp", "routers") => "UDP router",
-        ("udp", _) => "UDP service",
-        (_, "options") => "TLS option",
-        (_, "stores") => "TLS store",
-        _ => "TLS certificate",
-    }
-}
-
-/// What happens instead.
-fn not_served(section: &str, part: &str) -> &'static str {
-    match (section, part) {
-        ("http", _) => "servers are reached as `serversTransport` of the static configuration says",
-        ("tcp", _) => "no TCP connection is passed on",
-        ("udp", _) => "no UDP packet is passed on",
-        (_, "options") => "a router that names it is refused",
-        (_, "stores") => "a host without a certificate gets one of the local authority",
-        _ => "only those of the default store that are named by their files are served",
-    }
 }
 
 /// A number as YAML and TOML may write it, in decimal.
