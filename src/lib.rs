@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod declare;
 pub mod diagnostic;
+pub mod document;
 pub mod embedded;
 pub mod http;
 pub mod listen;

@@ -1,7 +1,8 @@
 //! The admin entry point: what the proxy is, does and suffers from, as HTTP. Paths and shapes are
 //! Traefik's (<https://doc.traefik.io/traefik/operations/api/>) where it has them.
 //!
-//! It only reads, through [`Source`]; the one exception, `POST /api/forget`, needs a token. It runs
+//! It only reads, through [`Source`]; the exceptions, `POST /api/forget` and `PUT /api/providers/rest`, need
+//! a token. It runs
 //! on the control runtime and never touches the data side's state. What always holds: no secret is
 //! shown; an address that is not loopback serves ping and metrics alone unless `api.insecure`;
 //! every client is bounded in size, time and number.
@@ -9,11 +10,13 @@
 mod guard;
 mod health;
 mod page;
+mod rest;
 mod route;
 mod server;
 mod views;
 
 pub use health::{Health, Reason, judge};
+pub use rest::Documents;
 pub use server::serve;
 
 use crate::catalog::SourceStatus;
@@ -141,6 +144,10 @@ pub trait Source: Send + Sync {
     fn metrics_text(&self, admin: usize) -> BoxFuture<'_, Option<Vec<u8>>>;
     /// Ends the hold of removals after a catalog reset; gives how many names were let go.
     fn forget(&self) -> usize;
+    /// What takes dynamic configuration; `None` when the REST provider is off.
+    fn documents(&self) -> Option<Arc<dyn Documents>> {
+        None
+    }
 }
 
 /// Limits for the admin entry point's clients.

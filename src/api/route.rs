@@ -27,7 +27,7 @@ fn answer(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) 
     answer
 }
 
-fn json_with(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json_with(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
             body.push(b'\n');
@@ -42,7 +42,7 @@ fn ok(value: &impl Serialize) -> Answer {
 }
 
 /// An error as Traefik words it.
-fn message(status: StatusCode, text: &str) -> Answer {
+pub(super) fn message(status: StatusCode, text: &str) -> Answer {
     let mut answer = answer(status, JSON, json!({ "message": text }).to_string() + "\n");
     if status == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -3,6 +3,7 @@
 
 use super::Admin;
 use super::guard::Ends;
+use super::rest;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -62,7 +63,12 @@ async fn connection(stream: TcpStream, ends: Ends, open: Open) {
     if !matches!(timeout(limits.head, stream.readable()).await, Ok(Ok(()))) {
         return;
     }
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(admin.answer(&request, ends).await) });
+    let service = service_fn(|request| async move {
+        Ok::<_, Infallible>(match rest::is_for(&request) {
+            true => admin.put_rest(request, ends).await,
+            false => admin.answer(&request, ends).await,
+        })
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)

@@ -142,6 +142,15 @@ impl Store {
         Some(self.local.as_ref()?.certificate())
     }
 
+    /// Serves these pairs (chain and key, absolute) besides those of the directory, in the place of the
+    /// ones named before. Waits for nothing.
+    pub fn name(&self, pairs: Vec<(PathBuf, PathBuf)>) {
+        if **self.findings.named.load() != pairs {
+            self.findings.named.store(Arc::new(pairs));
+            self.watch.iter().for_each(|watch| watch.changed());
+        }
+    }
+
     /// Looks at every file now and waits for it; false when it took longer than `limit`.
     pub fn rescan(&self, limit: Duration) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.look(limit))

@@ -106,6 +106,8 @@ pub(super) struct Scanner {
     known: BTreeMap<PathBuf, Known>,
     /// What is wrong with directories.
     trouble: Vec<Problem>,
+    /// Pairs that are named one by one: chain and key.
+    named: Arc<Vec<(PathBuf, PathBuf)>>,
     round: u64,
 }
 
@@ -121,7 +123,20 @@ fn absent(error: &io::Error) -> bool {
 
 impl Scanner {
     pub(super) fn new(dir: PathBuf, provider: Arc<CryptoProvider>) -> Self {
-        Self { dir, provider, listings: HashMap::new(), known: BTreeMap::new(), trouble: Vec::new(), round: 0 }
+        Self {
+            dir,
+            provider,
+            listings: HashMap::new(),
+            known: BTreeMap::new(),
+            trouble: Vec::new(),
+            named: Arc::default(),
+            round: 0,
+        }
+    }
+
+    /// Pairs to look for besides, wherever they are.
+    pub(super) fn name(&mut self, named: Arc<Vec<(PathBuf, PathBuf)>>) {
+        self.named = named;
     }
 
     /// Looks once. `clock` is the time that directories' time stamps are compared with.
@@ -130,6 +145,8 @@ impl Scanner {
         self.trouble.clear();
         let mut found = Found { changed: false, unsettled: false };
         let dir = self.dir.clone();
+        let named = self.named.iter().cloned().map(|(chain, key)| Candidate { chain, key, local: false }).collect();
+        self.take(named, true, &mut found);
         match self.list(&dir, depth, clock) {
             Ok((names, _)) => {
                 let flat = self.flat(&names);

@@ -53,6 +53,8 @@ impl Drop for Watch {
 pub(super) struct Findings {
     pub(super) index: ArcSwap<Index>,
     pub(super) problems: ArcSwap<Vec<Problem>>,
+    /// Pairs to look for besides those of the directory: chain and key.
+    pub(super) named: ArcSwap<Vec<(PathBuf, PathBuf)>>,
 }
 
 impl Watch {
@@ -96,6 +98,12 @@ impl Watch {
     /// Says that a host was asked for in vain; waits for nothing.
     pub(super) fn missed(&self) {
         let _ = self.commands.try_send(Command::Missed);
+    }
+
+    /// Says that something is to be looked for; waits for nothing.
+    pub(super) fn changed(&self) {
+        // a full channel means that a look is coming anyway
+        let _ = self.commands.try_send(Command::Changed);
     }
 
     /// Looks at everything now and waits for it; false when it took longer than `limit`.
@@ -163,6 +171,7 @@ impl Thread {
     /// Looks, and once more shortly after as long as something has just become broken: the files
     /// of a renewal are replaced one by one.
     fn look(&mut self, depth: Depth) {
+        self.scanner.name(self.findings.named.load_full());
         for again in 0..=RETRIES {
             let found = self.scanner.look(depth, SystemTime::now());
             if found.changed {

@@ -1,20 +1,22 @@
 //! `rust-lb check` and `--check`: reads the configuration as `serve` would, tells every problem with
-//! its place and a suggestion, and what is settled if it holds. It opens no socket.
+//! its place and a suggestion, and what is settled if it holds; files of dynamic configuration that it
+//! names are read, too. It opens no socket.
 
 use super::output::{self, Style};
 use crate::config::{
     self, ADMIN_ENTRY_POINT, CatalogCommon, EntryPoint, Input, LegacyMode, Loaded, Note, Primary, Settled, Token,
 };
 use crate::diagnostic::Diagnostic;
-use crate::model::format_duration;
+use crate::model::{Provider, format_duration};
+use crate::{runtime, table};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
 pub(super) const HELP: &str = "\
 usage: rust-lb check [--strict] [--json] [static configuration flags]
 
-Reads the static configuration as `serve` would, prints every problem with file, line, column and a suggestion, and what is
-settled. Opens no socket. Exit 0 when it holds, 1 when not, 2 when the command line is wrong.
+Reads the static configuration and the files of dynamic configuration that it names as `serve` would, prints every problem
+with file, line, column and a suggestion, and what is settled. Opens no socket. Exit 0 when it holds, 1 when not, 2 when the command line is wrong.
 
 options:
   --strict   warnings are errors
@@ -50,12 +52,14 @@ pub struct Options {
 pub fn run(input: &Input, options: Options, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
     let (loaded, problems) = match config::load(input) {
         Ok(mut loaded) => {
-            let problems = std::mem::take(&mut loaded.diagnostics);
+            let mut problems = std::mem::take(&mut loaded.diagnostics);
+            problems.extend(dynamic(&loaded.settled));
             (Some(loaded), problems)
         }
         Err(problems) => (None, problems),
     };
-    let code = verdict(loaded.is_some(), &problems, options.strict);
+    let holds = loaded.is_some() && !problems.iter().any(Diagnostic::is_error);
+    let code = verdict(holds, &problems, options.strict);
     let _ = if options.json {
         let document = document(code == HOLDS, loaded.as_ref(), &problems);
         writeln!(stdout, "{document:#}")
@@ -63,6 +67,22 @@ pub fn run(input: &Input, options: Options, stdout: &mut dyn Write, stderr: &mut
         tell(code, loaded.as_ref(), &problems, options, stdout, stderr)
     };
     code
+}
+
+/// What is wrong with the files of dynamic configuration: what they say, and what a table makes of it.
+/// What a catalog declares is not known here, and so not missed.
+fn dynamic(settled: &Settled) -> Vec<Diagnostic> {
+    let Some(provider) = &settled.files else { return Vec::new() };
+    let decoded = runtime::read_files(provider);
+    let mut problems = decoded.problems;
+    let declarations = [(Provider::File, decoded.dynamic)].into();
+    let built = table::build(&declarations, &table::Accepted::default(), &runtime::build_options(settled));
+    let elsewhere = |d: &Diagnostic| {
+        let names_other = |catalog: &str| d.message.contains(&format!("@{catalog}`"));
+        d.code.starts_with("unknown_") && ["nomad", "consulcatalog", "rest", "internal"].into_iter().any(names_other)
+    };
+    problems.extend(built.diagnostics.into_iter().filter(|d| !elsewhere(d)));
+    problems
 }
 
 pub(super) fn verdict(holds: bool, problems: &[Diagnostic], strict: bool) -> u8 {
@@ -129,7 +149,13 @@ fn summary(settled: &Settled, style: Style, out: &mut dyn Write) -> io::Result<(
         writeln!(out, "  {:<14} {}", "consulcatalog", catalog(&consul.common, &consul.namespaces))?;
         writeln!(out, "  {:<14} {}", "", watch_connections(consul.watch_connections))?;
     }
-    if settled.nomad.is_none() && settled.consul.is_none() {
+    if let Some(files) = &settled.files {
+        writeln!(out, "  {:<14} {}", "file", files.path.display())?;
+    }
+    if settled.rest.is_some() {
+        writeln!(out, "  {:<14} PUT /api/providers/rest", "rest")?;
+    }
+    if settled.nomad.is_none() && settled.consul.is_none() && settled.files.is_none() && settled.rest.is_none() {
         writeln!(out, "  none")?;
     }
     writeln!(
@@ -197,6 +223,12 @@ fn settled(settled: &Settled) -> Value {
         value["watchConnections"] = json!(consul.watch_connections);
         value["strictChecks"] = json!(consul.strict_checks);
         providers.insert("consulcatalog".to_owned(), value);
+    }
+    if let Some(files) = &settled.files {
+        providers.insert("file".to_owned(), json!({"path": files.path, "watch": files.watch}));
+    }
+    if let Some(rest) = &settled.rest {
+        providers.insert("rest".to_owned(), json!({"insecure": rest.insecure}));
     }
     let own = &settled.own;
     json!({

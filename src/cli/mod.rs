@@ -32,7 +32,7 @@ usage: rust-lb <command> [options]
 commands:
   serve         run the proxy
   dev           run it together with an embedded catalog and sample services
-  check         validate the static configuration
+  check         validate the configuration, static and in files
   explain       tell where a request goes and why
   render        print the configuration that tags make
   rule          parse, print and evaluate rules

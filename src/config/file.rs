@@ -1,9 +1,10 @@
 //! The static file: found, read within limits, and taken apart into what it says, each with its
 //! line and column. A file that cannot be read as a whole is one error with a place.
 
-use super::raw::{Raw, Spot, origin};
-use super::{from_toml, from_yaml};
+use super::from_document::flatten;
+use super::raw::{Raw, origin};
 use crate::diagnostic::Diagnostic;
+use crate::document::{self, Format, Limits};
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 /// Largest static file in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Groups within groups; more is not a configuration.
-pub(super) const MAX_DEPTH: usize = 32;
+/// More is not a configuration.
+const LIMITS: Limits = Limits { depth: 32, values: 50_000 };
 
 /// Reads and takes apart a static file: TOML by its ending `.toml`, else YAML (JSON is YAML).
 pub(super) fn read(path: &Path) -> Result<Vec<Raw>, Box<Diagnostic>> {
@@ -37,41 +38,16 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
 }
 
 fn parse(bytes: &[u8], path: &Path, source: &Arc<str>) -> Result<Vec<Raw>, Box<Diagnostic>> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text,
-        Ok(text) => {
-            return Err(malformed(source, spot(text, text.find('\0').unwrap_or(0)), "a zero byte; is it binary?"));
-        }
-        Err(e) => {
-            let good = std::str::from_utf8(&bytes[..e.valid_up_to()]).unwrap_or_default();
-            return Err(malformed(source, spot(good, good.len()), "a byte that is not UTF-8; is it binary?"));
-        }
-    };
-    let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    if text.trim_start().starts_with('<') {
-        let at = spot(text, text.len() - text.trim_start().len());
-        return Err(malformed(source, at, "expected YAML or TOML, got what looks like HTML or XML"));
-    }
-    if ending == "toml" { from_toml::parse(text, source) } else { from_yaml::parse(text, source) }
-}
-
-/// The error of a file that does not parse.
-pub(super) fn malformed(source: &Arc<str>, at: Spot, message: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic::error("malformed_file", message).with_origin(origin(source, Some(at))))
-}
-
-/// Line and column of a byte offset.
-pub(super) fn spot(text: &str, offset: usize) -> Spot {
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
-    Spot { line: count(before.matches('\n').count()), column: count(before[start..].chars().count()) }
+    let members = document::read(bytes, Format::of(path), LIMITS).map_err(|e| {
+        Box::new(Diagnostic::error("malformed_file", e.message).with_origin(origin(source, Some(e.at))))
+    })?;
+    Ok(flatten(members, source))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::Spot;
     use crate::config::value::Leaf;
     use std::path::PathBuf;
 

@@ -3,8 +3,7 @@
 
 mod entry_points;
 mod file;
-mod from_toml;
-mod from_yaml;
+mod from_document;
 mod hind;
 mod keys;
 mod load;
@@ -40,6 +39,10 @@ pub struct Settled {
     pub nomad: Option<NomadProvider>,
     /// Consul catalog provider; `None` when it is off.
     pub consul: Option<ConsulProvider>,
+    /// Files of dynamic configuration; `None` when they are off.
+    pub files: Option<FileProvider>,
+    /// Dynamic configuration through the API; `None` when it is off.
+    pub rest: Option<RestProvider>,
     /// Log of the process.
     pub log: Log,
     /// Access log; `None` when it is off.
@@ -274,6 +277,24 @@ pub struct ConsulProvider {
     pub strict_checks: Vec<String>,
     /// Blocked `health/service` queries at once; above it the doorbell strategy runs.
     pub watch_connections: usize,
+}
+
+/// `providers.file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileProvider {
+    /// The file, or the directory of files.
+    pub path: PathBuf,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Changes are taken up.
+    pub watch: bool,
+}
+
+/// `providers.rest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestProvider {
+    /// Taken without a token.
+    pub insecure: bool,
 }
 
 /// `legacyTags`.

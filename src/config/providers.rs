@@ -1,4 +1,5 @@
-//! The catalog providers: where their agent is, with which rights they ask, what they expose.
+//! The providers: where the catalogs' agents are, with which rights they are asked and what they expose;
+//! which files are read.
 
 use super::merge::{Merged, View};
 use super::settle::SetUp;
@@ -47,6 +48,61 @@ pub(super) fn consul(
             watch_connections: view.size("watchConnections"),
         }
     })
+}
+
+/// `providers.file`, where it is on.
+pub(super) fn files(merged: &Merged, diagnostics: &mut Vec<Diagnostic>) -> Option<FileProvider> {
+    if !merged.is_on(&["providers", "file"]) {
+        return None;
+    }
+    let view = merged.at(&["providers", "file"]);
+    let watch = view.bool("watch");
+    match (view.path_of("directory"), view.path_of("filename")) {
+        (Some(path), other) => {
+            if other.is_some() {
+                let message = "`providers.file.filename` does nothing beside `directory`, here as in Traefik";
+                diagnostics.push(Diagnostic::warning("file_unused", message).with_origin(view.origin("filename")));
+            }
+            Some(FileProvider { path, is_directory: true, watch })
+        }
+        (None, Some(path)) => Some(FileProvider { path, is_directory: false, watch }),
+        (None, None) => {
+            let message = "`providers.file` names no `filename` and no `directory`";
+            let origin = merged.origin(&["providers", "file"]);
+            diagnostics.push(Diagnostic::error("no_file", message).with_origin(origin));
+            None
+        }
+    }
+}
+
+/// `providers.rest`, where it is on.
+pub(super) fn rest(
+    merged: &Merged,
+    token_file: Option<&PathBuf>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<RestProvider> {
+    if !merged.is_on(&["providers", "rest"]) {
+        return None;
+    }
+    let insecure = merged.at(&["providers", "rest"]).bool("insecure");
+    let warning = match (insecure, token_file) {
+        (true, _) => Some((
+            "rest_insecure",
+            "`providers.rest.insecure`: whoever reaches the admin entry point can replace routes",
+            "set `rustLb.api.tokenFile` instead",
+        )),
+        (false, None) => Some((
+            "rest_without_token",
+            "`providers.rest` takes nothing, since writes on the admin API are switched off",
+            "set `rustLb.api.tokenFile`",
+        )),
+        (false, Some(_)) => None,
+    };
+    if let Some((code, message, help)) = warning {
+        let origin = merged.origin(&["providers", "rest"]);
+        diagnostics.push(Diagnostic::warning(code, message).with_origin(origin).with_help(help));
+    }
+    Some(RestProvider { insecure })
 }
 
 fn common(

@@ -3,14 +3,8 @@
 
 use super::value::Leaf;
 use crate::diagnostic::Origin;
+pub(super) use crate::document::Spot;
 use std::sync::Arc;
-
-/// A place in a file, in characters from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
-    pub line: u32,
-    pub column: u32,
-}
 
 /// A name of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

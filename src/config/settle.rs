@@ -4,7 +4,7 @@
 use super::entry_points::entry_points;
 use super::hind::hind;
 use super::merge::{Merged, View};
-use super::providers::{consul, nomad};
+use super::providers::{consul, files, nomad, rest};
 use super::*;
 use crate::diagnostic::Diagnostic;
 
@@ -40,6 +40,8 @@ pub(super) fn settle(
     Settled {
         nomad: nomad(merged, &set_up, &own.domain_suffix, diagnostics),
         consul: consul(merged, &set_up, &own.domain_suffix, diagnostics),
+        files: files(merged, diagnostics),
+        rest: rest(merged, own.api_token_file.as_ref(), diagnostics),
         log: Log {
             level: level(&root.text("log.level")),
             format: match root.text("log.format").as_str() {

@@ -1,7 +1,7 @@
 //! HTTP routers and services with every option that Traefik 3.7 takes for them. Absent options
 //! read as Traefik's defaults, and what Traefik leaves out of its JSON is left out here.
 
-use super::{GoDuration, Source, is_default};
+use super::{GoDuration, Options, Source, is_default};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Default for Observability {
     }
 }
 
-/// An HTTP service. Exactly one kind is set; later kinds (weighted, mirroring, failover) join here.
+/// An HTTP service. Exactly one kind is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Service {
@@ -100,6 +100,18 @@ pub struct Service {
     /// Servers behind a balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
+    /// Other services by weight; declared, not served yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighted: Option<Options>,
+    /// Other services by the client's address; declared, not served yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub highest_random_weight: Option<Options>,
+    /// Copies of requests to other services; declared, not served yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirroring: Option<Options>,
+    /// Another service where the first one has no servers; declared, not served yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Options>,
     /// Where it was declared, for messages; not part of what it is.
     #[serde(skip)]
     pub source: Source,

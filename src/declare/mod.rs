@@ -3,9 +3,17 @@
 //! else. Everything here is comparable and hashable, so that an unchanged definition is known as such.
 
 mod duration;
+pub mod file;
 mod http;
 mod middleware;
+pub mod options;
+mod read;
+pub(crate) mod reference;
+mod reference_files;
+pub mod rest;
 mod tcp;
+mod tls;
+mod words;
 
 pub use duration::GoDuration;
 pub use http::{
@@ -15,8 +23,10 @@ pub use http::{
 pub use middleware::{Middleware, MiddlewareKind, NotServed, Options};
 pub use tcp::{
     ProxyProtocol, Tcp, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
-    Tls, TlsStore, Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,
+    Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,
 };
+
+pub use tls::{ServersTransport, Tls, TlsCertificate, TlsOptions, TlsStore};
 
 use crate::model::Provider;
 use serde::{Deserialize, Serialize};
@@ -35,7 +45,7 @@ pub struct Dynamic {
     /// UDP routers and services.
     #[serde(default, skip_serializing_if = "is_default")]
     pub udp: Udp,
-    /// Certificate stores.
+    /// Certificates, TLS options and certificate stores.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls: Tls,
 }
@@ -58,6 +68,9 @@ pub struct Http {
     /// By name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub middlewares: BTreeMap<Arc<str>, Arc<Middleware>>,
+    /// How servers are reached, by name; declared, not served yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers_transports: BTreeMap<Arc<str>, Arc<ServersTransport>>,
     /// What is declared and cannot be read: its last good form stays in force.
     #[serde(skip)]
     pub broken: Broken,
@@ -69,7 +82,10 @@ pub struct Http {
 impl Http {
     /// True when nothing is declared.
     pub fn is_empty(&self) -> bool {
-        self.routers.is_empty() && self.services.is_empty() && self.middlewares.is_empty()
+        self.routers.is_empty()
+            && self.services.is_empty()
+            && self.middlewares.is_empty()
+            && self.servers_transports.is_empty()
     }
 }
 
@@ -102,6 +118,29 @@ pub struct Source {
     pub create_index: u64,
     /// Which dialect it was written in.
     pub dialect: Dialect,
+    /// Where it stands in a file; `None` for what comes from a catalog.
+    pub place: Option<Arc<Place>>,
+}
+
+/// Where a definition stands in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<str>,
+    /// Line and column of its name, from 1.
+    pub at: (u32, u32),
+    /// Lines and columns of what its options say, by the option's path in the reference
+    /// (`http.routers.*.tls.options`).
+    pub options: Vec<(&'static str, (u32, u32))>,
+}
+
+impl Place {
+    /// Line and column of what an option says, by the last element of its path; of the definition, if
+    /// it does not say it.
+    pub fn of(&self, option: &str) -> (u32, u32) {
+        let last = |path: &str| path.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(option));
+        self.options.iter().find(|(path, _)| last(path)).map_or(self.at, |(_, at)| *at)
+    }
 }
 
 impl Source {
@@ -111,7 +150,7 @@ impl Source {
             let tags = (s.tag.clone(), s.options.clone());
             (s.namespace.clone(), s.service.clone(), s.instance.clone(), tags, s.create_index, s.dialect)
         };
-        key(self) == key(other)
+        key(self) == key(other) && self.place == other.place
     }
 }
 

@@ -1,8 +1,8 @@
-//! TCP and UDP routers, services and middlewares, and what tags may say of TLS, as Traefik 3.7
-//! takes them (<https://doc.traefik.io/traefik/routing/routers/#configuring-tcp-routers>). They
+//! TCP and UDP routers, services and middlewares as Traefik 3.7 takes them
+//! (<https://doc.traefik.io/traefik/routing/routers/#configuring-tcp-routers>). They
 //! are declared and printed; nothing serves them yet.
 
-use super::{Domain, GoDuration, Options, Source, is_default};
+use super::{Domain, GoDuration, Options, ServersTransport, Source, is_default};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ pub struct Tcp {
     /// By name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub middlewares: BTreeMap<Arc<str>, Arc<TcpMiddleware>>,
+    /// How servers are reached, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers_transports: BTreeMap<Arc<str>, Arc<ServersTransport>>,
 }
 
 /// A TCP router.
@@ -76,6 +79,9 @@ pub struct TcpService {
     /// Servers behind a balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<TcpLoadBalancer>,
+    /// Other services by weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighted: Option<Options>,
     /// Where it was declared, for messages; not part of what it is.
     #[serde(skip)]
     pub source: Source,
@@ -225,6 +231,9 @@ pub struct UdpService {
     /// Servers behind a balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<UdpLoadBalancer>,
+    /// Other services by weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighted: Option<Options>,
     /// Where it was declared, for messages; not part of what it is.
     #[serde(skip)]
     pub source: Source,
@@ -246,24 +255,4 @@ pub struct UdpServer {
     /// `host:port`.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub address: Arc<str>,
-}
-
-/// The `tls` section, as far as tags may set it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Tls {
-    /// Certificate stores by name; there is only `default`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub stores: BTreeMap<Arc<str>, Arc<TlsStore>>,
-}
-
-/// A certificate store: its options (`defaultGeneratedCert`).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TlsStore {
-    /// Its options.
-    pub options: Options,
-    /// Where it was declared, for messages; not part of what it is.
-    #[serde(skip)]
-    pub source: Source,
 }

@@ -4,6 +4,7 @@
 //! It may wait and may fail; the data side reads the last published table and never notices. A defect (a panic) in it leaves
 //! the table in force and is told in the log and in `/health`; it is tried again with every change and after a while, from scratch.
 
+use super::direct::Direct;
 use super::keep::{Keeper, LastGood};
 use super::source::Source;
 use super::state::State;
@@ -32,6 +33,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub(super) struct Control {
     pub state: Arc<State>,
     pub sources: Vec<Source>,
+    /// Providers that declare directly.
+    pub direct: Direct,
     /// What stands for a source until it has answered.
     pub restored: World,
     /// Highest indexes that the process before had seen.
@@ -71,6 +74,7 @@ impl Control {
                         continue;
                     }
                 }
+                () = self.direct.changed() => {}
                 () = at(wake) => {}
             }
             let pause = applied.map_or(Duration::ZERO, |applied| BATCH.saturating_sub(applied.elapsed()));
@@ -94,6 +98,7 @@ impl Control {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if failed {
                 (self.decoder, self.planner) = (self.fresh)();
+                self.direct.forget();
                 self.planner.plan(self.state.table.load().declarations(), Instant::now());
             }
             step(self)
@@ -121,7 +126,9 @@ impl Control {
     pub fn apply(&mut self) -> Option<Instant> {
         let snapshots: Vec<Snapshot> =
             self.sources.iter_mut().map(|s| s.snapshots.borrow_and_update().clone()).collect();
-        let answered = snapshots.iter().any(|snapshot| snapshot.inventory.is_some());
+        let unchanged = !self.direct.take();
+        let answered = snapshots.iter().any(|snapshot| snapshot.inventory.is_some())
+            || snapshots.is_empty() && self.direct.are_read();
         if answered {
             self.state.restored.store(false, Relaxed);
         }
@@ -130,7 +137,7 @@ impl Control {
         // An index moves with every change of anything: what it says of routed services mostly stays. Nothing is
         // remembered while a step runs, so that a defect in it does not pass for a step that was done.
         let kept = !answered || self.keeper.is_none() || self.kept.is_some();
-        if let Some((before, deadline)) = self.applied.take().filter(|_| kept)
+        if let Some((before, deadline)) = self.applied.take().filter(|_| kept && unchanged)
             && before == world
             && deadline.is_none_or(|at| now < at)
         {
@@ -138,7 +145,8 @@ impl Control {
             self.note_read(&snapshots);
             return deadline;
         }
-        let decoded = self.decoder.decode(&world);
+        let mut decoded = self.decoder.decode(&world);
+        self.direct.add(&mut decoded.declarations, &mut decoded.diagnostics);
         let planned = self.planner.plan(decoded.declarations.clone(), now);
 
         let mut problems = decoded.diagnostics;
@@ -165,7 +173,7 @@ impl Control {
 
     /// Tells once that every catalog has been read and its services are in the table.
     fn note_read(&mut self, snapshots: &[Snapshot]) {
-        if snapshots.iter().all(|snapshot| snapshot.inventory.is_some()) {
+        if snapshots.iter().all(|snapshot| snapshot.inventory.is_some()) && self.direct.all_read() {
             self.unread = None;
         }
     }

@@ -6,8 +6,11 @@
 //! End: `/ready` turns to 503, listeners stay open for `requestAcceptGraceTimeout`, then the workers drain.
 
 mod control;
+mod direct;
+mod files;
 mod keep;
 mod life;
+mod rest;
 mod signals;
 mod source;
 mod state;
@@ -17,6 +20,7 @@ mod translate;
 mod transport;
 mod view;
 
+pub(crate) use files::read as read_files;
 pub(crate) use translate::{build_options, entry_point, tag_options};
 
 use crate::api::{self, Admin};
@@ -34,7 +38,9 @@ use crate::table::{Planner, Store, Stored};
 use crate::tags::{self, Decoder};
 use crate::upstream::Registry;
 use control::Control;
+use direct::Direct;
 use keep::{Keeper, LastGood, Trouble};
+use rest::Rest;
 use source::Source;
 use state::State;
 use std::path::{Path, PathBuf};
@@ -332,9 +338,11 @@ impl Parts {
         let linger_for = self.settled.own.linger_for;
         let fresh = move || (Decoder::new(tag_options.clone()), Planner::new(build_options.clone(), linger_for));
         let (decoder, planner) = fresh();
+        let (direct, rest, files) = self.direct(&restored)?;
         let mut control = Control {
             state: self.state.clone(),
             sources,
+            direct,
             restored: restored.world,
             restored_indexes: restored.indexes,
             fresh: Box::new(fresh),
@@ -357,11 +365,15 @@ impl Parts {
             None
         });
         let deadline = control.guarded(Control::apply);
+        if !control.direct.pairs().is_empty() {
+            // those that files name are served from the first handshake on
+            self.certificates.rescan(CERTIFICATES_LIMIT);
+        }
         let workers = self.workers(public)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
-        self.admin(admin, watchers, trouble)?;
-        Ok(Started { workers, control })
+        self.admin(admin, watchers, trouble, rest)?;
+        Ok(Started { workers, control, _files: files })
     }
 
     /// The last good state, if there is one that is young enough.
@@ -439,6 +451,29 @@ impl Parts {
         Ok(sources)
     }
 
+    /// Starts the providers that declare directly.
+    #[allow(clippy::type_complexity)]
+    fn direct(&self, restored: &LastGood) -> Result<(Direct, Option<Arc<Rest>>, Option<files::Watch>), StartError> {
+        let mut sayings = Vec::new();
+        let mut watch = None;
+        if let Some(provider) = &self.settled.files {
+            let before = restored.accepted.get(&crate::model::Provider::File).cloned().unwrap_or_default();
+            let (started, saying) = files::start(provider, before).map_err(system("the files thread"))?;
+            watch = Some(started);
+            sayings.push(saying);
+        }
+        let rest = self.settled.rest.as_ref().map(|_| {
+            let keeps = self.settled.own.last_good_max_age.is_some();
+            let store = keeps.then(|| Store::new(&self.state_dir, "rest.json"));
+            let stored = store.clone().and_then(|store| within(RESTORE_LIMIT, move || Rest::restore(&store)).flatten());
+            let alone = self.settled.nomad.is_none() && self.settled.consul.is_none() && self.settled.files.is_none();
+            Arc::new(Rest::new(store, stored, alone))
+        });
+        sayings.extend(rest.as_ref().map(|rest| rest.saying()));
+        sayings.iter().for_each(|saying| self.state.add_direct(saying.clone()));
+        Ok((Direct::new(sayings, restored.accepted.clone(), self.certificates.clone()), rest, watch))
+    }
+
     /// Starts the worker threads.
     fn workers(&self, public: Listening) -> Result<Vec<WorkerHandle>, StartError> {
         let to_tls = |name: &str| {
@@ -483,6 +518,7 @@ impl Parts {
         listening: Listening,
         last: &CancellationToken,
         trouble: Option<Trouble>,
+        rest: Option<Arc<Rest>>,
     ) -> Result<(), StartError> {
         let view = view::View {
             state: self.state.clone(),
@@ -494,6 +530,7 @@ impl Parts {
             entry_points: self.settled.entry_points.values().cloned().collect(),
             bound: self.bound.clone(),
             trouble,
+            rest: rest.zip(self.settled.rest.as_ref().map(|rest| rest.insecure)),
         };
         let options = api::Options {
             insecure: self.settled.api_insecure,
@@ -512,6 +549,14 @@ impl Parts {
     }
 }
 
+/// What a thread of its own comes to, if it does within this time: the state directory may be on a network
+/// file system that hangs, and a start does not.
+fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    let started = std::thread::Builder::new().name("restore".to_owned()).spawn(move || drop(tell.send(work())));
+    started.ok().and_then(|_| told.recv_timeout(limit).ok())
+}
+
 /// How long the end waits for the last lines and the last state to be written.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
@@ -519,6 +564,8 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 const RESTORE_LIMIT: Duration = Duration::from_secs(5);
 /// Bounds of how often a last good state that does not change is written again: an eighth of its greatest age.
 const CONFIRM: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// How long a start waits for certificates that files of dynamic configuration name.
+const CERTIFICATES_LIMIT: Duration = Duration::from_secs(2);
 /// Exit code of an end that nobody asked for.
 const FAILED: u8 = 1;
 
@@ -526,4 +573,6 @@ const FAILED: u8 = 1;
 struct Started {
     workers: Vec<WorkerHandle>,
     control: tokio::task::JoinHandle<Option<Keeper>>,
+    /// Ends the watching of files with it.
+    _files: Option<files::Watch>,
 }

@@ -1,6 +1,7 @@
 //! What is running now, as the control loop writes it and the admin API reads it. The data side
 //! reads only the table in it, through [`arc_swap`], and never a lock.
 
+use super::direct::Saying;
 use crate::api::{Change, Refused};
 use crate::catalog::{Forget, Handle, Snapshot, SourceStatus};
 use crate::diagnostic::Diagnostic;
@@ -25,6 +26,7 @@ pub(super) struct State {
     /// The control loop failed by a defect and has not succeeded since.
     pub control_failing: AtomicBool,
     sources: Mutex<BTreeMap<Provider, (watch::Receiver<Snapshot>, Forget)>>,
+    direct: Mutex<Vec<Saying>>,
     history: Mutex<VecDeque<Change>>,
     history_size: usize,
     refused: ArcSwap<Vec<Refused>>,
@@ -42,6 +44,7 @@ impl State {
             restored: AtomicBool::new(false),
             control_failing: AtomicBool::new(false),
             sources: Mutex::default(),
+            direct: Mutex::default(),
             history: Mutex::default(),
             history_size,
             refused: ArcSwap::default(),
@@ -81,9 +84,17 @@ impl State {
         lock(&self.sources).insert(provider, (handle.snapshots.clone(), handle.forget.clone()));
     }
 
+    /// Takes note of a provider that declares directly.
+    pub fn add_direct(&self, saying: Saying) {
+        lock(&self.direct).push(saying);
+    }
+
     /// How every source stands, to the last answer: an answer without news wakes nobody.
     pub fn statuses(&self) -> Vec<SourceStatus> {
-        lock(&self.sources).values().map(|(snapshots, _)| snapshots.borrow().status.clone()).collect()
+        let direct: Vec<SourceStatus> = lock(&self.direct).iter().map(|said| said.borrow().status.clone()).collect();
+        let sources = lock(&self.sources);
+        let catalogs = sources.values().map(|(snapshots, _)| snapshots.borrow().status.clone());
+        direct.into_iter().chain(catalogs).collect()
     }
 
     /// The last changes, newest first.

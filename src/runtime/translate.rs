@@ -183,6 +183,8 @@ pub(super) fn differences(runs: &Settled, said: &Settled) -> Vec<&'static str> {
         ("entryPoints", runs.entry_points == said.entry_points),
         ("providers.nomad", runs.nomad == said.nomad),
         ("providers.consulCatalog", runs.consul == said.consul),
+        ("providers.file", runs.files == said.files),
+        ("providers.rest", runs.rest == said.rest),
         ("log", runs.log == said.log),
         ("accessLog", runs.access_log == said.access_log),
         ("metrics", runs.metrics == said.metrics),

@@ -1,8 +1,9 @@
 //! The admin API's view: everything read from where it lives, nothing kept.
 
 use super::keep::Trouble;
+use super::rest::Rest;
 use super::state::State;
-use crate::api::{self, Connections, Readiness, Routing, ServerConnections, Source};
+use crate::api::{self, Connections, Documents, Readiness, Routing, ServerConnections, Source};
 use crate::catalog::{SourceState, SourceStatus};
 use crate::certs::{Certificate, Store as Certificates};
 use crate::config::ADMIN_ENTRY_POINT;
@@ -30,6 +31,25 @@ pub(super) struct View {
     pub bound: Bound,
     /// What writing the last good state suffers from.
     pub trouble: Option<Trouble>,
+    /// Takes dynamic configuration, and whether without a token.
+    pub rest: Option<(Arc<Rest>, bool)>,
+}
+
+/// [`Documents`] over the REST provider.
+struct Takes(Arc<Rest>, bool);
+
+impl Documents for Takes {
+    fn insecure(&self) -> bool {
+        self.1
+    }
+
+    fn limit(&self) -> usize {
+        crate::declare::rest::MAX_BODY_BYTES
+    }
+
+    fn put(&self, body: Vec<u8>) -> BoxFuture<'_, Result<Vec<Diagnostic>, Vec<Diagnostic>>> {
+        Box::pin(self.0.put(body))
+    }
 }
 
 impl View {
@@ -152,5 +172,10 @@ impl Source for View {
 
     fn forget(&self) -> usize {
         self.state.forget()
+    }
+
+    fn documents(&self) -> Option<Arc<dyn Documents>> {
+        let (rest, insecure) = self.rest.clone()?;
+        Some(Arc::new(Takes(rest, insecure)))
     }
 }

@@ -516,7 +516,7 @@ fn compile(declared: &declare::Router) -> Result<Compiled, RuleError> {
 }
 
 fn bad_rule(name: &str, provider: Provider, declared: &declare::Router, error: &RuleError) -> Diagnostic {
-    let mut origin = origin(&declared.source, provider);
+    let mut origin = origin_of(&declared.source, provider, "rule");
     // the rule stands in its tag as it is; of a default rule there is no tag
     let at =
         origin.tag.as_ref().and_then(|tag| tag.find(&*declared.rule).map(|at| (tag.clone(), at + error.span.start)));

@@ -4,7 +4,7 @@
 //!
 //! A service that vanishes with its servers stays with none for `linger.for`, and so do the routers
 //! that vanished together with it. They yield to every other router. A router that vanishes while
-//! its service has servers was taken out on purpose and goes at once.
+//! its service has servers was taken out on purpose and goes at once, and so does what files and the API declared.
 
 use super::build::{Accepted, BuildOptions, build};
 use super::diff::{Diff, diff};
@@ -103,7 +103,9 @@ impl Planner {
         if self.linger_for.is_zero() {
             return;
         }
-        for (provider, dynamic) in &self.last {
+        // what people write into files and the API is taken out on purpose
+        let lingers = |provider: &Provider| !matches!(provider, Provider::File | Provider::Rest);
+        for (provider, dynamic) in self.last.iter().filter(|(provider, _)| lingers(provider)) {
             for (name, service) in &dynamic.http.services {
                 let had = service.load_balancer.as_ref().is_some_and(|lb| !lb.servers.is_empty());
                 if had && !has_servers(new, *provider, name) {

@@ -22,13 +22,17 @@ pub(super) fn reference(text: &str, from: Provider) -> Option<(Provider, &str)> 
     }
 }
 
-/// Where a definition says `option`, with the column of what it says; where the definition stands, if no tag says it.
+/// Where a definition says `option`, with the place of what it says; where the definition stands, if nothing says it.
 pub(super) fn origin_of(source: &declare::Source, provider: Provider, option: &str) -> Origin {
     let says = |tag: &&Arc<str>| {
         let key = tag.split('=').next().unwrap_or_default().trim_end();
         key.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(option))
     };
     let mut origin = origin(source, provider);
+    if let Some(place) = &source.place {
+        let (line, column) = place.of(option);
+        (origin.line, origin.column) = (Some(line), Some(column));
+    }
     if let Some(tag) = source.options.iter().find(says) {
         let key = tag.split('=').next().unwrap_or_default().chars().count();
         origin.column = u32::try_from(key + 2).ok();
@@ -46,7 +50,9 @@ pub(super) fn origin(source: &declare::Source, provider: Provider) -> Origin {
         service: some(&source.service),
         instance: some(&source.instance),
         tag: some(&source.tag),
-        ..Origin::default()
+        file: source.place.as_ref().map(|place| place.file.clone()),
+        line: source.place.as_ref().map(|place| place.at.0),
+        column: source.place.as_ref().map(|place| place.at.1),
     }
 }
 

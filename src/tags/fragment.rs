@@ -217,6 +217,7 @@ pub fn source(key: &ServiceKey, instance: &Instance, tag: &Arc<str>, dialect: Di
         options: Vec::new(),
         create_index: instance.create_index,
         dialect,
+        place: None,
     }
 }
 

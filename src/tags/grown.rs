@@ -4,8 +4,8 @@
 //! of the first; list indexes are names in the order in which they come; a section that was
 //! switched off does not count, whatever stands below it.
 
-use super::options::{Kind, OptionDef};
-use super::reference::defaults;
+use crate::declare::options::{Kind, OptionDef};
+use crate::declare::reference::defaults;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -137,8 +137,8 @@ impl Grown {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::{Found, find};
     use super::*;
+    use crate::declare::options::{Found, find};
     use serde_json::json;
 
     fn grown(form: Form, labels: &[(&str, &str)]) -> Value {

@@ -7,7 +7,7 @@
 //! are one name in the spelling of the first.
 
 use super::grown::{Form, Grown};
-use super::options::{Found, Kind, find, nearest};
+use crate::declare::options::{Found, Kind, find, nearest};
 use crate::declare::{self, MiddlewareKind, Options};
 use crate::diagnostic::{Diagnostic, Origin};
 use serde::Deserialize;

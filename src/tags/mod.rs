@@ -16,14 +16,13 @@ mod glob;
 mod grown;
 mod labels;
 mod names;
-pub mod options;
 mod pool;
-mod reference;
 mod site;
 pub mod template;
 mod traefik;
 mod urlprefix;
 
+pub use crate::declare::options;
 pub use decoder::Decoder;
 
 use crate::catalog::{Health, World};

@@ -10,9 +10,9 @@ use super::constraints::Constraint;
 use super::fragment::{Def, Fragment, add, address, source};
 use super::labels::{self, ByName, Draft, Label, ServerDraft, ServiceDraft};
 use super::names::{canary, join_host_port, normalize};
-use super::options::go_bool;
 use super::template::{Model, Template};
 use crate::catalog::{Health, Instance, Service};
+use crate::declare::options::go_bool;
 use crate::declare::{self, Dialect};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
@@ -286,7 +286,7 @@ impl Group<'_> {
             }
             let load_balancer = draft.value.service.load_balancer.clone().unwrap_or_default();
             let load_balancer = Some(declare::TcpLoadBalancer { servers, ..load_balancer });
-            let service = declare::TcpService { load_balancer, source: self.source(&draft.tag) };
+            let service = declare::TcpService { load_balancer, source: self.source(&draft.tag), ..Default::default() };
             add(&mut self.into.tcp_services, &draft.name, def(service, draft.broken), &mut self.into.problems);
         }
         for Draft { name, value: mut router, broken, tag } in routers.into_values() {
@@ -324,7 +324,7 @@ impl Group<'_> {
                 continue;
             }
             let load_balancer = Some(declare::UdpLoadBalancer { servers });
-            let service = declare::UdpService { load_balancer, source: self.source(&draft.tag) };
+            let service = declare::UdpService { load_balancer, source: self.source(&draft.tag), ..Default::default() };
             add(&mut self.into.udp_services, &draft.name, def(service, draft.broken), &mut self.into.problems);
         }
         for Draft { name, value: mut router, broken, tag } in routers.into_values() {
@@ -416,6 +416,7 @@ impl Group<'_> {
             middlewares: declared.middlewares.clone(),
             load_balancer: Some(declare::LoadBalancer { servers, ..load_balancer }),
             source: self.source(&draft.tag),
+            ..declare::Service::default()
         };
         add(&mut self.into.services, &draft.name, def(service, draft.broken), &mut self.into.problems);
         true

@@ -9,11 +9,11 @@
 use super::fragment::{Fragment, address, origin_of, source};
 use super::glob::{GlobError, is_glob, to_regex};
 use super::names::join_host_port;
-use super::options::nearest;
 use super::pool::{PoolKey, PrefixOptions, Share, ShareKind};
 use super::{LegacyOptions, PathMatcher, port_entry_point};
 use crate::catalog::{Health, Instance, ServiceKey};
 use crate::declare::Dialect;
+use crate::declare::options::nearest;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Provider;
 use std::collections::BTreeMap;

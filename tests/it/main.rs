@@ -8,6 +8,7 @@ mod config;
 mod corpora;
 mod embedded;
 mod explain;
+mod files;
 mod proxy;
 mod real;
 mod render;

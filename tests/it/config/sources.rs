@@ -218,3 +218,20 @@ fn unknown_variables_are_warnings_and_bad_values_errors() {
         assert!(given().env(name, "x").warnings()[0].contains("not served yet"));
     }
 }
+
+#[test]
+fn files_and_the_api_as_providers() {
+    let files = |flags: &[&str]| given().flags(flags).settled().files;
+    let one = files(&["--providers.file.filename=/x.yaml", "--providers.file.watch=false"]).expect("on");
+    assert_eq!((one.path.to_str(), one.is_directory, one.watch), (Some("/x.yaml"), false, false));
+    let both = given().flags(&["--providers.file.filename=/x.yaml", "--providers.file.directory=/d"]);
+    assert!(both.warnings()[0].contains("file_unused"), "{:?}", both.warnings());
+    assert!(both.settled().files.expect("on").is_directory);
+    assert!(given().flags(&["--providers.file=true"]).refused()[0].contains("no_file"));
+    let rest = |flags: &[&str]| (given().flags(flags).warnings(), given().flags(flags).settled().rest);
+    let (warnings, on) = rest(&["--providers.rest=true"]);
+    assert!(warnings[0].contains("rest_without_token") && on.is_some_and(|rest| !rest.insecure), "{warnings:?}");
+    let (warnings, on) = rest(&["--providers.rest.insecure=true"]);
+    assert!(warnings[0].contains("rest_insecure") && on.is_some_and(|rest| rest.insecure), "{warnings:?}");
+    assert_eq!(rest(&["--providers.rest=true", "--rustLb.api.tokenFile=/t"]).0, [""; 0]);
+}

@@ -1,16 +1,9 @@
-//! YAML (and JSON) into what it says: the one place that knows the YAML crate.
+//! YAML and JSON: the one place that knows the YAML crate.
 
-use super::file::{MAX_DEPTH, malformed};
-use super::raw::{Raw, Spot, Step};
-use super::value::Leaf;
-use crate::diagnostic::Diagnostic;
+use super::{Limits, Malformed, Member, Node, Spot, Value};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 use std::fmt;
-use std::sync::Arc;
-
-/// Values that aliases may unfold to.
-const MAX_NODES: usize = 50_000;
 
 /// A node of the document with the places of keys and values.
 enum Tree {
@@ -26,27 +19,27 @@ enum Tree {
 /// A key: any scalar.
 struct Name(String);
 
-/// Takes a document apart.
-pub(super) fn parse(text: &str, source: &Arc<str>) -> Result<Vec<Raw>, Box<Diagnostic>> {
+pub(super) fn read(text: &str, limits: Limits) -> Result<Vec<Member>, Malformed> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         strict_booleans: true,
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_nodes: MAX_NODES, max_documents: 4 },
+        budget: serde_saphyr::budget! {
+            max_depth: limits.depth,
+            max_nodes: limits.values,
+            max_events: limits.values.saturating_mul(3),
+            max_documents: 4,
+        },
     };
     let tree: Option<Spanned<Tree>> = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let at = e.location().map_or(Spot { line: 1, column: 1 }, spot);
-        malformed(source, at, &message(&e.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter)))
+        let text = e.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        Malformed::new(at, message(&text))
     })?;
-    let mut out = Vec::new();
     match tree {
-        None => {}
-        Some(Spanned { value: Tree::Null, .. }) => {}
-        Some(Spanned { value: Tree::Map(members), .. }) => {
-            Flatten { text, source, out: &mut out, path: Vec::new() }.map(members);
-        }
-        Some(other) => return Err(malformed(source, spot(other.referenced), "expected keys with values at the top")),
+        None | Some(Spanned { value: Tree::Null, .. }) => Ok(Vec::new()),
+        Some(Spanned { value: Tree::Map(members), .. }) => Ok(Written(text).members(members)),
+        Some(other) => Err(Malformed::new(spot(other.referenced), "expected keys with values at the top")),
     }
-    Ok(out)
 }
 
 /// The crate's message on one line, without the place, which is told apart from it.
@@ -63,59 +56,36 @@ fn spot(location: Location) -> Spot {
     Spot { line: number(location.line()), column: number(location.column()) }
 }
 
-struct Flatten<'a> {
-    text: &'a str,
-    source: &'a Arc<str>,
-    out: &'a mut Vec<Raw>,
-    path: Vec<Step>,
-}
+/// The text, where scalars are looked up as they are written.
+struct Written<'a>(&'a str);
 
-impl Flatten<'_> {
-    fn map(&mut self, members: Vec<(Spanned<Name>, Spanned<Tree>)>) {
-        for (name, value) in members {
-            self.path.push(Step { name: name.value.0, at: Some(spot(name.referenced)) });
-            self.value(value);
-            self.path.pop();
-        }
-    }
-
-    fn value(&mut self, node: Spanned<Tree>) {
-        let at = spot(node.referenced);
-        let leaf = match node.value {
-            Tree::Map(members) if members.is_empty() => Leaf::Group,
-            Tree::Map(members) => return self.map(members),
-            Tree::Null => Leaf::Null,
-            Tree::Text(text) => Leaf::Text(text),
-            Tree::Plain(text) => Leaf::Text(self.as_written(node.defined, text)),
-            Tree::List(items) if items.iter().any(|i| matches!(i.value, Tree::Map(_) | Tree::List(_))) => {
-                for (i, item) in items.into_iter().enumerate() {
-                    self.path.push(Step { name: format!("[{i}]"), at: Some(spot(item.referenced)) });
-                    self.value(item);
-                    self.path.pop();
-                }
-                return;
-            }
-            Tree::List(items) => Leaf::List(
-                items
-                    .into_iter()
-                    .filter_map(|item| match item.value {
-                        Tree::Text(text) => Some(text),
-                        Tree::Plain(text) => Some(self.as_written(item.defined, text)),
-                        _ => None,
-                    })
-                    .collect(),
-            ),
+impl Written<'_> {
+    fn members(&self, members: Vec<(Spanned<Name>, Spanned<Tree>)>) -> Vec<Member> {
+        let member = |(name, node): (Spanned<Name>, Spanned<Tree>)| Member {
+            at: spot(name.referenced),
+            name: name.value.0,
+            node: self.node(node),
         };
-        self.out.push(Raw { path: self.path.clone(), leaf, at: Some(at), source: self.source.clone() });
+        members.into_iter().map(member).collect()
     }
 
-    /// A number as it stands in the file (`0123`, `1.50`), so that texts that look like numbers
-    /// stay what they are.
-    fn as_written(&self, location: Location, parsed: String) -> String {
+    fn node(&self, node: Spanned<Tree>) -> Node {
+        let value = match node.value {
+            Tree::Null => Value::Null,
+            Tree::Text(text) => Value::Text(text),
+            Tree::Plain(text) => Value::Plain(self.scalar(node.defined, text)),
+            Tree::List(items) => Value::List(items.into_iter().map(|item| self.node(item)).collect()),
+            Tree::Map(members) => Value::Map(self.members(members)),
+        };
+        Node { at: spot(node.referenced), value }
+    }
+
+    /// A number as it stands in the file, so that texts that look like numbers stay what they are.
+    fn scalar(&self, location: Location, parsed: String) -> String {
         let span = location.span();
         let written = span.byte_offset().zip(span.byte_len()).and_then(|(offset, len)| {
             let start = usize::try_from(offset).ok()?;
-            self.text.get(start..start.checked_add(usize::try_from(len).ok()?)?)
+            self.0.get(start..start.checked_add(usize::try_from(len).ok()?)?)
         });
         match written.map(str::trim) {
             Some(written) if !written.is_empty() && !written.contains(char::is_whitespace) => written.to_owned(),

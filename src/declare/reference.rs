@@ -1,6 +1,7 @@
-//! The reference of `traefik.*` options: every one that Traefik 3.7 takes from tags
-//! (<https://doc.traefik.io/traefik/reference/dynamic-configuration/docker/>), once, with the kind of
-//! its value, whether it acts, and what it is for. An option that does not act is known and not
+//! The reference of dynamic configuration: every option that Traefik 3.7 takes from tags
+//! (<https://doc.traefik.io/traefik/reference/dynamic-configuration/docker/>) and besides from files
+//! (<https://doc.traefik.io/traefik/reference/routing-configuration/other-providers/file/>), once, with
+//! the kind of its value, whether it acts, and what it is for. An option that does not act is known and not
 //! served: it is declared and printed, its tag gives a warning, and a middleware made of such
 //! options is refused where a router names it.
 
@@ -21,7 +22,7 @@ pub(super) struct Section {
     pub known: &'static [(Kind, &'static str)],
 }
 
-/// All options by section.
+/// All options of tags by section.
 pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.routers.*",
@@ -478,7 +479,7 @@ pub(super) static SECTIONS: &[Section] = &[
 ];
 
 /// A weight that can be used.
-fn weight(value: &Value) -> Result<bool, String> {
+pub(super) fn weight(value: &Value) -> Result<bool, String> {
     let number = value.as_i64().unwrap_or_default();
     let fits = u32::try_from(number).is_ok();
     if fits { Ok(true) } else { Err(format!("expected a weight from 0 to {}, got `{number}`", u32::MAX)) }
@@ -486,8 +487,9 @@ fn weight(value: &Value) -> Result<bool, String> {
 
 /// What Traefik fills in when a section is there, by the section's path. Typed declarations have
 /// their defaults themselves.
-pub(super) fn defaults(section: &str) -> Value {
+pub(crate) fn defaults(section: &str) -> Value {
     match section {
+        "http.services.*.mirroring" => json!({"maxBodySize": -1, "mirrorBody": true}),
         "http.middlewares.*.forwardAuth" => json!({"maxBodySize": -1}),
         "http.middlewares.*.retry" => json!({"maxRequestBodyBytes": 2_097_152}),
         "http.middlewares.*.compress" => json!({"encodings": ["gzip", "br", "zstd"]}),

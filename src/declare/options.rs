@@ -1,13 +1,15 @@
-//! The options of `traefik.*` tags: how one is looked up and checked. Each option stands once in
+//! The options of dynamic configuration: how one is looked up and checked. Each option stands once in
 //! [`reference`](super::reference): its path, the kind of its value, whether it acts, and its
-//! documentation; the decoder, the checks and the printed reference all read that one table.
+//! documentation; the decoders of tags and of files, the checks and the printed reference all read
+//! that one table.
 //!
 //! A path is written in Traefik's spelling, with `*` for a name of one's own, `[]` for a list
 //! index and `**` for anything below. Looking up ignores case, as Traefik's label parser does
 //! (<https://github.com/traefik/paerser>).
 
-use super::reference::SECTIONS;
-use crate::declare::GoDuration;
+use super::GoDuration;
+use super::reference::{SECTIONS, Section};
+use super::reference_files::FILE_SECTIONS;
 use crate::model::DurationError;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -145,9 +147,19 @@ pub struct OptionDef {
     pub doc: &'static str,
 }
 
-static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| {
+static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| listed(SECTIONS));
+
+/// The options in the form that files and the REST provider have: those of tags without what only
+/// tags can say (one server, named as such) or cannot say at all, and what stands there instead.
+static FILE_OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| {
+    let of_tags = |def: &OptionDef| def.kind == Kind::Ignored || def.path.contains(".loadBalancer.server.");
+    let shared = all().iter().filter(|def| !of_tags(def)).cloned();
+    shared.chain(listed(FILE_SECTIONS)).collect()
+});
+
+fn listed(sections: &'static [Section]) -> Vec<OptionDef> {
     let mut options = Vec::new();
-    for section in SECTIONS {
+    for section in sections {
         let mut push = |below: &str, kind, acts, doc| {
             let (below, marked) = below.strip_prefix('!').map_or((below, false), |b| (b, true));
             let path = match below {
@@ -167,7 +179,7 @@ static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| {
         }
     }
     options
-});
+}
 
 /// Every known option, in the order of the reference.
 pub fn all() -> &'static [OptionDef] {
@@ -190,21 +202,75 @@ pub enum Found<T> {
     },
 }
 
+/// A section or an option, by what stands below it.
 #[derive(Default)]
-struct Node {
-    option: Option<&'static OptionDef>,
-    spelling: &'static str,
+pub(crate) struct Node {
+    /// The option that stands here.
+    pub option: Option<&'static OptionDef>,
+    /// Its name in Traefik's spelling; empty where people choose it.
+    pub spelling: &'static str,
+    /// Its path in the reference.
+    pub path: String,
+    /// What stands below is a list.
+    pub list: bool,
+    /// What stands below under any name or index.
+    pub any: Option<Box<Node>>,
+    /// The option that everything below belongs to.
+    pub rest: Option<&'static OptionDef>,
     children: BTreeMap<String, Node>,
-    any: Option<Box<Node>>,
-    rest: Option<&'static OptionDef>,
 }
 
-static TREE: LazyLock<Node> = LazyLock::new(|| {
+impl Node {
+    /// What stands below under this name, whatever its case.
+    pub fn below(&self, name: &str) -> Option<&Self> {
+        let known = if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.children.get(&name.to_ascii_lowercase())
+        } else {
+            self.children.get(name)
+        };
+        known.or(self.any.as_deref())
+    }
+
+    /// Whether it is a section: names are known below it.
+    pub fn is_section(&self) -> bool {
+        !self.children.is_empty()
+    }
+
+    /// The known name below that is nearest to this one.
+    pub fn nearest(&self, name: &str) -> Option<&'static str> {
+        nearest(name, self.children.values().map(|n| n.spelling))
+    }
+}
+
+static TREE: LazyLock<Node> = LazyLock::new(|| tree(all()));
+
+static FILE_TREE: LazyLock<Node> = LazyLock::new(|| tree(&FILE_OPTIONS));
+
+/// The options of files and the REST provider.
+pub(crate) fn of_files() -> &'static Node {
+    &FILE_TREE
+}
+
+/// Whether a kind of HTTP middleware acts: one that has no option that does is known only.
+pub(crate) fn is_served_kind(kind: &str) -> bool {
+    let of_kind = |def: &&OptionDef| {
+        let mut path = def.path.split('.').skip(1);
+        path.next() == Some("middlewares") && path.nth(1) == Some(kind) && def.path.starts_with("http.")
+    };
+    all().iter().filter(of_kind).any(|def| !matches!(def.acts, Acts::Not))
+}
+
+fn tree(options: &'static [OptionDef]) -> Node {
     let mut root = Node::default();
-    for def in all() {
+    for def in options {
         let mut node = &mut root;
         let mut below = false;
+        let mut path = String::new();
         for part in def.path.split('.') {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(part);
             match part {
                 "**" => below = true,
                 "*" => node = node.any.get_or_insert_default(),
@@ -213,10 +279,13 @@ static TREE: LazyLock<Node> = LazyLock::new(|| {
                     node = node.children.entry(name.to_ascii_lowercase()).or_default();
                     node.spelling = name;
                     if list {
+                        node.list = true;
+                        node.path.clone_from(&path);
                         node = node.any.get_or_insert_default();
                     }
                 }
             }
+            node.path.clone_from(&path);
         }
         if below || def.kind == Kind::Ignored {
             node.rest = Some(def);
@@ -226,7 +295,7 @@ static TREE: LazyLock<Node> = LazyLock::new(|| {
         }
     }
     root
-});
+}
 
 /// Finds the option of a path (elements behind the tag prefix; list indexes are elements).
 pub fn find(path: &[&str]) -> Found<&'static OptionDef> {
@@ -235,14 +304,9 @@ pub fn find(path: &[&str]) -> Found<&'static OptionDef> {
         if let Some(def) = node.rest {
             return Found::Option(def);
         }
-        let known = if part.bytes().any(|b| b.is_ascii_uppercase()) {
-            node.children.get(&part.to_ascii_lowercase())
-        } else {
-            node.children.get(*part)
-        };
-        node = match known.or(node.any.as_deref()) {
+        node = match node.below(part) {
             Some(next) => next,
-            None => return Found::Unknown { at, nearest: nearest(part, node.children.values().map(|n| n.spelling)) },
+            None => return Found::Unknown { at, nearest: node.nearest(part) },
         };
     }
     match node.option.or(node.rest) {

@@ -1,0 +1,112 @@
+//! What the reference of tags lacks: options that only files and the REST provider can say, or say
+//! in another form (a list of servers, services made of other services, certificates).
+
+use super::options::Acts::{Always, If};
+use super::options::Kind::{Bool, Ignored, Int, List, Section as Alone, Text};
+use super::reference::{Section, weight};
+
+/// The options by section.
+pub(super) static FILE_SECTIONS: &[Section] = &[
+    Section {
+        path: "http.routers.*",
+        doc: "which Gateway of Kubernetes it belongs to",
+        served: &[],
+        known: &[(Ignored, "parentRefs")],
+    },
+    Section {
+        path: "http.services.*.loadBalancer",
+        doc: "one server",
+        served: &[
+            ("servers[].url", Text, Always, "address of the server: `http://host:port`"),
+            ("servers[].weight", Int, If(weight), "its share among the servers"),
+        ],
+        known: &[(Bool, "servers[].preservePath"), (Ignored, "servers[].fenced")],
+    },
+    Section {
+        path: "http.services.*.weighted",
+        doc: "other services by weight",
+        served: &[],
+        known: &[
+            (Text, "services[].name sticky.cookie.name sticky.cookie.sameSite sticky.cookie.path sticky.cookie.domain"),
+            (Int, "services[].weight sticky.cookie.maxAge"),
+            (Bool, "sticky.cookie.secure sticky.cookie.httpOnly"),
+            (Alone, "sticky sticky.cookie healthCheck"),
+        ],
+    },
+    Section {
+        path: "http.services.*.highestRandomWeight",
+        doc: "other services by the client's address",
+        served: &[],
+        known: &[(Text, "services[].name"), (Int, "services[].weight"), (Alone, "healthCheck")],
+    },
+    Section {
+        path: "http.services.*.mirroring",
+        doc: "copies of requests to other services",
+        served: &[],
+        known: &[
+            (Text, "service mirrors[].name"),
+            (Bool, "mirrorBody"),
+            (Int, "maxBodySize mirrors[].percent"),
+            (Alone, "healthCheck"),
+        ],
+    },
+    Section {
+        path: "http.services.*.failover",
+        doc: "another service where the first one has no servers",
+        served: &[],
+        known: &[
+            (Text, "service fallback"),
+            (Alone, "healthCheck"),
+            (List, "errors.status"),
+            (Int, "errors.maxRequestBodyBytes"),
+        ],
+    },
+    Section {
+        path: "http.middlewares.*.forwardAuth",
+        doc: "asks another server whether to let a request in",
+        served: &[],
+        known: &[(Text, "addAuthCookiesToResponseRegex")],
+    },
+    Section {
+        path: "tcp.services.*",
+        doc: "TCP servers",
+        served: &[],
+        known: &[
+            (Text, "loadBalancer.servers[].address weighted.services[].name"),
+            (Bool, "loadBalancer.servers[].tls"),
+            (Int, "weighted.services[].weight"),
+            (Alone, "weighted.healthCheck"),
+        ],
+    },
+    Section {
+        path: "udp.services.*",
+        doc: "UDP servers",
+        served: &[],
+        known: &[
+            (Text, "loadBalancer.servers[].address weighted.services[].name"),
+            (Int, "weighted.services[].weight"),
+        ],
+    },
+    Section {
+        path: "tls.certificates[]",
+        doc: "a certificate with its key",
+        served: &[],
+        known: &[(Text, "certFile keyFile"), (List, "stores")],
+    },
+    Section {
+        path: "tls.options.*",
+        doc: "which TLS a router takes",
+        served: &[],
+        known: &[
+            (Text, "minVersion maxVersion clientAuth.clientAuthType"),
+            (List, "cipherSuites curvePreferences clientAuth.caFiles alpnProtocols"),
+            (Bool, "sniStrict disableSessionTickets preferServerCipherSuites"),
+        ],
+    },
+    Section {
+        path: "tls.stores.*",
+        doc: "the default certificate",
+        served: &[],
+        known: &[(Text, "defaultCertificate.certFile defaultCertificate.keyFile")],
+    },
+];

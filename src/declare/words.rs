@@ -1,0 +1,32 @@
+//! What definitions are called in messages, by the section and the part of it that they stand in.
+
+/// The word for a definition, in messages.
+pub(super) fn word(section: &str, part: &str) -> &'static str {
+    match (section, part) {
+        ("http", "routers") => "router",
+        ("http", "services") => "service",
+        ("http", "middlewares") => "middleware",
+        ("http", _) => "serversTransport",
+        ("tcp", "routers") => "TCP router",
+        ("tcp", "services") => "TCP service",
+        ("tcp", "middlewares") => "TCP middleware",
+        ("tcp", _) => "TCP serversTransport",
+        ("udp", "routers") => "UDP router",
+        ("udp", _) => "UDP service",
+        (_, "options") => "TLS option",
+        (_, "stores") => "TLS store",
+        _ => "TLS certificate",
+    }
+}
+
+/// What happens instead of what it declares.
+pub(super) fn not_served(section: &str, part: &str) -> &'static str {
+    match (section, part) {
+        ("http", _) => "servers are reached as `serversTransport` of the static configuration says",
+        ("tcp", _) => "no TCP connection is passed on",
+        ("udp", _) => "no UDP packet is passed on",
+        (_, "options") => "a router that names it is refused",
+        (_, "stores") => "a host without a certificate gets one of the local authority",
+        _ => "only those of the default store that are named by their files are served",
+    }
+}

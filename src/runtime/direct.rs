@@ -1,0 +1,122 @@
+//! Providers that declare directly, without a catalog: files and the API. Each publishes what it
+//! says now; the control loop joins it with what the catalogs' tags declare.
+
+use crate::catalog::{SourceState, SourceStatus};
+use crate::certs::Store as Certificates;
+use crate::declare::{Declarations, Dynamic};
+use crate::diagnostic::Diagnostic;
+use crate::model::Provider;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What a provider says.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    /// Moves with every change of the rest; 0: nothing was read yet.
+    pub revision: u64,
+    /// Its declarations.
+    pub dynamic: Dynamic,
+    /// What was refused or deserves a remark.
+    pub problems: Vec<Diagnostic>,
+    /// How it stands.
+    pub status: SourceStatus,
+}
+
+impl Said {
+    /// Nothing yet.
+    pub fn nothing(provider: Provider, address: String, strategy: &'static str) -> Self {
+        let status = SourceStatus { strategy, known_leader: true, ..SourceStatus::starting(provider, address) };
+        Self { revision: 0, dynamic: Dynamic::default(), problems: Vec::new(), status }
+    }
+
+    /// Whether it counts.
+    pub fn is_read(&self) -> bool {
+        self.status.state != SourceState::Starting
+    }
+}
+
+/// The way from a provider to the control loop.
+pub(super) type Saying = watch::Receiver<Arc<Said>>;
+
+/// Providers that declare directly, and what the last step took of them.
+#[derive(Default)]
+pub(super) struct Direct {
+    sayings: Vec<Saying>,
+    taken: Vec<Arc<Said>>,
+    /// What stands for one that was not read yet.
+    restored: Declarations,
+    /// Where certificates that they name are served.
+    certificates: Option<Certificates>,
+}
+
+impl Direct {
+    pub fn new(sayings: Vec<Saying>, restored: Declarations, certificates: Certificates) -> Self {
+        Self { sayings, taken: Vec::new(), restored, certificates: Some(certificates) }
+    }
+
+    /// Waits until one of them says something else.
+    pub async fn changed(&mut self) {
+        let changes = self.sayings.iter_mut().map(|saying| {
+            Box::pin(async move {
+                // one that has ended says what it said
+                if saying.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            })
+        });
+        let changes: Vec<_> = changes.collect();
+        if changes.is_empty() {
+            return std::future::pending().await;
+        }
+        futures_util::future::select_all(changes).await;
+    }
+
+    /// Takes what they say now; true when it differs from what the last step took.
+    pub fn take(&mut self) -> bool {
+        let now: Vec<Arc<Said>> = self.sayings.iter_mut().map(|saying| saying.borrow_and_update().clone()).collect();
+        let revisions = |said: &[Arc<Said>]| said.iter().map(|said| said.revision).collect::<Vec<_>>();
+        let changed = revisions(&now) != revisions(&self.taken);
+        self.taken = now;
+        if let Some(certificates) = self.certificates.as_ref().filter(|_| changed) {
+            certificates.name(self.pairs());
+        }
+        changed
+    }
+
+    /// The files of certificates that they name: chain and key.
+    pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
+        let absolute = |file: &str| std::path::absolute(file).unwrap_or_else(|_| file.into());
+        let named = self.taken.iter().flat_map(|said| &said.dynamic.tls.certificates);
+        let files = named.filter_map(|certificate| certificate.files());
+        files.map(|(chain, key)| (absolute(chain), absolute(key))).collect()
+    }
+
+    /// What a step that did not come to its end took is to be taken again.
+    pub fn forget(&mut self) {
+        self.taken.clear();
+    }
+
+    /// Whether each of them has been read, and there is one.
+    pub fn are_read(&self) -> bool {
+        !self.taken.is_empty() && self.all_read()
+    }
+
+    /// Whether each of them has been read.
+    pub fn all_read(&self) -> bool {
+        self.taken.iter().all(|said| said.is_read())
+    }
+
+    /// Adds what they said to what the catalogs' tags came to. One that was not read yet is `restored`.
+    pub fn add(&self, declarations: &mut Declarations, problems: &mut Vec<Diagnostic>) {
+        for said in &self.taken {
+            let provider = said.status.provider;
+            if said.is_read() {
+                declarations.insert(provider, said.dynamic.clone());
+                problems.extend(said.problems.iter().cloned());
+            } else if let Some(restored) = self.restored.get(&provider) {
+                declarations.insert(provider, restored.clone());
+            }
+        }
+    }
+}
