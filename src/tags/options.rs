@@ -181,6 +181,8 @@ pub enum Found<T> {
     Option(T),
     /// A section that cannot stand alone.
     Section,
+    /// An entry of a map or a list, which may stand alone; one of the options below it.
+    Entry(T),
     /// No such element: its position in the path, and the nearest known one there.
     Unknown {
         /// Index into the path.
@@ -228,9 +230,19 @@ static TREE: LazyLock<Node> = LazyLock::new(|| {
     root
 });
 
-/// Finds the option of a path (elements behind the tag prefix; list indexes are elements).
+impl Node {
+    /// The first option below.
+    fn below(&self) -> Option<&'static OptionDef> {
+        let nodes = self.any.as_deref().into_iter().chain(self.children.values());
+        self.option.or(self.rest).or_else(|| nodes.into_iter().find_map(Self::below))
+    }
+}
+
+/// Finds the option of a path (elements behind the tag prefix; list indexes are elements). A key of a
+/// map of texts may have dots, so it may take several elements.
 pub fn find(path: &[&str]) -> Found<&'static OptionDef> {
     let mut node = &*TREE;
+    let mut entry = false;
     for (at, part) in path.iter().enumerate() {
         if let Some(def) = node.rest {
             return Found::Option(def);
@@ -240,14 +252,20 @@ pub fn find(path: &[&str]) -> Found<&'static OptionDef> {
         } else {
             node.children.get(*part)
         };
-        node = match known.or(node.any.as_deref()) {
-            Some(next) => next,
-            None => return Found::Unknown { at, nearest: nearest(part, node.children.values().map(|n| n.spelling)) },
+        let named = known.is_some();
+        node = match (known.or(node.any.as_deref()), node.option) {
+            (Some(next), _) => next,
+            (None, Some(def)) if entry && def.kind == Kind::Text => return Found::Option(def),
+            (None, _) => {
+                return Found::Unknown { at, nearest: nearest(part, node.children.values().map(|n| n.spelling)) };
+            }
         };
+        entry = !named;
     }
-    match node.option.or(node.rest) {
-        Some(def) => Found::Option(def),
-        None => Found::Section,
+    match (node.option.or(node.rest), entry.then(|| node.below()).flatten()) {
+        (Some(def), _) => Found::Option(def),
+        (None, Some(below)) => Found::Entry(below),
+        (None, None) => Found::Section,
     }
 }
 
@@ -290,6 +308,7 @@ mod tests {
         match find(&parts) {
             Found::Option(def) => Found::Option(def.path.as_str()),
             Found::Section => Found::Section,
+            Found::Entry(def) => Found::Entry(&def.path),
             Found::Unknown { at, nearest } => Found::Unknown { at, nearest },
         }
     }
@@ -316,7 +335,10 @@ mod tests {
             path("http.services.s.loadbalancer.servers.[0].url"),
             Found::Unknown { at: 4, nearest: Some("server") }
         );
-        assert_eq!(path("http.routers.a"), Found::Section);
+        assert!(matches!(path("http.routers.a"), Found::Entry(_)));
+        assert_eq!(path("http.services.s.loadbalancer"), Found::Section);
+        let headers = "http.middlewares.*.headers.customRequestHeaders.*";
+        assert_eq!(path("http.middlewares.m.headers.customRequestHeaders.X.y"), Found::Option(headers));
         assert_eq!(path("http"), Found::Section);
     }
 
