@@ -193,6 +193,8 @@ pub enum Found<T> {
     Option(T),
     /// A section that cannot stand alone.
     Section,
+    /// An entry of a map or a list, which may stand alone; one of the options below it.
+    Entry(T),
     /// No such element: its position in the path, and the nearest known one there.
     Unknown {
         /// Index into the path.
@@ -234,6 +236,12 @@ impl Node {
     /// Whether it is a section: names are known below it.
     pub fn is_section(&self) -> bool {
         !self.children.is_empty()
+    }
+
+    /// The first option at or below it.
+    fn first(&self) -> Option<&'static OptionDef> {
+        let mut nodes = self.any.as_deref().into_iter().chain(self.children.values());
+        self.option.or(self.rest).or_else(|| nodes.find_map(Self::first))
     }
 
     /// The known name below that is nearest to this one.
@@ -297,21 +305,28 @@ fn tree(options: &'static [OptionDef]) -> Node {
     root
 }
 
-/// Finds the option of a path (elements behind the tag prefix; list indexes are elements).
+/// Finds the option of a path (elements behind the tag prefix; list indexes are elements). A key of a
+/// map of texts may have dots, so it may take several elements.
 pub fn find(path: &[&str]) -> Found<&'static OptionDef> {
     let mut node = &*TREE;
+    let mut entry = false;
     for (at, part) in path.iter().enumerate() {
         if let Some(def) = node.rest {
             return Found::Option(def);
         }
-        node = match node.below(part) {
-            Some(next) => next,
-            None => return Found::Unknown { at, nearest: node.nearest(part) },
+        let next = node.below(part);
+        let of_any = next.zip(node.any.as_deref()).is_some_and(|(next, any)| std::ptr::eq(next, any));
+        node = match (next, node.option) {
+            (Some(next), _) => next,
+            (None, Some(def)) if entry && def.kind == Kind::Text => return Found::Option(def),
+            (None, _) => return Found::Unknown { at, nearest: node.nearest(part) },
         };
+        entry = of_any;
     }
-    match node.option.or(node.rest) {
-        Some(def) => Found::Option(def),
-        None => Found::Section,
+    match (node.option.or(node.rest), entry.then(|| node.first()).flatten()) {
+        (Some(def), _) => Found::Option(def),
+        (None, Some(below)) => Found::Entry(below),
+        (None, None) => Found::Section,
     }
 }
 
@@ -354,6 +369,7 @@ mod tests {
         match find(&parts) {
             Found::Option(def) => Found::Option(def.path.as_str()),
             Found::Section => Found::Section,
+            Found::Entry(def) => Found::Entry(&def.path),
             Found::Unknown { at, nearest } => Found::Unknown { at, nearest },
         }
     }
@@ -380,7 +396,10 @@ mod tests {
             path("http.services.s.loadbalancer.servers.[0].url"),
             Found::Unknown { at: 4, nearest: Some("server") }
         );
-        assert_eq!(path("http.routers.a"), Found::Section);
+        assert!(matches!(path("http.routers.a"), Found::Entry(_)));
+        assert_eq!(path("http.services.s.loadbalancer"), Found::Section);
+        let headers = "http.middlewares.*.headers.customRequestHeaders.*";
+        assert_eq!(path("http.middlewares.m.headers.customRequestHeaders.X.y"), Found::Option(headers));
         assert_eq!(path("http"), Found::Section);
     }
 

@@ -46,7 +46,7 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.routers.*.observability",
         doc: "logs, metrics and traces of one router",
         served: &[],
-        known: &[(Bool, "!accessLogs !metrics !tracing"), (Text, "traceVerbosity")],
+        known: &[(Bool, "!accessLogs !metrics !tracing"), (Text, "traceVerbosity"), (Ignored, "metadata")],
     },
     Section {
         path: "http.services.*",

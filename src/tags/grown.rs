@@ -18,6 +18,8 @@ pub struct Grown {
     /// Which child of its parent it was.
     turn: usize,
     is_list: bool,
+    /// Something was said of what stands below it, be it nothing.
+    entered: bool,
     off: bool,
     leaf: Option<Leaf>,
     children: BTreeMap<String, Grown>,
@@ -50,14 +52,21 @@ impl Grown {
             end += 1 + part.len();
             let here = option.path.get(..end).unwrap_or_default();
             // what sets nothing leaves no more than the sections above it
+            let Some(said) = rest.next() else { return };
             if value.is_null() && known.peek().is_none() {
+                // nor anything of the same option in another case
+                node.children.remove(&said.to_lowercase());
+                node.entered = true;
                 return;
             }
-            let Some(said) = rest.next() else { return };
             node = match (part, part.strip_suffix("[]")) {
                 ("**", _) => {
                     let below = node.child(said, said, here);
                     rest.by_ref().fold(below, |node, said| node.child(said, said, here))
+                }
+                ("*", _) if known.peek().is_none() => {
+                    let key = rest.by_ref().fold((*said).to_owned(), |key, part| key + "." + part);
+                    node.child(&key, &key, here)
                 }
                 ("*", _) => node.child(said, said, here),
                 (_, None) => node.child(said, part, here),
@@ -85,6 +94,12 @@ impl Grown {
             turn,
             ..Self::default()
         })
+    }
+
+    /// Whether something was said below the section of this path.
+    pub fn has_below(&self, path: &[&str]) -> bool {
+        let found = path.iter().try_fold(self, |node, part| node.children.get(&part.to_lowercase()));
+        found.is_some_and(|node| node.entered || !node.children.is_empty())
     }
 
     /// Whether it has this section or option, switched on.

@@ -174,21 +174,35 @@ pub fn read(labels: &[Label<'_>]) -> Drafts {
     for label in labels {
         last.insert(label.key, label);
     }
+    // keys that differ only in case are one too, but the first of them gives the name
+    let mut counts: BTreeMap<String, &str> = BTreeMap::new();
+    for key in last.keys() {
+        counts.insert(key.to_lowercase(), key);
+    }
     for label in last.values() {
-        reader.label(label);
+        if counts.get(&label.key.to_lowercase()) == Some(&label.key) {
+            reader.label(label);
+        } else {
+            reader.name(label);
+        }
+    }
+    for label in std::mem::take(&mut reader.alone) {
+        reader.section(&label);
     }
     reader.finish()
 }
 
 #[derive(Default)]
-struct Reader {
+struct Reader<'a> {
+    /// Sections with a value, looked at when all the rest is read.
+    alone: Vec<Label<'a>>,
     grown: BTreeMap<Place, ByName<Grown>>,
     problems: Vec<Diagnostic>,
     not_served: BTreeSet<String>,
 }
 
-impl Reader {
-    fn label(&mut self, label: &Label<'_>) {
+impl<'a> Reader<'a> {
+    fn label(&mut self, label: &Label<'a>) {
         let Some(section) = section_of(label.key) else {
             self.outside(label);
             return;
@@ -205,11 +219,16 @@ impl Reader {
         let option = match find(&path) {
             Found::Option(option) => option,
             Found::Section => {
-                let problem =
-                    Diagnostic::error("unknown_option", format!("`{}` is a section and takes no value", label.key))
-                        .with_origin(label.origin(label.key))
-                        .with_help("name an option below it");
-                self.refuse(place, &path, label, problem);
+                self.name(label);
+                self.alone.push(*label);
+                return;
+            }
+            Found::Entry(below) => {
+                self.no_value(label);
+                if let Some(place) = place {
+                    let draft = self.draft(place, path.get(2).copied().unwrap_or_default(), label);
+                    draft.value.set(below, path.get(3..).unwrap_or_default(), Value::Null);
+                }
                 return;
             }
             Found::Unknown { at, nearest } => {
@@ -257,6 +276,36 @@ impl Reader {
             let problem = Diagnostic::warning("not_served", message);
             self.problems.push(problem.with_origin(label.origin(path[path.len() - 1])));
         }
+    }
+
+    /// Takes no more than the name from a label, for another one counts.
+    fn name(&mut self, label: &Label<'_>) {
+        let path = elements(label.key).unwrap_or_default();
+        let place = section_of(label.key).and_then(|section| Place::of(section, path.get(1)?));
+        if let (Some(place), Some(name)) = (place, path.get(2)) {
+            self.draft(place, name, label);
+        }
+    }
+
+    /// A section with a value: other labels may stand below it, and then the value means nothing. Alone it is an error.
+    fn section(&mut self, label: &Label<'_>) {
+        let path = elements(label.key).unwrap_or_default();
+        let place = section_of(label.key).and_then(|section| Place::of(section, path.get(1)?));
+        let name = path.get(2).map(|name| name.to_lowercase());
+        let draft = place.and_then(|place| self.grown.get(&place)?.get(&name?));
+        if draft.is_some_and(|draft| draft.value.has_below(path.get(3..).unwrap_or_default())) {
+            self.no_value(label);
+            return;
+        }
+        let problem = Diagnostic::error("unknown_option", format!("`{}` is a section and takes no value", label.key))
+            .with_origin(label.origin(label.key))
+            .with_help("name an option below it");
+        self.refuse(place, &path, label, problem);
+    }
+
+    fn no_value(&mut self, label: &Label<'_>) {
+        let message = format!("`{}` takes no value; what it says means nothing, here as in Traefik", label.key);
+        self.problems.push(Diagnostic::warning("ignored_value", message).with_origin(label.origin(label.value)));
     }
 
     fn draft(&mut self, place: Place, name: &str, label: &Label<'_>) -> &mut Draft<Grown> {

@@ -74,6 +74,9 @@ pub fn decode(service: &Service, provider: Provider, compiled: &Compiled, into: 
     if !compiled.constraint.as_ref().is_some_and(|c| c.allows(&all_tags)) {
         return false;
     }
+    if !exposed(&all_tags, provider, options, service, into) {
+        return false;
+    }
     // of registrations with one id on one node the last counts, as in Traefik
     let mut last: BTreeMap<(&str, &str), &Instance> = BTreeMap::new();
     for instance in &service.instances {
@@ -101,6 +104,45 @@ pub fn decode(service: &Service, provider: Provider, compiled: &Compiled, into: 
         routed |= group.decode(exposure, &members);
     }
     routed
+}
+
+/// Traefik asks the tags of all instances together first: one that says `enable=false` switches the service off,
+/// unless another says `enable=true`.
+fn exposed(
+    tags: &[Arc<str>],
+    provider: Provider,
+    options: &TagOptions,
+    service: &Service,
+    into: &mut Fragment,
+) -> bool {
+    let nomad = provider != Provider::ConsulCatalog;
+    let said = |tag: &Arc<str>| {
+        let label = Label::cut(tag, &options.prefix, nomad)?.ok()?;
+        let enable = if nomad { label.key == "enable" } else { label.key.eq_ignore_ascii_case("enable") };
+        let value = if nomad { Some(label.value.eq_ignore_ascii_case("true")) } else { go_bool(label.value) };
+        value.filter(|_| enable)
+    };
+    let mut off = None;
+    for tag in tags {
+        match said(tag) {
+            Some(true) => return true,
+            Some(false) => off = Some(tag),
+            None => {}
+        }
+    }
+    let all = |off: &Arc<str>| service.instances.iter().all(|i| i.tags.contains(off));
+    if let Some(tag) = off.filter(|tag| options.exposed_by_default && !all(tag)) {
+        let message = "the service is not exposed: one of its instances says so, which holds for all, as in Traefik";
+        let problem = Diagnostic::warning("not_exposed", message);
+        into.problems.push(problem.with_origin(crate::diagnostic::Origin {
+            provider: Some(provider.as_str().into()),
+            namespace: Some(service.key.namespace.clone()),
+            service: Some(service.key.name.clone()),
+            tag: Some(tag.clone()),
+            ..Default::default()
+        }));
+    }
+    off.is_none()
 }
 
 /// Instances with equal tags: they are read once.
@@ -378,17 +420,23 @@ impl Group<'_> {
     }
 
     /// What the instances give a service, each what `of` makes of it; the last failure is told.
-    fn servers<T>(
+    /// Two instances at one address are one server, as in Traefik.
+    fn servers<T: Ord + Clone>(
         &mut self,
         name: &str,
         members: &[&Instance],
         of: impl Fn(&Instance, Provider) -> Result<T, NoServer>,
     ) -> Vec<T> {
         let mut servers = Vec::new();
+        let mut known = BTreeSet::new();
         let mut failed = None;
         for instance in members {
             match of(instance, self.provider) {
-                Ok(server) => servers.push(server),
+                Ok(server) => {
+                    if known.insert(server.clone()) {
+                        servers.push(server);
+                    }
+                }
                 Err((code, why)) => failed = Some((code, why, instance.id.clone())),
             }
         }

@@ -504,3 +504,45 @@ fn a_source_that_has_not_answered_declares_nothing() {
     let decoded = decode(&World::default(), &BTreeMap::from([(Provider::Nomad, options())]));
     assert_eq!(decoded.declarations, Declarations::new());
 }
+
+#[test]
+fn repeated_lone_and_dotted_keys_are_read_as_traefik_reads_them() {
+    let tags = &[
+        "traefik.http.routers.lone=whatever",
+        "traefik.http.routers.Web.RULE=Host(`first`)",
+        "traefik.http.routers.web.priority=high",
+        "traefik.http.routers.web.pRiority=low",
+        "traefik.http.routers.web.rule=Host(`last`)",
+        "traefik.http.routers.web.rulesyntax=",
+        "traefik.http.services.s.loadbalancer=ignored",
+        "traefik.http.services.s.loadbalancer.server.port=81",
+        "traefik.http.middlewares.m.headers.customrequestheaders.X.Y=1",
+    ];
+    let at_one_address = &[("10.0.0.1", 80, &tags[..]), ("10.0.0.1", 80, &tags[..])];
+    let exposed = TagOptions { exposed_by_default: true, ..options() };
+    let (http, problems) = read(Provider::Nomad, vec![service("web", at_one_address)], exposed.clone());
+    assert_eq!(http.routers.keys().map(|n| &**n).collect::<Vec<_>>(), ["lone"], "the other has a bad priority");
+    assert_eq!(&*http.routers["lone"].rule, "Host(`web`)");
+    assert!(http.broken.routers.contains("Web"), "the first key gives the name");
+    assert_eq!(urls(&http, "s"), [("http://10.0.0.1:81".to_owned(), None)], "one address is one server");
+    let printed = serde_json::to_value(&http.middlewares["m"]).unwrap();
+    assert_eq!(printed["headers"]["customRequestHeaders"]["X.Y"], "1");
+    assert_eq!(codes(&problems).iter().filter(|c| **c == "ignored_value").count(), 2, "{problems:#?}");
+    let refused: Vec<_> = problems.iter().filter(|p| p.is_error()).map(|p| p.origin.tag.as_deref().unwrap()).collect();
+    assert_eq!(
+        refused,
+        ["traefik.http.routers.web.priority=high"],
+        "of equal keys only the one that counts is checked"
+    );
+
+    // one instance switches the service off for all, unless another says that it is on
+    let said = |other: &'static [&'static str]| {
+        let instances: &[(&str, u16, &[&str])] =
+            &[("10.0.0.1", 80, other), ("10.0.0.2", 80, &["traefik.enable=false"])];
+        read(Provider::Nomad, vec![service("web", instances)], exposed.clone())
+    };
+    let (http, problems) = said(&[]);
+    assert!(http.routers.is_empty() && codes(&problems) == ["not_exposed"], "{problems:#?}");
+    let (http, _) = said(&["traefik.enable=true"]);
+    assert_eq!(urls(&http, "web"), [("http://10.0.0.1:80".to_owned(), None)]);
+}
