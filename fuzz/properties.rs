@@ -5,7 +5,7 @@
 //! A function returns for input that it takes and panics for a property that does not hold.
 
 use rust_lb::catalog::{Health, Instance, Inventory, Service, ServiceKey, World};
-use rust_lb::declare::{Dynamic, GoDuration};
+use rust_lb::declare::{Dynamic, GoDuration, file, rest};
 use rust_lb::model::{Provider, canonical_host, format_duration, parse_duration, parse_size};
 use rust_lb::rule::{self, ConnectionView, Kind, Matcher, RequestView, Syntax};
 use rust_lb::table::{self, Accepted, BuildOptions};
@@ -24,6 +24,7 @@ pub const ALL: &[(&str, Property)] = &[
     ("urlprefix_tags", urlprefix_tags),
     ("site_tags", site_tags),
     ("durations", durations),
+    ("dynamic_files", dynamic_files),
 ];
 
 /// A request whose every part is the text under test.
@@ -219,4 +220,31 @@ pub fn durations(input: &[u8]) {
     if let Ok(size) = parse_size(text) {
         assert_eq!(parse_size(&size.to_string()), Ok(size), "{text}");
     }
+}
+
+/// Files of dynamic configuration: the first line says `yaml`, `toml` or `rest`. A place that a problem names is in the
+/// text; what is printed is read without an error, and from then on nothing changes (the first time defaults may come in).
+pub fn dynamic_files(input: &[u8]) {
+    let at = input.iter().position(|b| *b == b'\n').unwrap_or(input.len());
+    let (form, text) = (input.get(..at).unwrap_or_default(), input.get(at + 1..).unwrap_or_default());
+    let decoded = match form {
+        b"rest" => rest::decode(text).ok(),
+        b"toml" => file::decode(text, &"t.toml".into()).ok(),
+        _ => file::decode(text, &"t.yaml".into()).ok(),
+    };
+    let Some(decoded) = decoded else { return };
+    let lines = text.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
+    for problem in &decoded.problems {
+        let line = problem.origin.line.map_or(0, |line| usize::try_from(line).expect("a line is a small number"));
+        assert!(line <= lines, "{problem:?}");
+    }
+    let print = |dynamic: &Dynamic| serde_json::to_string(dynamic).expect("declarations are printed");
+    let again = |text: &str| {
+        let decoded = rest::decode(text.as_bytes()).unwrap_or_else(|e| panic!("{text} is refused: {e:?}"));
+        let errors: Vec<_> = decoded.problems.iter().filter(|p| p.is_error() && &*p.code == "unknown_option").collect();
+        assert!(errors.is_empty(), "{errors:?} in {text}");
+        print(&decoded.dynamic)
+    };
+    let second = again(&print(&decoded.dynamic));
+    assert_eq!(again(&second), second);
 }
