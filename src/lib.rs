@@ -24,6 +24,7 @@ pub mod config;
 pub mod declare;
 pub mod diagnostic;
 pub mod embedded;
+pub mod explain;
 pub mod http;
 pub mod listen;
 pub mod middleware;

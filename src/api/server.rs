@@ -62,7 +62,7 @@ async fn connection(stream: TcpStream, ends: Ends, open: Open) {
     if !matches!(timeout(limits.head, stream.readable()).await, Ok(Ok(()))) {
         return;
     }
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(admin.answer(&request, ends).await) });
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(admin.answer(request, ends).await) });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)

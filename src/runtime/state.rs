@@ -2,7 +2,7 @@
 //! reads only the table in it, through [`arc_swap`], and never a lock.
 
 use crate::api::{Change, Refused};
-use crate::catalog::{Forget, Handle, Snapshot, SourceStatus};
+use crate::catalog::{Forget, Handle, Snapshot, SourceStatus, World};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use crate::table::Table;
@@ -29,6 +29,7 @@ pub(super) struct State {
     history_size: usize,
     refused: ArcSwap<Vec<Refused>>,
     problems: ArcSwap<Vec<Diagnostic>>,
+    world: ArcSwap<World>,
     static_problems: Vec<Diagnostic>,
 }
 
@@ -46,6 +47,7 @@ impl State {
             history_size,
             refused: ArcSwap::default(),
             problems: ArcSwap::default(),
+            world: ArcSwap::default(),
             static_problems,
         }
     }
@@ -57,6 +59,16 @@ impl State {
         let mut history = lock(&self.history);
         history.push_front(change);
         history.truncate(self.history_size);
+    }
+
+    /// Replaces the services that the table is made of.
+    pub fn set_world(&self, world: &World) {
+        self.world.store(Arc::new(world.clone()));
+    }
+
+    /// The services that the table is made of.
+    pub fn world(&self) -> World {
+        (**self.world.load()).clone()
     }
 
     /// Replaces what is wrong with tags and rules now.

@@ -76,7 +76,12 @@ pub(super) fn service(
             Err(why) => {
                 let message =
                     format!("service `{name}`: the server `{}` cannot be reached: {why}", declared_server.url);
-                let origin = origin(&declared.source, provider);
+                let says = |option: &str| {
+                    let origin = origin_of(&declared.source, provider, option);
+                    origin.column.is_some().then_some(origin)
+                };
+                let origin = says("port").or_else(|| says("url")).or_else(|| says("scheme"));
+                let origin = origin.unwrap_or_else(|| self::origin(&declared.source, provider));
                 problems.push(Diagnostic::error("bad_server_url", message).with_origin(origin));
             }
         }

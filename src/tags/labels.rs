@@ -47,12 +47,13 @@ impl<'a> Label<'a> {
         u32::try_from(before + 1).unwrap_or(u32::MAX)
     }
 
-    fn origin(&self, part: &str) -> Origin {
+    /// The place of a part of the tag.
+    pub(super) fn origin(&self, part: &str) -> Origin {
         Origin { tag: Some(self.shown()), column: Some(self.column(part)), ..Origin::default() }
     }
 
     /// The tag as messages may show it: without the value where that is a secret.
-    fn shown(&self) -> Arc<str> {
+    pub(super) fn shown(&self) -> Arc<str> {
         let last = self.key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
         if ["user", "password", "secret", "token", "authorization", "apikey", "api-key"]
             .iter()

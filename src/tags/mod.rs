@@ -20,11 +20,13 @@ pub mod options;
 mod pool;
 mod reference;
 mod site;
+mod standing;
 pub mod template;
 mod traefik;
 mod urlprefix;
 
 pub use decoder::Decoder;
+pub use standing::{Reading, Standing, standing};
 
 use crate::catalog::{Health, World};
 use crate::declare::{Declarations, Dialect};

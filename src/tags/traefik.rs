@@ -103,6 +103,75 @@ pub fn decode(service: &Service, provider: Provider, compiled: &Compiled, into: 
     routed
 }
 
+/// Why the `traefik.*` tags of a service route nothing, where they are not refused: what a table cannot tell.
+pub fn standing(service: &Service, provider: Provider, compiled: &Compiled) -> Vec<Diagnostic> {
+    let options = &compiled.options;
+    let constraint = |code: &str| {
+        let message = format!("it does not pass the provider's constraint `{}`", options.constraints);
+        Diagnostic::warning(code, message).with_help("give it the tag that the constraint asks for")
+    };
+    let allows = |tags: &[Arc<str>]| compiled.constraint.as_ref().is_some_and(|c| c.allows(tags));
+    let all: BTreeSet<&Arc<str>> = service.instances.iter().flat_map(|i| &i.tags).collect();
+    if !allows(&all.into_iter().cloned().collect::<Vec<_>>()) {
+        return vec![constraint("constraint")];
+    }
+    let mut reasons: Vec<Diagnostic> = Vec::new();
+    let mut say = |instance: &Instance, reason: Diagnostic| {
+        if !reasons.iter().any(|r| r.message == reason.message) {
+            let mut reason = reason;
+            reason.origin.instance = Some(instance.id.clone());
+            reasons.push(reason);
+        }
+    };
+    let healthy = |i: &Instance| i.health == Health::Unknown || options.strict_checks.contains(&i.health);
+    for instance in &service.instances {
+        let mut into = Fragment::default();
+        let tags = &instance.tags[..];
+        let exposure = Group { service, provider, compiled, tags, oldest: instance, into: &mut into }.exposure();
+        let trim = provider != Provider::ConsulCatalog;
+        let mut labels = instance.tags.iter().filter_map(|t| Label::cut(t, &options.prefix, trim)?.ok());
+        if !exposure.enabled {
+            let said = labels.rfind(|l| l.key.eq_ignore_ascii_case("enable"));
+            // what is refused is told as a problem
+            match said {
+                _ if !into.problems.is_empty() => {}
+                Some(label) => {
+                    let message = format!("`{}` switches the service off", label.tag);
+                    say(instance, Diagnostic::warning("switched_off", message).with_origin(label.origin(label.value)));
+                }
+                None => {
+                    let wanted = format!("{}.enable=true", options.prefix);
+                    let message = format!("it is not exposed: it has no tag `{wanted}`, and `exposedByDefault` is off");
+                    let help = format!("register it with the tag `{wanted}`");
+                    say(instance, Diagnostic::warning("not_exposed", message).with_help(help));
+                }
+            }
+        } else if !allows(tags) {
+            say(instance, constraint("constraint"));
+        }
+    }
+    if reasons.is_empty() && !service.instances.iter().any(healthy) {
+        reasons.push(unhealthy(service, "strictChecks", &options.strict_checks));
+    }
+    reasons
+}
+
+/// The word about a service none of whose instances is in a state that is routed.
+pub(super) fn unhealthy(service: &Service, option: &str, wanted: &BTreeSet<Health>) -> Diagnostic {
+    let word = |health: Health| format!("{health:?}").to_lowercase();
+    let mut states: Vec<String> = service.instances.iter().map(|i| word(i.health)).collect();
+    states.sort();
+    states.dedup();
+    let wanted: Vec<String> = wanted.iter().map(|health| word(*health)).collect();
+    let message = format!(
+        "none of its {} instances is healthy: the catalog says `{}`, and `{option}` asks for `{}`",
+        service.instances.len(),
+        states.join("`, `"),
+        wanted.join("`, `")
+    );
+    Diagnostic::warning("no_healthy_instance", message).with_help("look at the service's checks in the catalog")
+}
+
 /// Instances with equal tags: they are read once.
 struct Group<'a> {
     service: &'a Service,
@@ -128,6 +197,13 @@ impl Group<'_> {
         source(&self.service.key, self.oldest, tag, Dialect::Traefik)
     }
 
+    /// The tags that say something of an HTTP definition.
+    fn says(&self, kind: &str, name: &str) -> Vec<Arc<str>> {
+        let of_it = format!(".http.{kind}.{name}.").to_lowercase();
+        let says = |tag: &&Arc<str>| tag.split('=').next().unwrap_or_default().to_lowercase().contains(&of_it);
+        self.tags.iter().filter(says).cloned().collect()
+    }
+
     /// The providers differ: Nomad compares texts and asks for the exact tag, Consul parses a bool
     /// and compares the tag without case.
     fn exposure(&mut self) -> Exposure {
@@ -139,9 +215,11 @@ impl Group<'_> {
             let truth = |refused: &mut Vec<Diagnostic>| match go_bool(label.value) {
                 Some(value) => value,
                 None => {
-                    let message = format!("`{}`: expected `true` or `false`, got `{}`", label.key, label.value);
-                    let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
-                    refused.push(Diagnostic::error("bad_value", message).with_origin(origin));
+                    let message = format!(
+                        "`{}`: expected `true` or `false`, got `{}`, so the service is not exposed",
+                        label.key, label.value
+                    );
+                    refused.push(Diagnostic::error("bad_value", message).with_origin(label.origin(label.value)));
                     false
                 }
             };
@@ -157,13 +235,11 @@ impl Group<'_> {
                 exposure.canary = truth(&mut refused);
             } else if label.key.eq_ignore_ascii_case("consulcatalog.connect") && truth(&mut refused) {
                 let message = "services of Consul's service mesh (`consulcatalog.connect=true`) are not routed";
-                let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
-                refused.push(Diagnostic::warning("not_served", message).with_origin(origin));
+                refused.push(Diagnostic::warning("not_served", message).with_origin(label.origin(label.value)));
             } else if beside_enable(label.key) {
                 // whoever mistypes `enable` may have wanted to switch the service off
                 let message = format!("unknown option `{}`, so the service is not exposed", label.key);
-                let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
-                refused.push(Diagnostic::error("unknown_option", message).with_origin(origin));
+                refused.push(Diagnostic::error("unknown_option", message).with_origin(label.origin(label.key)));
             }
         }
         if exposure.enabled && !options.exposed_by_default {
@@ -172,7 +248,12 @@ impl Group<'_> {
             if !self.tags.iter().any(exact) {
                 exposure.enabled = false;
                 let message = format!("the service is not exposed: it needs the tag `{wanted}`, written exactly so");
-                refused.push(Diagnostic::warning("not_exposed", message));
+                let mut problem = Diagnostic::warning("not_exposed", message);
+                let labels = self.tags.iter().filter_map(|t| Label::cut(t, &options.prefix, nomad)?.ok());
+                if let Some(label) = labels.filter(|l| l.key.eq_ignore_ascii_case("enable")).last() {
+                    problem = problem.with_origin(label.origin(label.key));
+                }
+                refused.push(problem);
             }
         }
         exposure.enabled &= refused.is_empty();
@@ -243,12 +324,7 @@ impl Group<'_> {
             labels.iter().map(|l| (format!("traefik.{}", l.key), l.value.to_owned())).collect();
         for Draft { name, value: mut router, broken, tag } in routers {
             router.source = self.source(&tag);
-            let of_router = format!(".http.routers.{name}.");
-            let says_more = |tag: &&Arc<str>| {
-                let key = tag.split('=').next().unwrap_or_default();
-                key.to_ascii_lowercase().contains(&of_router.to_ascii_lowercase())
-            };
-            router.source.options = self.tags.iter().filter(says_more).cloned().collect();
+            router.source.options = self.says("routers", &name);
             let complete =
                 self.rule(&name, &mut router.rule, &labels) && self.link("http", &name, &mut router.service, &services);
             if without_servers.contains(&router.service) {
@@ -412,10 +488,12 @@ impl Group<'_> {
         }
         let declared = &draft.value.service;
         let load_balancer = declared.load_balancer.clone().unwrap_or_default();
+        let mut source = self.source(&draft.tag);
+        source.options = self.says("services", &draft.name);
         let service = declare::Service {
             middlewares: declared.middlewares.clone(),
             load_balancer: Some(declare::LoadBalancer { servers, ..load_balancer }),
-            source: self.source(&draft.tag),
+            source,
         };
         add(&mut self.into.services, &draft.name, def(service, draft.broken), &mut self.into.problems);
         true
