@@ -120,7 +120,8 @@ where
         }
         Err(_) => return Err(bad("the body broke off")),
     };
-    let said: Said = serde_json::from_slice(&bytes).map_err(|error| bad(&format!("the body is no question: {error}")))?;
+    let said: Said =
+        serde_json::from_slice(&bytes).map_err(|error| bad(&format!("the body is no question: {error}")))?;
     said.asked()
 }
 
@@ -159,7 +160,8 @@ mod tests {
 
     #[test]
     fn queries_are_read() {
-        let asked = of_query("method=POST&url=https%3A%2F%2Fa.example%2Fx%3Fy%3D1&from=192.0.2.1&header=X-A:+b").unwrap();
+        let asked =
+            of_query("method=POST&url=https%3A%2F%2Fa.example%2Fx%3Fy%3D1&from=192.0.2.1&header=X-A:+b").unwrap();
         let Asked::Request(question) = asked else { panic!("{asked:?}") };
         assert_eq!((&*question.method, &*question.target, &*question.scheme), ("POST", "/x?y=1", "https"));
         assert_eq!(question.headers[1], ("X-A".to_owned(), "b".to_owned()));

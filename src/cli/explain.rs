@@ -24,20 +24,20 @@ const MAX_SERVICES: u64 = 256 * 1024 * 1024;
     name = "rust-lb explain",
     override_usage = "rust-lb explain [METHOD] URL [OPTIONS]\n       rust-lb explain --service NAME [OPTIONS]",
     after_help = "\
-Examples, of the running instance:
+Examples:
   rust-lb explain https://shop.example.org/cart
   rust-lb explain POST /cart -H 'Host: shop.example.org' --from 192.0.2.1
   rust-lb explain --service shop
   rust-lb explain --service shop --admin http://10.0.0.7:8080 --json
-Offline, from what a catalog said:
+  # offline, from what a catalog said
   curl -s localhost:8500/v1/health/service/shop > shop.json
   rust-lb explain https://shop.example.org/cart --services shop.json --configFile rust-lb.yaml
   rust-lb explain --jsonl < cases.jsonl
 
-Without --services the running instance is asked: at --admin, else where the static configuration (--configFile, the
-environment, the default files) has its admin entry point, which is 127.0.0.1:8080 if nothing says otherwise.
+Without --services the running instance is asked: at --admin, else where the static configuration (--configFile, \
+environment, default files) has its admin entry point: 127.0.0.1:8080 if nothing says otherwise.
 
-Exit code: 0 if the request is proxied or redirected (with --service: a router of it gets requests), 1 if not, or if
+Exit code: 0 if the request is proxied or redirected (with --service: if it is routed and has a server), 1 if not, or if \
 nobody could be asked, 2 if the command is misused."
 )]
 struct Options {

@@ -122,9 +122,9 @@ impl Scene {
             candidate.why = match self.elsewhere(router, door, tls) {
                 Some(place) => place,
                 None if self.table.shadowed.contains_key(&router.id) => {
-                    format!("gets nothing: {}", self.rivalry(taken, router))
+                    format!("gets nothing: its requests go to {}", self.rivalry(taken, router))
                 }
-                None => format!("comes later: {}", self.rivalry(taken, router)),
+                None => format!("its rule holds too, but {}", self.rivalry(taken, router)),
             };
             report.behind.push(candidate);
         }
@@ -148,17 +148,20 @@ impl Scene {
             let router = &refused.router;
             let holds = table::failures_of(&router.rule, &router.rule_syntax, view).is_some_and(|f| f.is_empty());
             if holds && report.near.len() < MAX_NAMED {
-                let errors = if refused.errors.is_empty() { "see the problems".into() } else { refused.errors.join("; ") };
-                report.near.push(Candidate {
+                let errors =
+                    if refused.errors.is_empty() { "see the problems".into() } else { refused.errors.join("; ") };
+                let own = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
+                let refused = Candidate {
                     router: refused.id.clone(),
                     declared_by: router.source.service.clone(),
                     rule: router.rule.clone(),
-                    priority: router.priority,
+                    priority: if router.priority == 0 { own } else { router.priority },
                     entry_points: router.entry_points.clone(),
                     takes: false,
                     failures: Vec::new(),
                     why: format!("its rule holds, but it is refused: {errors}"),
-                });
+                };
+                report.near.insert(0, refused);
             }
         }
     }
@@ -179,10 +182,10 @@ impl Scene {
         }
     }
 
-    /// Why of two routers that take a request the first gets it.
+    /// The router that gets the requests of two, and why.
     pub(super) fn rivalry(&self, winner: &Router, loser: &Router) -> String {
         let (w, l) = (&winner.declared.source, &loser.declared.source);
-        let same_rule = if winner.rule == loser.rule { "has the same rule and " } else { "" };
+        let rule = if winner.rule == loser.rule { "the same rule and " } else { "" };
         let why = if winner.priority != loser.priority {
             format!("priority {} (this one has {})", winner.priority, loser.priority)
         } else if winner.provider != loser.provider {
@@ -198,7 +201,7 @@ impl Scene {
             "the same priority, and comes first by name".to_owned()
         };
         let by = if w.service.is_empty() { String::new() } else { format!(" (service `{}`)", w.service) };
-        format!("{}{by} {}{why}", winner.id, if same_rule.is_empty() { "has " } else { same_rule })
+        format!("{}{by}, which has {rule}{why}", winner.id)
     }
 
     /// What was refused and concerns the request.
@@ -443,7 +446,12 @@ fn candidate(router: &Router, takes: bool, failures: &[Failure], view: &impl Req
     let fail = |failure: &Failure| {
         let matcher = router.rule.get(failure.span.clone()).unwrap_or_default();
         let why = if failure.negated { "it holds, and must not".to_owned() } else { instead(matcher, view) };
-        Fail { span: (failure.span.start, failure.span.end), matcher: matcher.to_owned(), negated: failure.negated, why }
+        Fail {
+            span: (failure.span.start, failure.span.end),
+            matcher: matcher.to_owned(),
+            negated: failure.negated,
+            why,
+        }
     };
     Candidate {
         router: router.id.clone(),

@@ -135,7 +135,9 @@ impl Catalog {
             SourceState::Starting => ("starting", format!("is being read{detail}")),
             SourceState::Retrying => (
                 "retrying",
-                format!("does not answer{detail}; its services are those of its last answer{since}: changes since then are not known"),
+                format!(
+                    "does not answer{detail}; its services are those of its last answer{since}: changes since then are not known"
+                ),
             ),
             SourceState::Stale => ("stale", "has no leader; what it says may be old".to_owned()),
         };

@@ -22,7 +22,7 @@ const MAX_NEAR: usize = 5;
 pub struct ServiceReport {
     /// The name that was asked for.
     pub service: String,
-    /// Whether a router of it gets requests.
+    /// Whether a router of it gets requests, and has a server for them.
     pub served: bool,
     /// By catalog and namespace; empty where nobody knows it.
     pub found: Vec<Standing>,
@@ -140,7 +140,10 @@ impl Scene {
             let options = self.options.get(&provider).unwrap_or(&defaults);
             report.found.push(self.stand(provider, service, options, servers));
         }
-        let gets = |router: &RouterNow| matches!(router.fate, Fate::Served | Fate::Kept);
+        let gets = |router: &RouterNow| {
+            let servers = router.backend.as_ref().is_some_and(|backend| !backend.servers.is_empty());
+            matches!(router.fate, Fate::Served | Fate::Kept) && servers
+        };
         report.served = report.found.iter().flat_map(|found| &found.routers).any(gets);
         if report.found.is_empty() {
             let far = |service: &Service| strsim::damerau_levenshtein(&service.key.name, name);
@@ -169,7 +172,13 @@ impl Scene {
         service.map(|service| tags::standing(service, *provider, options).reasons).unwrap_or_default()
     }
 
-    fn stand(&self, provider: Provider, service: &Arc<Service>, options: &TagOptions, servers: &dyn Servers) -> Standing {
+    fn stand(
+        &self,
+        provider: Provider,
+        service: &Arc<Service>,
+        options: &TagOptions,
+        servers: &dyn Servers,
+    ) -> Standing {
         let named = named(provider, service);
         let standing = tags::standing(service, provider, options);
         let problems: Vec<&Diagnostic> = self.problems.iter().filter(|problem| concerns(problem, &named)).collect();
@@ -256,7 +265,8 @@ impl Scene {
         let source = &live.declared.source;
         if !of_service(live, named) && !source.service.is_empty() && !self.shares(live, named) {
             now.fate = Fate::Conflict;
-            let where_ = if source.namespace.is_empty() { String::new() } else { format!(", namespace `{}`", source.namespace) };
+            let where_ =
+                if source.namespace.is_empty() { String::new() } else { format!(", namespace `{}`", source.namespace) };
             now.why.push(format!("the name belongs to service `{}`{where_}, which had it first", source.service));
             return now;
         }
@@ -274,9 +284,6 @@ impl Scene {
             now.fate = Fate::Kept;
             now.why.push("its tags were refused; its last good definition stays in force".to_owned());
         }
-        if live.service.servers.is_empty() {
-            now.why.push("its service has no server: requests wait for one, and then get a 503".to_owned());
-        }
         if let Some(request) = request {
             let report = self.ask(&request, servers);
             match &report.answer.router {
@@ -284,6 +291,12 @@ impl Scene {
                     let why = self.table.routers.get(taken).map(|winner| self.rivalry(winner, live));
                     let why = why.unwrap_or_else(|| taken.to_string());
                     now.why.push(format!("a request such as this example goes to {why}"));
+                }
+                Some(_) if &*report.answer.outcome == "no_server" => {
+                    now.why.push("it has no server: requests wait for one for a while, and then get a 503".to_owned());
+                }
+                Some(_) if !matches!(&*report.answer.outcome, "proxied" | "redirect") => {
+                    now.why.push(format!("a request such as this example gets {}", report.says));
                 }
                 _ => {}
             }

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_rule_gives_a_request() {
-        let found = witness("Host(`a.b`) && (PathPrefix(`/x`) || Path(`/y`)) && Method(`post`) && !Query(`q`)", "").unwrap();
+        let found =
+            witness("Host(`a.b`) && (PathPrefix(`/x`) || Path(`/y`)) && Method(`post`) && !Query(`q`)", "").unwrap();
         assert_eq!((&*found.host, &*found.path, &*found.method, &*found.query), ("a.b", "/x", "POST", ""));
         let found = witness(r"HostRegexp(`^[^.]+\.a\.b$`)", "").unwrap();
         assert_eq!((&*found.host, &*found.path), ("a.a.b", "/"));

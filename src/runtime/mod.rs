@@ -449,8 +449,7 @@ impl Parts {
 
     /// Starts the worker threads.
     fn workers(&self, public: Listening) -> Result<Vec<WorkerHandle>, StartError> {
-        let entry_points: Vec<EntryPoint> =
-            self.settled.entry_points.values().map(|ep| self.entry_point(ep)).collect();
+        let entry_points: Vec<EntryPoint> = self.settled.entry_points.values().map(|ep| self.entry_point(ep)).collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         let settings = translate::settings(&self.settled, Some(self.client_tls.clone()), hostname);

@@ -163,9 +163,10 @@ impl Source for View {
             primary: self.primary,
             catalogs: self.state.statuses().iter().map(|status| Catalog::of(status, now)).collect(),
         };
-        let servers = self.registry.servers(Instant::now()).into_iter().map(|server| {
-            (server.id, ServerState { up: Some(!server.ejected), in_flight: Some(server.in_flight) })
-        });
+        let servers =
+            self.registry.servers(Instant::now()).into_iter().map(|server| {
+                (server.id, ServerState { up: Some(!server.ejected), in_flight: Some(server.in_flight) })
+            });
         let servers = Live(self.registry.clone(), servers.collect());
         (scene, Box::new(servers))
     }

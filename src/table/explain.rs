@@ -107,9 +107,10 @@ impl Table {
             let failures = failures(router, request);
             let here = router.entry_points.iter().any(|name| **name == *entry_point);
             let text = |failure: &Failure| router.rule.get(failure.span.clone()).unwrap_or_default();
-            let far = failures.iter().map(|failure| distance(text(failure), request)).try_fold(0, |sum: usize, one| {
-                Some(sum.saturating_add(one?))
-            });
+            let far = failures
+                .iter()
+                .map(|failure| distance(text(failure), request))
+                .try_fold(0, |sum: usize, one| Some(sum.saturating_add(one?)));
             let Some(far) = far.filter(|_| failures.len() <= MAX_FAILURES) else { continue };
             let rank = (failures.len() + usize::from(!here && !failures.is_empty()), far);
             found.push((rank, NearMiss { router: router.clone(), elsewhere: failures.is_empty(), failures }));
@@ -127,11 +128,26 @@ fn distance(matcher: &str, request: &impl RequestView) -> Option<usize> {
     let argument = arguments.trim_matches(|c: char| "`\") ".contains(c)).to_ascii_lowercase();
     let to = |text: &str| strsim::damerau_levenshtein(&argument, text);
     match name.trim() {
-        "Host" | "HostHeader" => Some(to(request.host())).filter(|far| *far <= 1 + argument.len() / 4),
+        "Host" | "HostHeader" => host_distance(&argument, request.host()),
         "PathPrefix" | "Path" => Some(to(request.path())),
         "HostRegexp" => None,
         _ => Some(64),
     }
+}
+
+/// How unlike two hosts are: what both end with (`.example.org`) says nothing, and few letters may differ in the rest.
+fn host_distance(wanted: &str, host: &str) -> Option<usize> {
+    let mut own: Vec<&str> = wanted.split('.').collect();
+    let mut asked: Vec<&str> = host.split('.').collect();
+    while own.len() > 1 && asked.len() > 1 && own.last() == asked.last() {
+        own.pop();
+        asked.pop();
+    }
+    let (own, asked) = (own.join("."), asked.join("."));
+    // one has a label before the other: `www.`
+    let below = own.strip_suffix(&asked).or_else(|| asked.strip_suffix(&own)).is_some_and(|rest| rest.ends_with('.'));
+    let far = strsim::damerau_levenshtein(&own, &asked);
+    (below || far <= 1 + own.len() / 6).then_some(far)
 }
 
 /// The matchers that keep a rule from holding, in its order; `None` for a text that is no rule.

@@ -29,6 +29,12 @@ pub(super) fn origin_of(source: &declare::Source, provider: Provider, option: &s
         key.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case(option))
     };
     let mut origin = origin(source, provider);
+    // a prefix has its options in the one tag: `urlprefix-a/ auth=team`
+    if source.dialect == declare::Dialect::Urlprefix && option == "middlewares" {
+        let at = source.tag.find(" auth=").map(|at| at + " auth=".len());
+        let before = at.and_then(|at| source.tag.get(..at)).map(|before| before.chars().count() + 1);
+        origin.column = before.and_then(|column| u32::try_from(column).ok());
+    }
     if let Some(tag) = source.options.iter().find(says) {
         let key = tag.split('=').next().unwrap_or_default().chars().count();
         origin.column = u32::try_from(key + 2).ok();
@@ -74,8 +80,12 @@ pub(super) fn service(
                 servers.entry(server.id.url.clone()).or_insert_with(|| Arc::new(server));
             }
             Err(why) => {
-                let message =
-                    format!("service `{name}`: the server `{}` cannot be reached: {why}", declared_server.url);
+                let url = &declared_server.url;
+                let shown = match url.rsplit_once('@') {
+                    Some((_, host)) => format!("***@{host}"),
+                    None => url.to_string(),
+                };
+                let message = format!("service `{name}`: the server `{shown}` gets no requests: {why}");
                 let says = |option: &str| {
                     let origin = origin_of(&declared.source, provider, option);
                     origin.column.is_some().then_some(origin)

@@ -64,6 +64,12 @@ impl<'a> Label<'a> {
             let head = self.tag.find('=').map_or(&**self.tag, |at| &self.tag[..=at]);
             return format!("{head}***").into();
         }
+        // `http://user:password@host`
+        if let Some((before, rest)) = self.tag.split_once("://")
+            && let Some(at) = rest.split('/').next().and_then(|authority| authority.rfind('@'))
+        {
+            return format!("{before}://***{}", &rest[at..]).into();
+        }
         self.tag.clone()
     }
 }
@@ -151,6 +157,21 @@ enum Place {
 }
 
 impl Place {
+    /// In messages.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Service => "service",
+            Self::Middleware => "middleware",
+            Self::TcpRouter => "TCP router",
+            Self::TcpService => "TCP service",
+            Self::TcpMiddleware => "TCP middleware",
+            Self::UdpRouter => "UDP router",
+            Self::UdpService => "UDP service",
+            Self::TlsStore => "TLS store",
+        }
+    }
+
     /// `None` for what tags cannot declare.
     fn of(section: &str, kind: &str) -> Option<Self> {
         Some(match (section, kind.to_ascii_lowercase().as_str()) {
@@ -197,7 +218,10 @@ impl Reader {
         let path = match elements(label.key) {
             Ok(path) => path,
             Err(part) => {
-                let problem = Diagnostic::error("empty_path_element", format!("`{}` has an empty element", label.key));
+                let problem = Diagnostic::error(
+                    "empty_path_element",
+                    format!("`{}` has an empty element, so it is ignored", label.key),
+                );
                 self.problems.push(problem.with_origin(label.origin(part)));
                 return;
             }
@@ -254,7 +278,12 @@ impl Reader {
             }
         };
         if remark && !acts && option.kind != Kind::Ignored {
-            let message = format!("`{}` is known and not served yet: {}", below(&path), option.doc);
+            let (word, name) = (place.word(), path.get(2).copied().unwrap_or_default());
+            let message = format!(
+                "`{}` is known and not served yet, so {word} `{name}` acts without it: {}",
+                below(&path),
+                option.doc
+            );
             let problem = Diagnostic::warning("not_served", message);
             self.problems.push(problem.with_origin(label.origin(path[path.len() - 1])));
         }
@@ -270,7 +299,10 @@ impl Reader {
     }
 
     /// A problem that breaks the definition that the path belongs to.
-    fn refuse(&mut self, place: Option<Place>, path: &[&str], label: &Label<'_>, problem: Diagnostic) {
+    fn refuse(&mut self, place: Option<Place>, path: &[&str], label: &Label<'_>, mut problem: Diagnostic) {
+        if let (Some(place), Some(name)) = (place, path.get(2)) {
+            problem.message.push_str(&format!(", so {} `{name}` is refused", place.word()));
+        }
         self.problems.push(problem);
         if let (Some(place), Some(name)) = (place, path.get(2)) {
             self.draft(place, name, label).broken = true;
@@ -281,7 +313,10 @@ impl Reader {
     fn nothing_serves(&mut self, section: &str, path: &[&str], label: &Label<'_>) {
         let what = path.iter().take(3).copied().collect::<Vec<_>>().join(".");
         if self.not_served.insert(what.to_lowercase()) {
-            let message = format!("`{what}` is known and not served yet: there is no {section} {} from tags", path[1]);
+            let message = format!(
+                "`{what}` is known and not served yet, so it does nothing: there are no {section} {} from tags",
+                path[1].to_lowercase()
+            );
             self.problems.push(Diagnostic::warning("not_served", message).with_origin(label.origin(label.key)));
         }
     }
@@ -381,7 +416,10 @@ impl Reader {
         for draft in self.grown.get_mut(&place).into_iter().flat_map(BTreeMap::values_mut) {
             if !draft.broken && !draft.value.has("loadBalancer") {
                 draft.broken = true;
-                let message = format!("service `{}` has no `loadBalancer`; tags can declare no other kind", draft.name);
+                let message = format!(
+                    "service `{}` is refused: it has no `loadBalancer`, and tags can declare no other kind",
+                    draft.name
+                );
                 let origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
                 self.problems.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
             }

@@ -50,8 +50,8 @@ pub fn standing(service: &Arc<Service>, provider: Provider, options: &TagOptions
     let legacy: Vec<&Arc<str>> = all.iter().copied().filter(|tag| is_prefix(tag) || is_site(tag)).collect();
 
     let mut fragment = Fragment::default();
-    let decoded = options.dialects.contains(&Dialect::Traefik)
-        && traefik::decode(service, provider, &compiled, &mut fragment);
+    let decoded =
+        options.dialects.contains(&Dialect::Traefik) && traefik::decode(service, provider, &compiled, &mut fragment);
     let routed = decoded && has_traefik;
     let off = service.instances.iter().all(|i| traefik::switched_off(&i.tags, &options.prefix));
     let mode_counts = match options.legacy.mode {
@@ -66,10 +66,10 @@ pub fn standing(service: &Arc<Service>, provider: Provider, options: &TagOptions
     if legacy.is_empty() && !has_traefik && !options.exposed_by_default {
         reasons.retain(|r| &*r.code != "not_exposed");
         let message = "none of its tags is one that routes".to_owned();
-        reasons.push(
-            Diagnostic::warning("no_routing_tag", message)
-                .with_help(format!("add `{mark}enable=true` and a router's rule, `urlprefix-host/` or `https://host`")),
-        );
+        reasons
+            .push(Diagnostic::warning("no_routing_tag", message).with_help(format!(
+                "add `{mark}enable=true` and a router's rule, `urlprefix-host/` or `https://host`"
+            )));
     }
     if let Some(first) = legacy.first() {
         let origin = Origin { tag: Some((*first).clone()), column: Some(1), ..Origin::default() };

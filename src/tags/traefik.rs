@@ -164,7 +164,7 @@ pub(super) fn unhealthy(service: &Service, option: &str, wanted: &BTreeSet<Healt
     states.dedup();
     let wanted: Vec<String> = wanted.iter().map(|health| word(*health)).collect();
     let message = format!(
-        "none of its {} instances is healthy: the catalog says `{}`, and `{option}` asks for `{}`",
+        "no instance of it (of {}) is healthy: the catalog says `{}`, and `{option}` asks for `{}`",
         service.instances.len(),
         states.join("`, `"),
         wanted.join("`, `")
@@ -197,11 +197,15 @@ impl Group<'_> {
         source(&self.service.key, self.oldest, tag, Dialect::Traefik)
     }
 
-    /// The tags that say something of an HTTP definition.
+    /// The tags that say something of an HTTP definition, as they may be shown.
     fn says(&self, kind: &str, name: &str) -> Vec<Arc<str>> {
-        let of_it = format!(".http.{kind}.{name}.").to_lowercase();
-        let says = |tag: &&Arc<str>| tag.split('=').next().unwrap_or_default().to_lowercase().contains(&of_it);
-        self.tags.iter().filter(says).cloned().collect()
+        let of_it = format!("{}.http.{kind}.{name}.", self.compiled.options.prefix);
+        let says = |tag: &&Arc<str>| tag.get(..of_it.len()).is_some_and(|head| head.eq_ignore_ascii_case(&of_it));
+        let shown = |tag| match Label::cut(tag, &self.compiled.options.prefix, false) {
+            Some(Ok(label)) => label.shown(),
+            _ => tag.clone(),
+        };
+        self.tags.iter().filter(says).map(shown).collect()
     }
 
     /// The providers differ: Nomad compares texts and asks for the exact tag, Consul parses a bool

@@ -30,11 +30,23 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         (
             "explain",
             &[
-                "model", "http", "table", "declare", "rule", "catalog", "tags", "proxy", "middleware", "balance",
+                "model",
+                "http",
+                "table",
+                "declare",
+                "rule",
+                "catalog",
+                "tags",
+                "proxy",
+                "middleware",
+                "balance",
                 "diagnostic",
             ],
         ),
-        ("api", &["model", "http", "table", "declare", "catalog", "config", "observe", "certs", "diagnostic", "explain"]),
+        (
+            "api",
+            &["model", "http", "table", "declare", "catalog", "config", "observe", "certs", "diagnostic", "explain"],
+        ),
     ];
     table.iter().map(|(module, may)| (*module, may.iter().copied().collect())).collect()
 }

@@ -15,12 +15,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn ask(url: Option<&str>, config_file: Option<&str>, asked: &Asked) -> Result<Told, Failed> {
     let authority = match (url, config_file) {
         (Some(url), _) => admin::of_url(url).map_err(Failed::Usage)?,
-        (None, Some(file)) => admin::configured(&Input::of_process(vec![format!("--configFile={file}")]))
-            .map_err(Failed::Config)?,
-        // what another program's file says is no reason not to ask where instances mostly are
-        (None, None) => {
-            admin::configured(&Input::of_process(Vec::new())).unwrap_or_else(|_| admin::DEFAULT.to_owned())
+        (None, Some(file)) => {
+            admin::configured(&Input::of_process(vec![format!("--configFile={file}")])).map_err(Failed::Config)?
         }
+        // what another program's file says is no reason not to ask where instances mostly are
+        (None, None) => admin::configured(&Input::of_process(Vec::new())).unwrap_or_else(|_| admin::DEFAULT.to_owned()),
     };
     let body = match asked {
         Asked::Request(q) => {

@@ -53,8 +53,8 @@ pub(super) fn scene(provider: Option<&str>, config_file: Option<&str>, text: &st
     };
     let loaded = config::load(&Input::of_process(vec![format!("--configFile={file}")])).map_err(NoScene::Config)?;
     let public = loaded.settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
-    let doors = public
-        .map(|ep| Door::of(runtime::entry_point(ep, &config::Bound::default(), None), ep.address.port, ep.tls));
+    let doors =
+        public.map(|ep| Door::of(runtime::entry_point(ep, &config::Bound::default(), None), ep.address.port, ep.tls));
     let mut read = runtime::tag_options(&loaded.settled);
     read.retain(|known, _| *known == provider);
     Ok(new(&world, read, doors.collect(), &runtime::build_options(&loaded.settled)))

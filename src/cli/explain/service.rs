@@ -24,8 +24,11 @@ pub(super) fn tell(report: &ServiceReport, style: Style, out: &mut dyn Write) ->
         }
         stand(standing, style, out)?;
     }
+    let gets = |fate| matches!(fate, Fate::Served | Fate::Kept);
     if !report.served {
-        writeln!(out, "\n{}", style.red("nothing routes to this service"))?;
+        let routed = report.found.iter().flat_map(|found| &found.routers).any(|router| gets(router.fate));
+        let says = if routed { "it is routed, and has no server" } else { "nothing routes to this service" };
+        writeln!(out, "\n{}", style.red(says))?;
     }
     Ok(())
 }
@@ -50,7 +53,7 @@ fn stand(standing: &Standing, style: Style, out: &mut dyn Write) -> io::Result<(
             "read" => (style.green("read    "), tag.says.as_str()),
             "remark" => (style.yellow("remark  "), tag.says.as_str()),
             "refused" => (style.red("refused "), tag.says.as_str()),
-            "not_counted" => (style.yellow("no count"), tag.says.as_str()),
+            "not_counted" => (style.yellow("ignored "), tag.says.as_str()),
             _ => (style.dim("-       "), "routes nothing"),
         };
         writeln!(out, "  {mark} tag {}  {}", tag.tag, style.dim(&format!("({what})")))?;
@@ -68,18 +71,14 @@ fn stand(standing: &Standing, style: Style, out: &mut dyn Write) -> io::Result<(
         let places = router.entry_points.join("`, `");
         let places = if places.is_empty() { String::new() } else { format!(" on `{places}`") };
         let tls = if router.tls { ", TLS only" } else { "" };
-        writeln!(
-            out,
-            "\n{} {}{places}{tls} (priority {})",
-            style.bold("router"),
-            router.router,
-            router.priority
-        )?;
+        let priority = if router.priority == 0 { String::new() } else { format!(" (priority {})", router.priority) };
+        writeln!(out, "\n{} {}{places}{tls}{priority}", style.bold("router"), router.router)?;
         if !router.rule.is_empty() {
             rule(&router.rule, &[], style, out)?;
         }
         let fate = match router.fate {
-            Fate::Served => style.green("served"),
+            Fate::Served if router.why.is_empty() => style.green("served"),
+            Fate::Served => style.yellow("served"),
             Fate::Kept => style.yellow("kept"),
             Fate::Shadowed => style.yellow("shadowed, it gets nothing"),
             Fate::Refused => style.red("refused"),

@@ -85,7 +85,11 @@ pub(super) fn request(report: &Report, style: Style, out: &mut dyn Write) -> io:
 
 /// `name@provider`, with the namespace where there is one.
 pub(super) fn place(provider: &str, namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { format!("{name}@{provider}") } else { format!("{name}@{provider} in namespace `{namespace}`") }
+    if namespace.is_empty() {
+        format!("{name}@{provider}")
+    } else {
+        format!("{name}@{provider} in namespace `{namespace}`")
+    }
 }
 
 /// Catalogs that are not as they should be.
