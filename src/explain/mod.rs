@@ -9,6 +9,7 @@
 mod ask;
 mod mask;
 mod question;
+mod remarks;
 mod report;
 mod scene;
 mod service;
@@ -16,6 +17,7 @@ mod witness;
 
 pub use mask::masked;
 pub use question::{MAX_BODY, MAX_HEADERS, MAX_URL, Question, peer};
+pub use remarks::notes;
 pub use report::{
     Answer, Backend, Candidate, Catalog, Concerned, Fail, Named, Report, Seen, ServerNow, Step, Upstream,
 };

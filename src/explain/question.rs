@@ -101,7 +101,7 @@ impl Question {
 
     /// The URL that was asked for, as people read it.
     pub fn url(&self) -> String {
-        if self.target.contains("://") {
+        if !self.target.starts_with('/') {
             return self.target.clone();
         }
         let host = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));

@@ -9,6 +9,7 @@ use crate::catalog::{Instance, Service};
 use crate::declare;
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
+use crate::rule::{self, Kind, Syntax};
 use crate::table::Router;
 use crate::tags::{self, TagOptions};
 use serde::{Deserialize, Serialize};
@@ -271,6 +272,9 @@ impl Scene {
             return now;
         }
         now.backend = Some(backend(&live.service, servers));
+        if let Ok(rule) = rule::parse(&live.rule, Kind::Http, Syntax::named(&live.declared.rule_syntax)) {
+            now.why.extend(super::notes(&rule).into_iter().map(|(_, note)| note));
+        }
         let (request, example) = self.example(live);
         now.example = Some(example).filter(|example| !example.is_empty());
         if let Some(winner) = self.table.shadowed.get(&id) {

@@ -121,6 +121,8 @@ fn what_became_of_a_service_is_told_tag_by_tag() {
     ];
     proxy.catalog.register("shop-1", "shop", server.addr, &tags);
     register_checked(&proxy, "sick", server.addr, "critical", &["urlprefix-sick.test/"]);
+    let wild = ["traefik.enable=true", "traefik.http.routers.wild.rule=Host(`*.wild.test`)"];
+    proxy.catalog.register("wild", "wild", server.addr, &wild);
     proxy.catalog.register("empty", "empty", server.addr, &["traefik.enable=false", "urlprefix-empty.test/"]);
     settled(&proxy, &server);
     let (code, out) = ask(&proxy, &["--service", "shop"]);
