@@ -7,6 +7,7 @@
 //! are one name in the spelling of the first.
 
 use super::grown::{Form, Grown};
+pub use super::label::Label;
 use super::options::{Found, Kind, find, nearest};
 use crate::declare::{self, MiddlewareKind, Options};
 use crate::diagnostic::{Diagnostic, Origin};
@@ -15,64 +16,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// A tag of the prefix, cut at its `=`.
-#[derive(Debug, Clone, Copy)]
-pub struct Label<'a> {
-    /// The tag as registered.
-    pub tag: &'a Arc<str>,
-    /// What stands between `prefix.` and `=`.
-    pub key: &'a str,
-    /// What stands behind `=`.
-    pub value: &'a str,
-}
-
-impl<'a> Label<'a> {
-    /// Cuts a tag; `None` if it has another prefix. `trim` drops blanks behind the key and around
-    /// the value, as Traefik does for Nomad and not for Consul. A tag without `=` is `Err`.
-    pub fn cut(tag: &'a Arc<str>, prefix: &str, trim: bool) -> Option<Result<Self, Diagnostic>> {
-        let rest = tag.strip_prefix(prefix)?.strip_prefix('.')?;
-        let Some((key, value)) = rest.split_once('=') else {
-            let problem = Diagnostic::warning("ignored_tag", format!("a `{prefix}.` tag without `=` does nothing"));
-            return Some(Err(problem.with_origin(Origin { tag: Some(tag.clone()), ..Origin::default() })));
-        };
-        let (key, value) = if trim { (key.trim_end(), value.trim()) } else { (key, value) };
-        Some(Ok(Self { tag, key, value }))
-    }
-
-    /// Where a part of the tag stands, in characters from 1.
-    fn column(&self, part: &str) -> u32 {
-        let offset = (part.as_ptr() as usize).saturating_sub(self.tag.as_ptr() as usize);
-        let before = self.tag.get(..offset).map_or(0, |t| t.chars().count());
-        u32::try_from(before + 1).unwrap_or(u32::MAX)
-    }
-
-    /// The place of a part of the tag.
-    pub(super) fn origin(&self, part: &str) -> Origin {
-        Origin { tag: Some(self.shown()), column: Some(self.column(part)), ..Origin::default() }
-    }
-
-    /// The tag as messages may show it: without the value where that is a secret.
-    pub(super) fn shown(&self) -> Arc<str> {
-        let last = self.key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        if ["user", "password", "secret", "token", "authorization", "apikey", "api-key"]
-            .iter()
-            .any(|s| last.contains(s))
-            || last == "key"
-            || self.key.to_ascii_lowercase().contains(".plugin.")
-        {
-            let head = self.tag.find('=').map_or(&**self.tag, |at| &self.tag[..=at]);
-            return format!("{head}***").into();
-        }
-        // `http://user:password@host`
-        if let Some((before, rest)) = self.tag.split_once("://")
-            && let Some(at) = rest.split('/').next().and_then(|authority| authority.rfind('@'))
-        {
-            return format!("{before}://***{}", &rest[at..]).into();
-        }
-        self.tag.clone()
-    }
-}
 
 /// A definition as far as it could be read.
 #[derive(Debug, Clone)]
@@ -279,11 +222,11 @@ impl Reader {
         };
         if remark && !acts && option.kind != Kind::Ignored {
             let (word, name) = (place.word(), path.get(2).copied().unwrap_or_default());
-            let message = format!(
-                "`{}` is known and not served yet, so {word} `{name}` acts without it: {}",
-                below(&path),
-                option.doc
-            );
+            // what may keep strangers out is never left away
+            let without = if option.path.ends_with(".tls.options") { "is refused" } else { "acts without it" };
+            let option_of = below(&path);
+            let message =
+                format!("`{option_of}` is known and not served yet, so {word} `{name}` {without}: {}", option.doc);
             let problem = Diagnostic::warning("not_served", message);
             self.problems.push(problem.with_origin(label.origin(path[path.len() - 1])));
         }
@@ -364,8 +307,7 @@ impl Reader {
                     "middleware `{}` is a `{only}`, which is known and not served yet; a router that names it is refused",
                     draft.name
                 );
-                let origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
-                self.problems.push(Diagnostic::warning("not_served", message).with_origin(origin));
+                self.problems.push(Diagnostic::warning("not_served", message).with_origin(draft.origin()));
             }
         }
         drafts.middlewares = self.printed(Place::Middleware, MiddlewareKind::of);
@@ -387,7 +329,7 @@ impl Reader {
         let mut typed = ByName::new();
         for (folded, draft) in self.grown.remove(&place).unwrap_or_default() {
             let mut broken = draft.broken;
-            let mut origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
+            let mut origin = draft.origin();
             let name = draft.name.clone();
             let mut done = draft.map(|value| {
                 let mut map = value.finish(Form::Typed);
@@ -420,8 +362,8 @@ impl Reader {
                     "service `{}` is refused: it has no `loadBalancer`, and tags can declare no other kind",
                     draft.name
                 );
-                let origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
-                self.problems.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
+                let problem = Diagnostic::error("not_a_load_balancer", message).with_origin(draft.origin());
+                self.problems.push(problem);
             }
         }
         self.typed(place, |service, server| ServiceDraft { service, server })
@@ -429,6 +371,15 @@ impl Reader {
 }
 
 impl<T> Draft<T> {
+    /// Where it is named.
+    pub(super) fn origin(&self) -> Origin {
+        let key = self.tag.split('=').next().unwrap_or_default();
+        let folded = key.to_lowercase();
+        let at = folded.find(&format!(".{}", self.name.to_lowercase())).and_then(|at| folded.get(..=at));
+        let column = at.and_then(|before| u32::try_from(before.chars().count() + 1).ok());
+        Origin { tag: Some(self.tag.clone()).filter(|tag| !tag.is_empty()), column, ..Origin::default() }
+    }
+
     fn map<U>(self, make: impl FnOnce(T) -> U) -> Draft<U> {
         Draft { name: self.name, value: make(self.value), broken: self.broken, tag: self.tag }
     }

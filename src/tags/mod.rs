@@ -14,6 +14,7 @@ mod decoder;
 mod fragment;
 mod glob;
 mod grown;
+mod label;
 mod labels;
 mod names;
 pub mod options;

@@ -14,7 +14,7 @@ use super::options::go_bool;
 use super::template::{Model, Template};
 use crate::catalog::{Health, Instance, Service};
 use crate::declare::{self, Dialect};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::Provider;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -197,6 +197,22 @@ impl Group<'_> {
         source(&self.service.key, self.oldest, tag, Dialect::Traefik)
     }
 
+    /// Where a definition is named first.
+    fn named(&self, section: &str, kind: &str, name: &str) -> Origin {
+        let labels = self.tags.iter().filter_map(|t| Label::cut(t, &self.compiled.options.prefix, true)?.ok());
+        for label in labels {
+            let path: Vec<&str> = label.key.split('.').collect();
+            if let [s, k, n, ..] = path[..]
+                && s.eq_ignore_ascii_case(section)
+                && k.eq_ignore_ascii_case(kind)
+                && n.eq_ignore_ascii_case(name)
+            {
+                return label.origin(n);
+            }
+        }
+        Origin::default()
+    }
+
     /// The tags that say something of an HTTP definition, as they may be shown.
     fn says(&self, kind: &str, name: &str) -> Vec<Arc<str>> {
         let of_it = format!("{}.http.{kind}.{name}.", self.compiled.options.prefix);
@@ -373,7 +389,7 @@ impl Group<'_> {
             router.source = self.source(&tag);
             let mut complete = !router.rule.is_empty();
             if !complete {
-                let origin = crate::diagnostic::Origin { tag: Some(tag), ..Default::default() };
+                let origin = self.named("tcp", "routers", &name);
                 let message = format!("TCP router `{name}` has no rule, and there is no default rule for TCP");
                 self.problem(Diagnostic::error("tcp_router_without_rule", message).with_origin(origin));
             }
@@ -447,8 +463,12 @@ impl Group<'_> {
         }
         let [only] = services else {
             let names: Vec<&str> = services.iter().map(|s| &*s.name).collect();
-            let message = format!("router `{name}` names no service, and there are several: `{}`", names.join("`, `"));
+            let message = format!(
+                "router `{name}` is refused: it names no service, and there are several: `{}`",
+                names.join("`, `")
+            );
             let problem = Diagnostic::error("router_without_service_several_services", message)
+                .with_origin(self.named(section, "routers", name))
                 .with_help(format!("add `{}.{section}.routers.{name}.service=…`", self.compiled.options.prefix));
             self.problem(problem);
             return false;
@@ -474,7 +494,11 @@ impl Group<'_> {
         }
         if let Some((code, why, instance)) = failed {
             let message = format!("service `{name}` gets no server from instance `{instance}`: {why}");
-            self.problem(Diagnostic::error(code, message));
+            let said = self.tags.iter().filter_map(|t| Label::cut(t, &self.compiled.options.prefix, true)?.ok());
+            let path = format!(".services.{name}.loadbalancer.server.url");
+            let url = |l: &Label<'_>| code == "url_with_scheme_or_port" && l.key.to_lowercase().ends_with(&path);
+            let origin = said.filter(|l| url(l)).last().map(|label| label.origin(label.value)).unwrap_or_default();
+            self.problem(Diagnostic::error(code, message).with_origin(origin));
         }
         servers
     }
