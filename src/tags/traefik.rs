@@ -269,8 +269,8 @@ impl Group<'_> {
                 exposure.enabled = false;
                 let message = format!("the service is not exposed: it needs the tag `{wanted}`, written exactly so");
                 let mut problem = Diagnostic::warning("not_exposed", message);
-                let labels = self.tags.iter().filter_map(|t| Label::cut(t, &options.prefix, nomad)?.ok());
-                if let Some(label) = labels.filter(|l| l.key.eq_ignore_ascii_case("enable")).last() {
+                let mut labels = self.tags.iter().filter_map(|t| Label::cut(t, &options.prefix, nomad)?.ok());
+                if let Some(label) = labels.rfind(|l| l.key.eq_ignore_ascii_case("enable")) {
                     problem = problem.with_origin(label.origin(label.key));
                 }
                 refused.push(problem);
@@ -494,10 +494,10 @@ impl Group<'_> {
         }
         if let Some((code, why, instance)) = failed {
             let message = format!("service `{name}` gets no server from instance `{instance}`: {why}");
-            let said = self.tags.iter().filter_map(|t| Label::cut(t, &self.compiled.options.prefix, true)?.ok());
+            let mut said = self.tags.iter().filter_map(|t| Label::cut(t, &self.compiled.options.prefix, true)?.ok());
             let path = format!(".services.{name}.loadbalancer.server.url");
             let url = |l: &Label<'_>| code == "url_with_scheme_or_port" && l.key.to_lowercase().ends_with(&path);
-            let origin = said.filter(|l| url(l)).last().map(|label| label.origin(label.value)).unwrap_or_default();
+            let origin = said.rfind(url).map(|label| label.origin(label.value)).unwrap_or_default();
             self.problem(Diagnostic::error(code, message).with_origin(origin));
         }
         servers
