@@ -25,6 +25,7 @@ pub mod declare;
 pub mod diagnostic;
 pub mod document;
 pub mod embedded;
+pub mod explain;
 pub mod http;
 pub mod listen;
 pub mod middleware;

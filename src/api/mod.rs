@@ -7,6 +7,7 @@
 //! shown; an address that is not loopback serves ping and metrics alone unless `api.insecure`;
 //! every client is bounded in size, time and number.
 
+mod explain;
 mod guard;
 mod health;
 mod page;
@@ -24,6 +25,7 @@ use crate::certs::Certificate;
 use crate::config::{Bound, EntryPoint};
 use crate::declare;
 use crate::diagnostic::Diagnostic;
+use crate::explain::{Scene, Servers};
 use crate::model::{Provider, ServerId};
 use crate::observe::metrics::OpenConnections;
 use crate::table;
@@ -33,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
 
 /// A router that was declared and does not act.
 #[derive(Debug, Clone)]
@@ -119,7 +122,7 @@ pub struct Connections {
 
 /// Where the API reads from; the runtime implements it. Every method gives the state of now, is
 /// cheap, and waits for nothing; those that must ask the workers are futures with a limit.
-pub trait Source: Send + Sync {
+pub trait Source: Send + Sync + 'static {
     /// The routing table.
     fn routing(&self) -> Routing;
     /// How each configured provider stands.
@@ -136,6 +139,9 @@ pub trait Source: Send + Sync {
     fn certificates(&self) -> Vec<Certificate>;
     /// The runtime's own state.
     fn readiness(&self) -> Readiness;
+    /// What questions of why are answered by, and what servers do now. Answering may take long where there are many
+    /// routers: it is done on a thread that nothing else needs.
+    fn scene(&self) -> (Scene, Box<dyn Servers>);
     /// Whether a server is thought able to answer.
     fn server_up(&self, id: &ServerId) -> bool;
     /// What is open now.
@@ -189,11 +195,12 @@ pub struct Admin {
     source: Arc<dyn Source>,
     options: Options,
     open: AtomicUsize,
+    explaining: Arc<Semaphore>,
 }
 
 impl Admin {
     /// An admin entry point that shows `source`.
     pub fn new(source: Arc<dyn Source>, options: Options) -> Self {
-        Self { source, options, open: AtomicUsize::new(0) }
+        Self { source, options, open: AtomicUsize::new(0), explaining: Arc::new(Semaphore::new(explain::AT_ONCE)) }
     }
 }

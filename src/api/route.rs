@@ -3,10 +3,11 @@
 use super::guard::{self, Ends, Refusal};
 use super::page::{decode, page};
 use super::views::{self, Kind};
-use super::{Admin, health};
+use super::{Admin, explain, health};
 use crate::observe::metrics;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
 use http_body_util::Full;
 use serde::Serialize;
 use serde_json::json;
@@ -88,12 +89,19 @@ fn allows(method: &Method, allowed: &'static str) -> Result<(), Box<Answer>> {
 
 impl Admin {
     /// Answers a request that came over a connection with these ends.
-    pub(super) async fn answer<B>(&self, request: &Request<B>, ends: Ends) -> Answer {
-        self.try_answer(request, ends).await.unwrap_or_else(|answer| *answer)
+    pub(super) async fn answer<B: Body>(&self, request: Request<B>, ends: Ends) -> Answer
+    where
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        self.try_answer(&Request::from_parts(head, ()), body, ends).await.unwrap_or_else(|answer| *answer)
     }
 
     /// The error is an answer too, early.
-    async fn try_answer<B>(&self, request: &Request<B>, ends: Ends) -> Result<Answer, Box<Answer>> {
+    async fn try_answer<B: Body>(&self, request: &Request<()>, body: B, ends: Ends) -> Result<Answer, Box<Answer>>
+    where
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let (method, path) = (request.method(), request.uri().path());
         if path == "/ping" {
             allows(method, "GET, HEAD")?;
@@ -116,6 +124,15 @@ impl Admin {
             return Ok(ok(&json!({"forgotten": self.source.forget()})));
         }
         let query = request.uri().query().unwrap_or_default();
+        if segments == ["api", "explain"] {
+            allows(method, "GET, HEAD, POST")?;
+            let asked = match method {
+                &Method::POST => explain::of_body(body).await,
+                _ => explain::of_query(query),
+            };
+            let told = self.explain(asked.map_err(refusal)?).await.map_err(refusal)?;
+            return Ok(answer(StatusCode::OK, JSON, told));
+        }
         let Some(answer) = self.read(&segments, query).await else { return Ok(not_found()) };
         allows(method, "GET, HEAD")?;
         Ok(answer)

@@ -66,7 +66,7 @@ async fn connection(stream: TcpStream, ends: Ends, open: Open) {
     let service = service_fn(|request| async move {
         Ok::<_, Infallible>(match rest::is_for(&request) {
             true => admin.put_rest(request, ends).await,
-            false => admin.answer(&request, ends).await,
+            false => admin.answer(request, ends).await,
         })
     });
     let connection = http1::Builder::new()

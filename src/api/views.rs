@@ -6,6 +6,7 @@ use super::page::Item;
 use super::{Connections, Options, Refused, Routing, Source};
 use crate::config::EntryPoint;
 use crate::declare::{self, MiddlewareKind};
+use crate::explain::masked;
 use crate::model::{Provider, format_duration};
 use crate::table;
 use serde_json::{Value, json};
@@ -146,7 +147,7 @@ fn middleware(middleware: &table::Middleware, uses: &Uses) -> Item {
             let masked: BTreeMap<_, _> = kind.options.keys().map(|option| (option, "***")).collect();
             object(json!({ &*kind.kind: masked }))
         }
-        kind => object(serde_json::to_value(kind).unwrap_or_default()),
+        kind => object(masked(serde_json::to_value(kind).unwrap_or_default())),
     };
     item.insert("status".to_owned(), json!("enabled"));
     if let Some(used_by) = uses.middlewares.get(&*middleware.id) {

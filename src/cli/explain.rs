@@ -1,52 +1,60 @@
-//! `rust-lb explain`: where a request goes and why, for people (offline, from services in a catalog's
-//! JSON form) and, with `--jsonl`, for programs. The way is the proxy's own, without a socket.
+//! `rust-lb explain`: where a request goes and why, and what became of a service. It asks a running instance, or
+//! works offline on services in a catalog's JSON form; with `--jsonl` it answers programs. The way is the proxy's
+//! own, without a socket ([`crate::explain`]).
 
-mod ask;
 mod lines;
+mod live;
+mod offline;
+mod service;
 mod tell;
 
 use super::output::{self, Style};
-use super::{FAILED, USAGE, fail, parsed, services};
-use crate::config::{self, Input};
-use crate::proxy;
-use crate::runtime;
-use crate::tags::TagOptions;
-use ask::{Door, Proxy, Question};
+use super::{FAILED, USAGE, fail, parsed};
+use crate::explain::{Question, Report, ServiceReport};
 use clap::Parser;
-use std::collections::BTreeMap;
+use offline::{NoScene, Untried};
 use std::io::{self, BufRead, Read, Write};
 
 /// A file with services is not read beyond this many bytes.
 const MAX_SERVICES: u64 = 256 * 1024 * 1024;
 
-/// Tells where a request goes and why
+/// Tells where a request goes and why, or what became of a service
 #[derive(Debug, Parser)]
 #[command(
     name = "rust-lb explain",
+    override_usage = "rust-lb explain [METHOD] URL [OPTIONS]\n       rust-lb explain --service NAME [OPTIONS]",
     after_help = "\
 Examples:
+  rust-lb explain https://shop.example.org/cart
+  rust-lb explain POST /cart -H 'Host: shop.example.org' --from 192.0.2.1
+  rust-lb explain --service shop
+  rust-lb explain --service shop --admin http://10.0.0.7:8080 --json
+  # offline, from what a catalog said
   curl -s localhost:8500/v1/health/service/shop > shop.json
-  rust-lb explain GET https://shop.example.org/cart --services shop.json
-  rust-lb explain GET /cart -H 'Host: shop.example.org' --from 192.0.2.1 --services shop.json --configFile rust-lb.yaml
-  rust-lb explain --service shop --services shop.json
+  rust-lb explain https://shop.example.org/cart --services shop.json --configFile rust-lb.yaml
   rust-lb explain --jsonl < cases.jsonl
 
-Exit code: 0 if the request is proxied or redirected (the service is routed, with --service), 1 if not, 2 if the command is misused."
+Without --services the running instance is asked: at --admin, else where the static configuration (--configFile, \
+environment, default files) has its admin entry point: 127.0.0.1:8080 if nothing says otherwise.
+
+Exit code: 0 if the request is proxied or redirected (with --service: if it is routed and has a server), 1 if not, or if \
+nobody could be asked, 2 if the command is misused."
 )]
 struct Options {
-    /// The method
-    #[arg(required_unless_present_any = ["jsonl", "service"], requires = "url")]
+    /// The method (GET), and the URL, or a path beside a Host header
+    #[arg(value_name = "METHOD|URL", required_unless_present_any = ["jsonl", "service"], num_args = 1..=2)]
+    words: Vec<String>,
+    /// The method, where it does not stand before the URL
+    #[arg(long, short = 'X', value_name = "METHOD", conflicts_with = "service")]
     method: Option<String>,
-    /// The URL, or a path beside a Host header
-    url: Option<String>,
     /// A header of the request
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", conflicts_with = "service")]
     headers: Vec<String>,
     /// The client's address
-    #[arg(long, value_name = "IP[:PORT]")]
+    #[arg(long, value_name = "IP[:PORT]", conflicts_with = "service")]
     from: Option<String>,
-    /// Why a service is or is not routed, tag by tag
-    #[arg(long, value_name = "NAME", conflicts_with = "method")]
+    /// What became of a service of the catalog, tag by tag
+    #[arg(long, value_name = "NAME", conflicts_with = "words")]
     service: Option<String>,
     /// What a catalog's API said of services: `/v1/service/NAME` of Nomad, `/v1/health/service/NAME` of
     /// Consul, several one after another (`-`: standard input)
@@ -55,14 +63,17 @@ struct Options {
     /// The catalog that it is of; else it is told by its form
     #[arg(long, value_name = "nomad|consulcatalog", requires = "services")]
     provider: Option<String>,
-    /// Static configuration: entry points and how tags are read
-    #[arg(long = "configFile", visible_alias = "configfile", short = 'c', value_name = "FILE", requires = "services")]
+    /// Static configuration: with --services entry points and how tags are read, else where the instance is
+    #[arg(long = "configFile", visible_alias = "configfile", short = 'c', value_name = "FILE")]
     config_file: Option<String>,
-    /// A running instance
+    /// The running instance
     #[arg(long, value_name = "URL", conflicts_with = "services")]
     admin: Option<String>,
+    /// One JSON document, as `/api/explain` gives it
+    #[arg(long, conflicts_with = "jsonl")]
+    json: bool,
     /// Read one case a line as JSON, write one answer a line
-    #[arg(long, conflicts_with_all = ["method", "url", "headers", "from", "service", "services", "admin"])]
+    #[arg(long, conflicts_with_all = ["words", "method", "headers", "from", "service", "services", "config_file", "admin"])]
     jsonl: bool,
 }
 
@@ -91,6 +102,28 @@ pub fn run_styled(
     })
 }
 
+/// What is asked.
+enum Asked {
+    Request(Box<Question>),
+    Service(String),
+}
+
+/// What is answered.
+enum Told {
+    Request(Box<Report>),
+    Service(ServiceReport),
+}
+
+/// Why nothing is answered.
+enum Failed {
+    /// In words.
+    Text(String),
+    /// Wrong words on the command line.
+    Usage(String),
+    /// The static configuration is refused.
+    Config(Vec<crate::diagnostic::Diagnostic>),
+}
+
 fn one(
     options: &Options,
     style: Style,
@@ -98,100 +131,76 @@ fn one(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> io::Result<u8> {
-    let Some(file) = &options.services else {
-        let what = "asking a running instance is not in this version: name the services with `--services FILE`";
-        return Ok(fail(stderr, USAGE, format_args!("{what}")));
-    };
-    let mut text = String::new();
-    let read = match file.as_str() {
-        "-" => stdin.take(MAX_SERVICES).read_to_string(&mut text),
-        path => std::fs::File::open(path).and_then(|file| file.take(MAX_SERVICES).read_to_string(&mut text)),
-    };
-    if let Err(error) = read {
-        return Ok(fail(stderr, FAILED, format_args!("cannot read `{file}`: {error}")));
-    }
-    let mut proxy = match offline(options, &text) {
-        Ok(proxy) => proxy,
-        Err(Refused::Text(message)) => return Ok(fail(stderr, FAILED, format_args!("{message}"))),
-        Err(Refused::Config(problems)) => {
+    let told = asked(options).map_err(Failed::Usage).and_then(|asked| match &options.services {
+        Some(file) => offline(options, file, stdin, &asked),
+        None => live::ask(options.admin.as_deref(), options.config_file.as_deref(), &asked),
+    });
+    let told = match told {
+        Ok(told) => told,
+        Err(Failed::Text(message)) => return Ok(fail(stderr, FAILED, format_args!("{message}"))),
+        Err(Failed::Usage(message)) => return Ok(fail(stderr, USAGE, format_args!("{message}"))),
+        Err(Failed::Config(problems)) => {
             for problem in &problems {
                 output::diagnostic(stderr, problem, style)?;
             }
             return Ok(FAILED);
         }
     };
-    if let Some(service) = &options.service {
-        return tell::service(service, &proxy, style, stdout);
+    let code = match &told {
+        Told::Request(report) if matches!(&*report.answer.outcome, "proxied" | "redirect") => 0,
+        Told::Service(report) if report.served => 0,
+        _ => FAILED,
+    };
+    match &told {
+        Told::Request(report) if options.json => json(stdout, report)?,
+        Told::Service(report) if options.json => json(stdout, report)?,
+        Told::Request(report) => tell::request(report, style, stdout)?,
+        Told::Service(report) => service::tell(report, style, stdout)?,
     }
-    let question = match question(options) {
-        Ok(question) => question,
-        Err(message) => return Ok(fail(stderr, USAGE, format_args!("{message}"))),
-    };
-    let told = proxy.ask(&question);
-    tell::request(&question, &told, &proxy, style, stdout)
+    stdout.flush()?;
+    Ok(code)
 }
 
-enum Refused {
-    Text(String),
-    Config(Vec<crate::diagnostic::Diagnostic>),
+fn json(out: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
 }
 
-/// A proxy over the services of a text.
-fn offline(options: &Options, text: &str) -> Result<Proxy, Refused> {
-    let entries = services::entries(text).map_err(Refused::Text)?;
-    let provider = match &options.provider {
-        Some(word) => services::provider(word).map_err(Refused::Text)?,
-        None => entries.first().map_or(crate::model::Provider::Nomad, |entry| services::guess(entry)),
+fn offline(options: &Options, file: &str, stdin: &mut dyn BufRead, asked: &Asked) -> Result<Told, Failed> {
+    let mut text = String::new();
+    let read = match file {
+        "-" => stdin.take(MAX_SERVICES).read_to_string(&mut text),
+        path => std::fs::File::open(path).and_then(|file| file.take(MAX_SERVICES).read_to_string(&mut text)),
     };
-    let world = services::world(provider, &entries).map_err(Refused::Text)?;
-    let Some(file) = &options.config_file else {
-        let read = services::tag_options(TagOptions::default(), &serde_json::Map::new()).map_err(Refused::Text)?;
-        return Ok(Proxy::of_world(&world, BTreeMap::from([(provider, read)])));
-    };
-    let loaded = config::load(&Input::of_process(vec![format!("--configFile={file}")])).map_err(Refused::Config)?;
-    let doors = loaded.settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT).map(|ep| {
-        let proxy::EntryPoint { name, redirect, trust, .. } = runtime::entry_point(ep, &config::Bound::default(), None);
-        Door { name, port: ep.address.port, redirect, trust }
-    });
-    let mut read = runtime::tag_options(&loaded.settled);
-    read.retain(|known, _| *known == provider);
-    Ok(Proxy::new(&world, read, doors.collect(), &runtime::build_options(&loaded.settled)))
+    read.map_err(|error| Failed::Text(format!("cannot read `{file}`: {error}")))?;
+    let scene = offline::scene(options.provider.as_deref(), options.config_file.as_deref(), &text);
+    let scene = scene.map_err(|no| match no {
+        NoScene::Text(message) => Failed::Text(message),
+        NoScene::Config(problems) => Failed::Config(problems),
+    })?;
+    let servers = Untried::default();
+    Ok(match asked {
+        Asked::Request(question) => Told::Request(Box::new(scene.ask(question, &servers))),
+        Asked::Service(name) => Told::Service(scene.service(name, &servers)),
+    })
 }
 
-/// The request of the command line.
-fn question(options: &Options) -> Result<Question, String> {
-    let url = options.url.as_deref().unwrap_or_default();
+/// What the command line asks.
+fn asked(options: &Options) -> Result<Asked, String> {
+    if let Some(name) = &options.service {
+        return Ok(Asked::Service(name.clone()));
+    }
+    let (method, url) = match &options.words[..] {
+        [method, url] if options.method.is_none() => (method.as_str(), url.as_str()),
+        [method, _] => return Err(format!("the method is said twice: `{method}` and by `--method`")),
+        [url] => (options.method.as_deref().unwrap_or_default(), url.as_str()),
+        _ => return Err("expected a URL".to_owned()),
+    };
     let mut headers = Vec::new();
     for header in &options.headers {
         let (name, value) = header.split_once(':').ok_or_else(|| format!("expected `NAME: VALUE`, got `{header}`"))?;
         headers.push((name.trim().to_owned(), value.trim().to_owned()));
     }
-    let has_host = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
-    // a client sends a URL as its path, and its host in a field
-    let (scheme, target) = match url.split_once("://") {
-        Some((scheme @ ("http" | "https"), rest)) => {
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            let (host, path) = rest.split_at(end);
-            if !has_host {
-                headers.insert(0, ("Host".to_owned(), host.to_owned()));
-            }
-            let path = path.split('#').next().unwrap_or_default();
-            (scheme, if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
-        }
-        Some((other, _)) => return Err(format!("expected a URL of `http` or `https`, got `{other}`")),
-        None if url.starts_with('/') && has_host => ("http", url.to_owned()),
-        None => {
-            return Err(format!(
-                "expected a URL such as `https://a.example/x`, or a path and `-H 'Host: …'`, got `{url}`"
-            ));
-        }
-    };
-    Ok(Question {
-        method: options.method.clone().unwrap_or_default(),
-        target,
-        headers,
-        remote: options.from.clone().unwrap_or_default(),
-        scheme: scheme.to_owned(),
-        ..Question::default()
-    })
+    let from = options.from.as_deref().unwrap_or_default();
+    Question::of_url(method, url, headers, from).map(|question| Asked::Request(Box::new(question)))
 }

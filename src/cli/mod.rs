@@ -2,6 +2,7 @@
 //! and turns the outcome into an exit code: 0 success, 1 what was checked does not hold, 2 usage.
 //! Results go to stdout, everything else to stderr.
 
+mod admin;
 pub mod check;
 mod dev;
 pub mod explain;

@@ -88,13 +88,16 @@ pub fn diagnostic(out: &mut dyn Write, d: &Diagnostic, style: Style) -> io::Resu
         (None, Some(file), Some(line)) => source_line(file, line).map(|text| (line.to_string(), text)),
         _ => None,
     };
-    if let (Some((number, text)), Some(column)) = (shown, o.column) {
-        let (text, caret) = window(&without_secret(&text, d), column);
+    if let Some((number, text)) = shown {
+        let (text, caret) = window(&without_secret(&text, d), o.column.unwrap_or(1));
         let margin = " ".repeat(number.len());
         let bar = style.dim("|");
         writeln!(out, " {margin} {bar}")?;
         writeln!(out, " {} {bar} {text}", style.dim(&number))?;
-        writeln!(out, " {margin} {bar} {}", style.red(&caret))?;
+        // a tag as a whole may be what is meant
+        if o.column.is_some() {
+            writeln!(out, " {margin} {bar} {}", style.red(&caret))?;
+        }
     }
     if let Some(help) = &d.help {
         writeln!(out, "  {} {help}", style.dim("= help:"))?;

@@ -10,13 +10,15 @@ use super::{FAILED, USAGE, fail, parsed, services};
 use crate::declare::Dynamic;
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
+use crate::table::{self, Accepted, BuildOptions, EntryPoint};
 use crate::tags::{self, TagOptions};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
 
 /// A file is not read beyond this many bytes.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -43,8 +45,8 @@ Exit code: 0 if all is well or only warned about, 1 if a tag was refused or the 
 read, 2 if the command is misused."
 )]
 struct Options {
-    /// The catalog: `nomad` or `consulcatalog`
-    #[arg(long, value_name = "NAME", required_unless_present = "jsonl")]
+    /// The catalog: `nomad` or `consulcatalog`; else it is told by the form of the services
+    #[arg(long, value_name = "NAME")]
     provider: Option<String>,
     /// An option of the provider
     #[arg(long, value_name = "KEY=VALUE")]
@@ -120,9 +122,9 @@ fn document(
         };
         set.insert(key.trim().to_owned(), Value::from(value));
     }
-    let said = services::provider(options.provider.as_deref().unwrap_or_default())
-        .and_then(|provider| Ok((provider, services::tag_options(exposed(), &set)?)));
-    let (provider, tag_options) = match said {
+    let said = options.provider.as_deref().map(services::provider).transpose();
+    let said = said.and_then(|provider| Ok((provider, services::tag_options(exposed(), &set)?)));
+    let (said, tag_options) = match said {
         Ok(said) => said,
         Err(message) => return Ok(fail(stderr, USAGE, format_args!("{message}"))),
     };
@@ -141,10 +143,18 @@ fn document(
             Err(message) => return Ok(fail(stderr, FAILED, format_args!("`{file}`: {message}"))),
         }
     }
-    let rendered = match render(provider, tag_options, &services) {
+    let looks = services.first().map(|entry| services::guess(entry));
+    let provider = said.or(looks).unwrap_or(Provider::Nomad);
+    let mut rendered = match render(provider, tag_options, &services) {
         Ok(rendered) => rendered,
-        Err(message) => return Ok(fail(stderr, FAILED, format_args!("{message}"))),
+        Err(message) => {
+            let other = looks.filter(|looks| *looks != provider);
+            let hint = other.map_or_else(String::new, |looks| format!("; it looks like `--provider {looks}`"));
+            return Ok(fail(stderr, FAILED, format_args!("{message}{hint}")));
+        }
     };
+    let refused = refused(provider, &rendered.configuration);
+    rendered.problems.extend(refused);
     for problem in rendered.problems.iter().chain(&rendered.not_served) {
         output::diagnostic(stderr, problem, style)?;
     }
@@ -153,6 +163,27 @@ fn document(
     writeln!(stdout)?;
     stdout.flush()?;
     Ok(if rendered.problems.iter().any(Diagnostic::is_error) { FAILED } else { 0 })
+}
+
+/// What of a configuration could not be served, wherever its entry points are: rules, servers, names. What other
+/// providers may have (`auth@file`) is not asked for.
+fn refused(provider: Provider, configuration: &Dynamic) -> Vec<Diagnostic> {
+    let named = configuration.http.routers.values().flat_map(|router| router.entry_points.iter());
+    let names: BTreeSet<Arc<str>> = named.cloned().chain(["web".into(), "websecure".into()]).collect();
+    let entry_point = |name| EntryPoint { name, tls: false, as_default: false };
+    let options = BuildOptions {
+        entry_points: names.into_iter().map(entry_point).collect(),
+        primary: provider,
+        internal: Dynamic::default(),
+    };
+    let declarations = BTreeMap::from([(provider, configuration.clone())]);
+    let built = table::build(&declarations, &Accepted::default(), &options);
+    let counts = |problem: &Diagnostic| match &*problem.code {
+        "bad_rule" | "bad_server_url" | "bad_middleware" => true,
+        "unknown_service" | "unknown_middleware" => !problem.message.contains('@'),
+        _ => false,
+    };
+    built.diagnostics.into_iter().filter(counts).collect()
 }
 
 #[derive(Deserialize)]

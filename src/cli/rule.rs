@@ -3,9 +3,11 @@
 //! Requests go through the same entry chain as the proxy's own ([`target`]); one that an HTTP
 //! server refuses (a missing Host, a fragment in the path) matches nothing.
 
+mod advice;
 mod input;
 mod lines;
 
+use crate::explain;
 use crate::rule::{self, Kind, Matcher, Rule, RuleError, Syntax};
 use clap::Parser;
 use input::{Connection, ConnectionInput, Request, RequestInput};
@@ -83,7 +85,10 @@ fn one(text: &str, options: &Options, stdout: &mut dyn Write, stderr: &mut dyn W
         Ok(ready) => ready,
         Err(error) => {
             writeln!(stderr, "error: {error}")?;
-            write!(stderr, "{}", caret(text, &error))?;
+            write!(stderr, "{}", caret(text, &error.span))?;
+            if let Some(help) = advice::help(text, kind, Syntax::named(&options.syntax), &error) {
+                writeln!(stderr, "  = help: {help}")?;
+            }
             return Ok(DOES_NOT_HOLD);
         }
     };
@@ -92,6 +97,9 @@ fn one(text: &str, options: &Options, stdout: &mut dyn Write, stderr: &mut dyn W
     let domains = rule.domains();
     if !domains.is_empty() {
         writeln!(stdout, "domains   {}", domains.join(", "))?;
+    }
+    for (span, note) in explain::notes(&rule) {
+        write!(stderr, "note: {note}\n{}", caret(text, &span))?;
     }
     let Some(asked) = &options.request else { return Ok(OK) };
     let from = options.from.clone();
@@ -118,14 +126,14 @@ fn one(text: &str, options: &Options, stdout: &mut dyn Write, stderr: &mut dyn W
     Ok(if verdict { OK } else { DOES_NOT_HOLD })
 }
 
-/// The line of the rule where the error stands, with a mark under the place.
-fn caret(text: &str, error: &RuleError) -> String {
-    let before = text.get(..error.span.start).unwrap_or(text);
+/// The line of the rule where something stands, with a mark under the place.
+fn caret(text: &str, span: &std::ops::Range<usize>) -> String {
+    let before = text.get(..span.start).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
     // Tabs stay, so that the mark stands under its place on any terminal.
     let indent: String = text[line_start..before.len()].chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
-    let marked = text.get(error.span.clone()).unwrap_or_default();
+    let marked = text.get(span.clone()).unwrap_or_default();
     let width = marked.lines().next().unwrap_or_default().chars().count().max(1);
     format!("  {line}\n  {indent}{}\n", "^".repeat(width))
 }
@@ -172,9 +180,15 @@ mod tests {
              Host(`é`) ||\n       ^^^\n"
         );
         let (_, _, err) = rule(&["Host(`a`) ||\n\tHost(x)"], "");
-        assert_eq!(err, "error: expected a string or `)`, found `x`\n  \tHost(x)\n  \t     ^\n");
+        assert_eq!(
+            err,
+            "error: expected a string or `)`, found `x`\n  \tHost(x)\n  \t     ^\n  = help: texts stand in back-ticks: Host(`a.example`); in a shell put the rule in single quotes, or the back-ticks are lost\n"
+        );
         let (_, _, err) = rule(&["Host(`a`"], "");
-        assert_eq!(err, "error: expected `,` or `)`, found the end\n  Host(`a`\n          ^\n");
+        assert_eq!(
+            err,
+            "error: expected `,` or `)`, found the end\n  Host(`a`\n          ^\n  = help: close the parenthesis\n"
+        );
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Control {
         self.tell(&problems);
         let refused = refused(&decoded.declarations, &planned.table, &problems);
         self.state.set_problems(problems, refused);
+        self.state.set_world(&world);
 
         // What came from disk alone is not written again: it would look younger than it is.
         if answered && (!planned.diff.is_empty() || self.kept.is_none()) {

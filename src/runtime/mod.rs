@@ -28,6 +28,7 @@ use crate::catalog::{self, Before, Spawn};
 use crate::certs::{self, Store as Certificates};
 use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Input, Settled};
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::explain::Door;
 use crate::listen::{self, ListenError, Listening};
 use crate::observe::access::{self, AccessLogError, AccessLogWriter};
 use crate::observe::log::{self, Log, LogError};
@@ -474,18 +475,16 @@ impl Parts {
         Ok((Direct::new(sayings, restored.accepted.clone(), self.certificates.clone()), rest, watch))
     }
 
+    /// An entry point as workers are told of it.
+    fn entry_point(&self, ep: &config::EntryPoint) -> EntryPoint {
+        let built_in = self.default_entry_points && &*ep.name == "web";
+        let to_tls = built_in.then(|| translate::to_tls(&self.bound, &self.certificates)).flatten();
+        translate::entry_point(ep, &self.bound, to_tls)
+    }
+
     /// Starts the worker threads.
     fn workers(&self, public: Listening) -> Result<Vec<WorkerHandle>, StartError> {
-        let to_tls = |name: &str| {
-            let built_in = self.default_entry_points && name == "web";
-            built_in.then(|| translate::to_tls(&self.bound, &self.certificates)).flatten()
-        };
-        let entry_points: Vec<EntryPoint> = self
-            .settled
-            .entry_points
-            .values()
-            .map(|ep| translate::entry_point(ep, &self.bound, to_tls(&ep.name)))
-            .collect();
+        let entry_points: Vec<EntryPoint> = self.settled.entry_points.values().map(|ep| self.entry_point(ep)).collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         let settings = translate::settings(&self.settled, Some(self.client_tls.clone()), hostname);
@@ -520,7 +519,15 @@ impl Parts {
         trouble: Option<Trouble>,
         rest: Option<Arc<Rest>>,
     ) -> Result<(), StartError> {
+        let public = self.settled.entry_points.values().filter(|ep| &*ep.name != ADMIN_ENTRY_POINT);
+        let doors = public.map(|ep| {
+            let bound = self.bound.get(&ep.name).and_then(|addresses| addresses.first());
+            Door::of(self.entry_point(ep), bound.map_or(ep.address.port, |bound| bound.port()), ep.tls)
+        });
         let view = view::View {
+            doors: doors.collect(),
+            tag_options: translate::tag_options(&self.settled),
+            primary: translate::build_options(&self.settled).primary,
             state: self.state.clone(),
             registry: self.registry.clone(),
             certificates: self.certificates.clone(),

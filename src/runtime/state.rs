@@ -3,7 +3,7 @@
 
 use super::direct::Saying;
 use crate::api::{Change, Refused};
-use crate::catalog::{Forget, Handle, Snapshot, SourceStatus};
+use crate::catalog::{Forget, Handle, Snapshot, SourceStatus, World};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use crate::table::Table;
@@ -31,6 +31,7 @@ pub(super) struct State {
     history_size: usize,
     refused: ArcSwap<Vec<Refused>>,
     problems: ArcSwap<Vec<Diagnostic>>,
+    world: ArcSwap<World>,
     static_problems: Vec<Diagnostic>,
 }
 
@@ -49,6 +50,7 @@ impl State {
             history_size,
             refused: ArcSwap::default(),
             problems: ArcSwap::default(),
+            world: ArcSwap::default(),
             static_problems,
         }
     }
@@ -60,6 +62,16 @@ impl State {
         let mut history = lock(&self.history);
         history.push_front(change);
         history.truncate(self.history_size);
+    }
+
+    /// Replaces the services that the table is made of.
+    pub fn set_world(&self, world: &World) {
+        self.world.store(Arc::new(world.clone()));
+    }
+
+    /// The services that the table is made of.
+    pub fn world(&self) -> World {
+        (**self.world.load()).clone()
     }
 
     /// Replaces what is wrong with tags and rules now.

@@ -9,11 +9,14 @@ use crate::certs::{Certificate, Store as Certificates};
 use crate::config::ADMIN_ENTRY_POINT;
 use crate::config::{Bound, EntryPoint};
 use crate::diagnostic::Diagnostic;
-use crate::model::ServerId;
+use crate::explain::{self, Catalog, Door, Scene, State as ServerState};
+use crate::model::{Provider, ServerId};
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::{CertificateFact, Facts, Metrics, ProviderFact, ServerFact};
+use crate::tags::TagOptions;
 use crate::upstream::Registry;
 use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime};
@@ -33,6 +36,12 @@ pub(super) struct View {
     pub trouble: Option<Trouble>,
     /// Takes dynamic configuration, and whether without a token.
     pub rest: Option<(Arc<Rest>, bool)>,
+    /// The entry points as questions see them.
+    pub doors: Vec<Door>,
+    /// How tags are read.
+    pub tag_options: BTreeMap<Provider, TagOptions>,
+    /// The catalog that wins between equal routers.
+    pub primary: Provider,
 }
 
 /// [`Documents`] over the REST provider.
@@ -49,6 +58,20 @@ impl Documents for Takes {
 
     fn put(&self, body: Vec<u8>) -> BoxFuture<'_, Result<Vec<Diagnostic>, Vec<Diagnostic>>> {
         Box::pin(self.0.put(body))
+    }
+}
+
+/// What servers do, by the registry.
+struct Live(Arc<Registry>, BTreeMap<ServerId, ServerState>);
+
+impl explain::Servers for Live {
+    fn state(&self, id: &ServerId) -> ServerState {
+        // nobody has sent it anything so far
+        self.1.get(id).copied().unwrap_or(ServerState { up: Some(true), in_flight: Some(0) })
+    }
+
+    fn turn(&self, service: &Arc<str>) -> u32 {
+        self.0.turn(service)
     }
 }
 
@@ -140,6 +163,32 @@ impl Source for View {
             last_good_loaded: self.state.restored.load(Relaxed),
             control_failing: self.state.control_failing.load(Relaxed),
         }
+    }
+
+    fn scene(&self) -> (Scene, Box<dyn explain::Servers>) {
+        let now = SystemTime::now();
+        let refused = self.state.refused().into_iter().map(|refused| explain::Refused {
+            id: refused.id,
+            router: refused.router,
+            errors: refused.errors,
+        });
+        let scene = Scene {
+            table: self.state.table.load_full(),
+            secure: None,
+            doors: self.doors.clone(),
+            problems: self.problems(),
+            refused: refused.collect(),
+            world: self.state.world(),
+            options: self.tag_options.clone(),
+            primary: self.primary,
+            catalogs: self.state.statuses().iter().map(|status| Catalog::of(status, now)).collect(),
+        };
+        let servers =
+            self.registry.servers(Instant::now()).into_iter().map(|server| {
+                (server.id, ServerState { up: Some(!server.ejected), in_flight: Some(server.in_flight) })
+            });
+        let servers = Live(self.registry.clone(), servers.collect());
+        (scene, Box::new(servers))
     }
 
     fn server_up(&self, id: &ServerId) -> bool {

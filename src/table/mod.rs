@@ -17,7 +17,7 @@ mod table;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build};
 pub use diff::{Cause, Change, Changes, Diff, diff};
-pub use explain::{Asked, Explanation, Failure, NearMiss};
+pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};

@@ -33,6 +33,12 @@ pub(super) fn origin_of(source: &declare::Source, provider: Provider, option: &s
         let (line, column) = place.of(option);
         (origin.line, origin.column) = (Some(line), Some(column));
     }
+    // a prefix has its options in the one tag: `urlprefix-a/ auth=team`
+    if source.dialect == declare::Dialect::Urlprefix && option == "middlewares" {
+        let at = source.tag.find(" auth=").map(|at| at + " auth=".len());
+        let before = at.and_then(|at| source.tag.get(..at)).map(|before| before.chars().count() + 1);
+        origin.column = before.and_then(|column| u32::try_from(column).ok());
+    }
     if let Some(tag) = source.options.iter().find(says) {
         let key = tag.split('=').next().unwrap_or_default().chars().count();
         origin.column = u32::try_from(key + 2).ok();
@@ -80,9 +86,18 @@ pub(super) fn service(
                 servers.entry(server.id.url.clone()).or_insert_with(|| Arc::new(server));
             }
             Err(why) => {
-                let message =
-                    format!("service `{name}`: the server `{}` cannot be reached: {why}", declared_server.url);
-                let origin = origin(&declared.source, provider);
+                let url = &declared_server.url;
+                let shown = match url.rsplit_once('@') {
+                    Some((_, host)) => format!("***@{host}"),
+                    None => url.to_string(),
+                };
+                let message = format!("service `{name}`: the server `{shown}` gets no requests: {why}");
+                let says = |option: &str| {
+                    let origin = origin_of(&declared.source, provider, option);
+                    origin.column.is_some().then_some(origin)
+                };
+                let origin = says("port").or_else(|| says("url")).or_else(|| says("scheme"));
+                let origin = origin.unwrap_or_else(|| self::origin(&declared.source, provider));
                 problems.push(Diagnostic::error("bad_server_url", message).with_origin(origin));
             }
         }

@@ -7,6 +7,7 @@
 //! are one name in the spelling of the first.
 
 use super::grown::{Form, Grown};
+pub use super::label::Label;
 use crate::declare::options::{Found, Kind, find, nearest};
 use crate::declare::{self, MiddlewareKind, Options};
 use crate::diagnostic::{Diagnostic, Origin};
@@ -15,57 +16,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// A tag of the prefix, cut at its `=`.
-#[derive(Debug, Clone, Copy)]
-pub struct Label<'a> {
-    /// The tag as registered.
-    pub tag: &'a Arc<str>,
-    /// What stands between `prefix.` and `=`.
-    pub key: &'a str,
-    /// What stands behind `=`.
-    pub value: &'a str,
-}
-
-impl<'a> Label<'a> {
-    /// Cuts a tag; `None` if it has another prefix. `trim` drops blanks behind the key and around
-    /// the value, as Traefik does for Nomad and not for Consul. A tag without `=` is `Err`.
-    pub fn cut(tag: &'a Arc<str>, prefix: &str, trim: bool) -> Option<Result<Self, Diagnostic>> {
-        let rest = tag.strip_prefix(prefix)?.strip_prefix('.')?;
-        let Some((key, value)) = rest.split_once('=') else {
-            let problem = Diagnostic::warning("ignored_tag", format!("a `{prefix}.` tag without `=` does nothing"));
-            return Some(Err(problem.with_origin(Origin { tag: Some(tag.clone()), ..Origin::default() })));
-        };
-        let (key, value) = if trim { (key.trim_end(), value.trim()) } else { (key, value) };
-        Some(Ok(Self { tag, key, value }))
-    }
-
-    /// Where a part of the tag stands, in characters from 1.
-    fn column(&self, part: &str) -> u32 {
-        let offset = (part.as_ptr() as usize).saturating_sub(self.tag.as_ptr() as usize);
-        let before = self.tag.get(..offset).map_or(0, |t| t.chars().count());
-        u32::try_from(before + 1).unwrap_or(u32::MAX)
-    }
-
-    fn origin(&self, part: &str) -> Origin {
-        Origin { tag: Some(self.shown()), column: Some(self.column(part)), ..Origin::default() }
-    }
-
-    /// The tag as messages may show it: without the value where that is a secret.
-    fn shown(&self) -> Arc<str> {
-        let last = self.key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        if ["user", "password", "secret", "token", "authorization", "apikey", "api-key"]
-            .iter()
-            .any(|s| last.contains(s))
-            || last == "key"
-            || self.key.to_ascii_lowercase().contains(".plugin.")
-        {
-            let head = self.tag.find('=').map_or(&**self.tag, |at| &self.tag[..=at]);
-            return format!("{head}***").into();
-        }
-        self.tag.clone()
-    }
-}
 
 /// A definition as far as it could be read.
 #[derive(Debug, Clone)]
@@ -150,6 +100,21 @@ enum Place {
 }
 
 impl Place {
+    /// In messages.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Service => "service",
+            Self::Middleware => "middleware",
+            Self::TcpRouter => "TCP router",
+            Self::TcpService => "TCP service",
+            Self::TcpMiddleware => "TCP middleware",
+            Self::UdpRouter => "UDP router",
+            Self::UdpService => "UDP service",
+            Self::TlsStore => "TLS store",
+        }
+    }
+
     /// `None` for what tags cannot declare.
     fn of(section: &str, kind: &str) -> Option<Self> {
         Some(match (section, kind.to_ascii_lowercase().as_str()) {
@@ -210,7 +175,10 @@ impl<'a> Reader<'a> {
         let path = match elements(label.key) {
             Ok(path) => path,
             Err(part) => {
-                let problem = Diagnostic::error("empty_path_element", format!("`{}` has an empty element", label.key));
+                let problem = Diagnostic::error(
+                    "empty_path_element",
+                    format!("`{}` has an empty element, so it is ignored", label.key),
+                );
                 self.problems.push(problem.with_origin(label.origin(part)));
                 return;
             }
@@ -272,7 +240,12 @@ impl<'a> Reader<'a> {
             }
         };
         if remark && !acts && option.kind != Kind::Ignored {
-            let message = format!("`{}` is known and not served yet: {}", below(&path), option.doc);
+            let (word, name) = (place.word(), path.get(2).copied().unwrap_or_default());
+            // what may keep strangers out is never left away
+            let without = if option.path.ends_with(".tls.options") { "is refused" } else { "acts without it" };
+            let option_of = below(&path);
+            let message =
+                format!("`{option_of}` is known and not served yet, so {word} `{name}` {without}: {}", option.doc);
             let problem = Diagnostic::warning("not_served", message);
             self.problems.push(problem.with_origin(label.origin(path[path.len() - 1])));
         }
@@ -318,7 +291,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A problem that breaks the definition that the path belongs to.
-    fn refuse(&mut self, place: Option<Place>, path: &[&str], label: &Label<'_>, problem: Diagnostic) {
+    fn refuse(&mut self, place: Option<Place>, path: &[&str], label: &Label<'_>, mut problem: Diagnostic) {
+        if let (Some(place), Some(name)) = (place, path.get(2)) {
+            problem.message.push_str(&format!(", so {} `{name}` is refused", place.word()));
+        }
         self.problems.push(problem);
         if let (Some(place), Some(name)) = (place, path.get(2)) {
             self.draft(place, name, label).broken = true;
@@ -329,7 +305,10 @@ impl<'a> Reader<'a> {
     fn nothing_serves(&mut self, section: &str, path: &[&str], label: &Label<'_>) {
         let what = path.iter().take(3).copied().collect::<Vec<_>>().join(".");
         if self.not_served.insert(what.to_lowercase()) {
-            let message = format!("`{what}` is known and not served yet: there is no {section} {} from tags", path[1]);
+            let message = format!(
+                "`{what}` is known and not served yet, so it does nothing: there are no {section} {} from tags",
+                path[1].to_lowercase()
+            );
             self.problems.push(Diagnostic::warning("not_served", message).with_origin(label.origin(label.key)));
         }
     }
@@ -377,8 +356,7 @@ impl<'a> Reader<'a> {
                     "middleware `{}` is a `{only}`, which is known and not served yet; a router that names it is refused",
                     draft.name
                 );
-                let origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
-                self.problems.push(Diagnostic::warning("not_served", message).with_origin(origin));
+                self.problems.push(Diagnostic::warning("not_served", message).with_origin(draft.origin()));
             }
         }
         drafts.middlewares = self.printed(Place::Middleware, MiddlewareKind::of);
@@ -400,7 +378,7 @@ impl<'a> Reader<'a> {
         let mut typed = ByName::new();
         for (folded, draft) in self.grown.remove(&place).unwrap_or_default() {
             let mut broken = draft.broken;
-            let mut origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
+            let mut origin = draft.origin();
             let name = draft.name.clone();
             let mut done = draft.map(|value| {
                 let mut map = value.finish(Form::Typed);
@@ -429,9 +407,12 @@ impl<'a> Reader<'a> {
         for draft in self.grown.get_mut(&place).into_iter().flat_map(BTreeMap::values_mut) {
             if !draft.broken && !draft.value.has("loadBalancer") {
                 draft.broken = true;
-                let message = format!("service `{}` has no `loadBalancer`; tags can declare no other kind", draft.name);
-                let origin = Origin { tag: Some(draft.tag.clone()), ..Origin::default() };
-                self.problems.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
+                let message = format!(
+                    "service `{}` is refused: it has no `loadBalancer`, and tags can declare no other kind",
+                    draft.name
+                );
+                let problem = Diagnostic::error("not_a_load_balancer", message).with_origin(draft.origin());
+                self.problems.push(problem);
             }
         }
         self.typed(place, |service, server| ServiceDraft { service, server })
@@ -439,6 +420,15 @@ impl<'a> Reader<'a> {
 }
 
 impl<T> Draft<T> {
+    /// Where it is named.
+    pub(super) fn origin(&self) -> Origin {
+        let key = self.tag.split('=').next().unwrap_or_default();
+        let folded = key.to_lowercase();
+        let at = folded.find(&format!(".{}", self.name.to_lowercase())).and_then(|at| folded.get(..=at));
+        let column = at.and_then(|before| u32::try_from(before.chars().count() + 1).ok());
+        Origin { tag: Some(self.tag.clone()).filter(|tag| !tag.is_empty()), column, ..Origin::default() }
+    }
+
     fn map<U>(self, make: impl FnOnce(T) -> U) -> Draft<U> {
         Draft { name: self.name, value: make(self.value), broken: self.broken, tag: self.tag }
     }

@@ -14,16 +14,19 @@ mod decoder;
 mod fragment;
 mod glob;
 mod grown;
+mod label;
 mod labels;
 mod names;
 mod pool;
 mod site;
+mod standing;
 pub mod template;
 mod traefik;
 mod urlprefix;
 
 pub use crate::declare::options;
 pub use decoder::Decoder;
+pub use standing::{Reading, Standing, standing};
 
 use crate::catalog::{Health, World};
 use crate::declare::{Declarations, Dialect};

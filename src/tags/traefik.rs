@@ -14,7 +14,7 @@ use super::template::{Model, Template};
 use crate::catalog::{Health, Instance, Service};
 use crate::declare::options::go_bool;
 use crate::declare::{self, Dialect};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::Provider;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -145,6 +145,75 @@ fn exposed(
     off.is_none()
 }
 
+/// Why the `traefik.*` tags of a service route nothing, where they are not refused: what a table cannot tell.
+pub fn standing(service: &Service, provider: Provider, compiled: &Compiled) -> Vec<Diagnostic> {
+    let options = &compiled.options;
+    let constraint = |code: &str| {
+        let message = format!("it does not pass the provider's constraint `{}`", options.constraints);
+        Diagnostic::warning(code, message).with_help("give it the tag that the constraint asks for")
+    };
+    let allows = |tags: &[Arc<str>]| compiled.constraint.as_ref().is_some_and(|c| c.allows(tags));
+    let all: BTreeSet<&Arc<str>> = service.instances.iter().flat_map(|i| &i.tags).collect();
+    if !allows(&all.into_iter().cloned().collect::<Vec<_>>()) {
+        return vec![constraint("constraint")];
+    }
+    let mut reasons: Vec<Diagnostic> = Vec::new();
+    let mut say = |instance: &Instance, reason: Diagnostic| {
+        if !reasons.iter().any(|r| r.message == reason.message) {
+            let mut reason = reason;
+            reason.origin.instance = Some(instance.id.clone());
+            reasons.push(reason);
+        }
+    };
+    let healthy = |i: &Instance| i.health == Health::Unknown || options.strict_checks.contains(&i.health);
+    for instance in &service.instances {
+        let mut into = Fragment::default();
+        let tags = &instance.tags[..];
+        let exposure = Group { service, provider, compiled, tags, oldest: instance, into: &mut into }.exposure();
+        let trim = provider != Provider::ConsulCatalog;
+        let mut labels = instance.tags.iter().filter_map(|t| Label::cut(t, &options.prefix, trim)?.ok());
+        if !exposure.enabled {
+            let said = labels.rfind(|l| l.key.eq_ignore_ascii_case("enable"));
+            // what is refused is told as a problem
+            match said {
+                _ if !into.problems.is_empty() => {}
+                Some(label) => {
+                    let message = format!("`{}` switches the service off", label.tag);
+                    say(instance, Diagnostic::warning("switched_off", message).with_origin(label.origin(label.value)));
+                }
+                None => {
+                    let wanted = format!("{}.enable=true", options.prefix);
+                    let message = format!("it is not exposed: it has no tag `{wanted}`, and `exposedByDefault` is off");
+                    let help = format!("register it with the tag `{wanted}`");
+                    say(instance, Diagnostic::warning("not_exposed", message).with_help(help));
+                }
+            }
+        } else if !allows(tags) {
+            say(instance, constraint("constraint"));
+        }
+    }
+    if reasons.is_empty() && !service.instances.iter().any(healthy) {
+        reasons.push(unhealthy(service, "strictChecks", &options.strict_checks));
+    }
+    reasons
+}
+
+/// The word about a service none of whose instances is in a state that is routed.
+pub(super) fn unhealthy(service: &Service, option: &str, wanted: &BTreeSet<Health>) -> Diagnostic {
+    let word = |health: Health| format!("{health:?}").to_lowercase();
+    let mut states: Vec<String> = service.instances.iter().map(|i| word(i.health)).collect();
+    states.sort();
+    states.dedup();
+    let wanted: Vec<String> = wanted.iter().map(|health| word(*health)).collect();
+    let message = format!(
+        "no instance of it (of {}) is healthy: the catalog says `{}`, and `{option}` asks for `{}`",
+        service.instances.len(),
+        states.join("`, `"),
+        wanted.join("`, `")
+    );
+    Diagnostic::warning("no_healthy_instance", message).with_help("look at the service's checks in the catalog")
+}
+
 /// Instances with equal tags: they are read once.
 struct Group<'a> {
     service: &'a Service,
@@ -170,6 +239,33 @@ impl Group<'_> {
         source(&self.service.key, self.oldest, tag, Dialect::Traefik)
     }
 
+    /// Where a definition is named first.
+    fn named(&self, section: &str, kind: &str, name: &str) -> Origin {
+        let labels = self.tags.iter().filter_map(|t| Label::cut(t, &self.compiled.options.prefix, true)?.ok());
+        for label in labels {
+            let path: Vec<&str> = label.key.split('.').collect();
+            if let [s, k, n, ..] = path[..]
+                && s.eq_ignore_ascii_case(section)
+                && k.eq_ignore_ascii_case(kind)
+                && n.eq_ignore_ascii_case(name)
+            {
+                return label.origin(n);
+            }
+        }
+        Origin::default()
+    }
+
+    /// The tags that say something of an HTTP definition, as they may be shown.
+    fn says(&self, kind: &str, name: &str) -> Vec<Arc<str>> {
+        let of_it = format!("{}.http.{kind}.{name}.", self.compiled.options.prefix);
+        let says = |tag: &&Arc<str>| tag.get(..of_it.len()).is_some_and(|head| head.eq_ignore_ascii_case(&of_it));
+        let shown = |tag| match Label::cut(tag, &self.compiled.options.prefix, false) {
+            Some(Ok(label)) => label.shown(),
+            _ => tag.clone(),
+        };
+        self.tags.iter().filter(says).map(shown).collect()
+    }
+
     /// The providers differ: Nomad compares texts and asks for the exact tag, Consul parses a bool
     /// and compares the tag without case.
     fn exposure(&mut self) -> Exposure {
@@ -181,9 +277,11 @@ impl Group<'_> {
             let truth = |refused: &mut Vec<Diagnostic>| match go_bool(label.value) {
                 Some(value) => value,
                 None => {
-                    let message = format!("`{}`: expected `true` or `false`, got `{}`", label.key, label.value);
-                    let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
-                    refused.push(Diagnostic::error("bad_value", message).with_origin(origin));
+                    let message = format!(
+                        "`{}`: expected `true` or `false`, got `{}`, so the service is not exposed",
+                        label.key, label.value
+                    );
+                    refused.push(Diagnostic::error("bad_value", message).with_origin(label.origin(label.value)));
                     false
                 }
             };
@@ -199,13 +297,11 @@ impl Group<'_> {
                 exposure.canary = truth(&mut refused);
             } else if label.key.eq_ignore_ascii_case("consulcatalog.connect") && truth(&mut refused) {
                 let message = "services of Consul's service mesh (`consulcatalog.connect=true`) are not routed";
-                let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
-                refused.push(Diagnostic::warning("not_served", message).with_origin(origin));
+                refused.push(Diagnostic::warning("not_served", message).with_origin(label.origin(label.value)));
             } else if beside_enable(label.key) {
                 // whoever mistypes `enable` may have wanted to switch the service off
                 let message = format!("unknown option `{}`, so the service is not exposed", label.key);
-                let origin = crate::diagnostic::Origin { tag: Some(label.tag.clone()), ..Default::default() };
-                refused.push(Diagnostic::error("unknown_option", message).with_origin(origin));
+                refused.push(Diagnostic::error("unknown_option", message).with_origin(label.origin(label.key)));
             }
         }
         if exposure.enabled && !options.exposed_by_default {
@@ -214,7 +310,12 @@ impl Group<'_> {
             if !self.tags.iter().any(exact) {
                 exposure.enabled = false;
                 let message = format!("the service is not exposed: it needs the tag `{wanted}`, written exactly so");
-                refused.push(Diagnostic::warning("not_exposed", message));
+                let mut problem = Diagnostic::warning("not_exposed", message);
+                let mut labels = self.tags.iter().filter_map(|t| Label::cut(t, &options.prefix, nomad)?.ok());
+                if let Some(label) = labels.rfind(|l| l.key.eq_ignore_ascii_case("enable")) {
+                    problem = problem.with_origin(label.origin(label.key));
+                }
+                refused.push(problem);
             }
         }
         exposure.enabled &= refused.is_empty();
@@ -285,12 +386,7 @@ impl Group<'_> {
             labels.iter().map(|l| (format!("traefik.{}", l.key), l.value.to_owned())).collect();
         for Draft { name, value: mut router, broken, tag } in routers {
             router.source = self.source(&tag);
-            let of_router = format!(".http.routers.{name}.");
-            let says_more = |tag: &&Arc<str>| {
-                let key = tag.split('=').next().unwrap_or_default();
-                key.to_ascii_lowercase().contains(&of_router.to_ascii_lowercase())
-            };
-            router.source.options = self.tags.iter().filter(says_more).cloned().collect();
+            router.source.options = self.says("routers", &name);
             let complete =
                 self.rule(&name, &mut router.rule, &labels) && self.link("http", &name, &mut router.service, &services);
             if without_servers.contains(&router.service) {
@@ -335,7 +431,7 @@ impl Group<'_> {
             router.source = self.source(&tag);
             let mut complete = !router.rule.is_empty();
             if !complete {
-                let origin = crate::diagnostic::Origin { tag: Some(tag), ..Default::default() };
+                let origin = self.named("tcp", "routers", &name);
                 let message = format!("TCP router `{name}` has no rule, and there is no default rule for TCP");
                 self.problem(Diagnostic::error("tcp_router_without_rule", message).with_origin(origin));
             }
@@ -409,8 +505,12 @@ impl Group<'_> {
         }
         let [only] = services else {
             let names: Vec<&str> = services.iter().map(|s| &*s.name).collect();
-            let message = format!("router `{name}` names no service, and there are several: `{}`", names.join("`, `"));
+            let message = format!(
+                "router `{name}` is refused: it names no service, and there are several: `{}`",
+                names.join("`, `")
+            );
             let problem = Diagnostic::error("router_without_service_several_services", message)
+                .with_origin(self.named(section, "routers", name))
                 .with_help(format!("add `{}.{section}.routers.{name}.service=…`", self.compiled.options.prefix));
             self.problem(problem);
             return false;
@@ -442,7 +542,11 @@ impl Group<'_> {
         }
         if let Some((code, why, instance)) = failed {
             let message = format!("service `{name}` gets no server from instance `{instance}`: {why}");
-            self.problem(Diagnostic::error(code, message));
+            let mut said = self.tags.iter().filter_map(|t| Label::cut(t, &self.compiled.options.prefix, true)?.ok());
+            let path = format!(".services.{name}.loadbalancer.server.url");
+            let url = |l: &Label<'_>| code == "url_with_scheme_or_port" && l.key.to_lowercase().ends_with(&path);
+            let origin = said.rfind(url).map(|label| label.origin(label.value)).unwrap_or_default();
+            self.problem(Diagnostic::error(code, message).with_origin(origin));
         }
         servers
     }
@@ -460,10 +564,12 @@ impl Group<'_> {
         }
         let declared = &draft.value.service;
         let load_balancer = declared.load_balancer.clone().unwrap_or_default();
+        let mut source = self.source(&draft.tag);
+        source.options = self.says("services", &draft.name);
         let service = declare::Service {
             middlewares: declared.middlewares.clone(),
             load_balancer: Some(declare::LoadBalancer { servers, ..load_balancer }),
-            source: self.source(&draft.tag),
+            source,
             ..declare::Service::default()
         };
         add(&mut self.into.services, &draft.name, def(service, draft.broken), &mut self.into.problems);

@@ -114,7 +114,7 @@ impl Notes<'_> {
     }
 
     fn error<T>(&mut self, code: &str, part: &str, message: String) -> Option<T> {
-        self.add(Severity::Error, code, part, message);
+        self.add(Severity::Error, code, part, format!("{message}, so the tag routes nothing"));
         None
     }
 

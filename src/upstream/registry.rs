@@ -82,6 +82,11 @@ impl Registry {
         lock(&self.services).entry(id.clone()).or_insert_with(|| Entry::new(ServiceState::default())).state.clone()
     }
 
+    /// Where a service's round robin stands; for the API. Nothing is made or moved.
+    pub fn turn(&self, id: &Arc<str>) -> u32 {
+        lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
+    }
+
     /// Lets go of what nobody has held for a while.
     pub fn sweep(&self, now: Instant) {
         lock(&self.servers).retain(|_, entry| entry.stays(now));

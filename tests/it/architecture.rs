@@ -28,7 +28,26 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ),
         ("embedded", &["model", "catalog"]),
         ("listen", &["model", "http", "proxy", "certs", "observe", "config"]),
-        ("api", &["model", "http", "table", "declare", "catalog", "config", "observe", "certs", "diagnostic"]),
+        (
+            "explain",
+            &[
+                "model",
+                "http",
+                "table",
+                "declare",
+                "rule",
+                "catalog",
+                "tags",
+                "proxy",
+                "middleware",
+                "balance",
+                "diagnostic",
+            ],
+        ),
+        (
+            "api",
+            &["model", "http", "table", "declare", "catalog", "config", "observe", "certs", "diagnostic", "explain"],
+        ),
     ];
     table.iter().map(|(module, may)| (*module, may.iter().copied().collect())).collect()
 }

@@ -1,5 +1,7 @@
 //! `explain`: Fabio's recorded answers, and what people are told.
 
+mod live;
+
 use rust_lb::cli::explain;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -149,16 +151,22 @@ fn people_are_told_the_place_in_the_rule() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("takes it fb-shop-example--cart-"), "{out}");
     assert!(out.contains("stripPrefix") && out.contains("http://10.0.0.1:8000 weight 1"), "{out}");
+    assert!(out.contains("`/cart/1?a=b` becomes `/1?a=b`") && out.contains("<- the next request"), "{out}");
     assert!(out.ends_with("answer proxied to http://10.0.0.1:8000 as `/1?a=b`, Host `shop.example`\n"), "{out}");
+    // the method may stand elsewhere, or be left out
+    let other = run(&["http://shop.example/cart/1?a=b", "--services", "-"], &services).1;
+    assert_eq!(other, out);
+    let other = run(&["http://shop.example/cart/1?a=b", "--method", "GET", "--services", "-"], &services).1;
+    assert_eq!(other, out);
 
     let (code, out, _) = run(&["GET", "http://shop.example/other", "--services", "-"], &services);
     assert_eq!(code, 1);
-    let mark = "      Host(`shop.example`) && PathPrefix(`/cart`)\n                              ^^^^^^^^^^^^^^^^^^^ does not hold\n";
+    let mark = "      Host(`shop.example`) && PathPrefix(`/cart`)\n                              ^^^^^^^^^^^^^^^^^^^ the path is `/other`\n";
     assert!(out.contains("refuses  fb-shop-example--cart-") && out.contains(mark), "{out}");
     assert!(out.contains("answer 404: no router takes it"), "{out}");
 
     let (_, out, _) = run(&["GET", "http://shp.example/x", "--services", "-"], &services);
-    let near = "      Host(`shop.example`) && PathPrefix(`/x`)\n      ^^^^^^^^^^^^^^^^^^^^ does not hold\n";
+    let near = "      Host(`shop.example`) && PathPrefix(`/x`)\n      ^^^^^^^^^^^^^^^^^^^^ the host is `shp.example`\n";
     assert!(out.contains("what would nearly have taken it") && out.contains(near), "{out}");
 }
 
@@ -177,7 +185,54 @@ fn people_are_told_of_refused_tags_and_services() {
     let (code, out, _) = run(&["--service", "shop", "--services", "-"], &shop(&["https://shop.example"]));
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("Host(`shop.example`)"), "{out}");
-    assert_eq!(run(&["--service", "none", "--services", "-"], &services).0, 1);
+    let (code, out, _) = run(&["--service", "shp", "--services", "-"], &services);
+    assert!(code == 1 && out.contains("did you mean shop@consulcatalog?"), "{out}");
+}
+
+#[test]
+fn one_document_says_the_same_to_programs() {
+    let services = shop(&["urlprefix-shop.example/cart strip=/cart"]);
+    let (code, out, _) = run(&["http://shop.example/cart/1", "--json", "--services", "-"], &services);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["outcome"], &told["entry_point"]), (0, &json!("proxied"), &json!("web")));
+    assert_eq!(told["upstream"]["request_uri"], "/1");
+    assert_eq!(told["routers"][0]["takes"], true);
+    assert_eq!(told["middlewares"][0]["does"], "`/cart/1` becomes `/1`");
+    assert_eq!(told["backend"]["servers"][0]["chosen"], true);
+
+    let (code, out, _) = run(&["https://shop.example/car", "--json", "--services", "-"], &services);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["outcome"], &told["reason"]), (1, &json!("no_route"), &json!("no_route")));
+    let failure = &told["routers"][0]["failures"][0];
+    assert_eq!((&failure["span"], &failure["matcher"]), (&json!([24, 43]), &json!("PathPrefix(`/cart`)")));
+
+    let (code, out, _) = run(&["--service", "shop", "--json", "--services", "-"], &services);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["served"], &told["found"][0]["routers"][0]["fate"]), (0, &json!(true), &json!("served")));
+    assert_eq!(told["found"][0]["routers"][0]["example"], "http://shop.example/cart");
+}
+
+#[test]
+fn no_secret_of_a_tag_is_shown() {
+    let tags = [
+        "traefik.enable=true",
+        "traefik.http.routers.shop.rule=Host(`shop.example`)",
+        "traefik.http.middlewares.auth.basicauth.users=admin:hunter2",
+        "traefik.http.services.shop.loadbalancer.server.url=http://u:hunter2@10.0.0.1:80",
+        "db.password=hunter2",
+    ];
+    for args in [&["--service", "shop"][..], &["http://shop.example/"], &["--service", "shop", "--json"]] {
+        let args: Vec<&str> = args.iter().copied().chain(["--services", "-"]).collect();
+        let (_, out, err) = run(&args, &shop(&tags));
+        assert!(!out.contains("hunter2") && !err.contains("hunter2"), "{args:?}: {out}{err}");
+    }
+}
+
+#[test]
+fn an_instance_that_is_not_there_is_told() {
+    let (code, out, err) = run(&["http://h/", "--admin", "http://127.0.0.1:1"], "");
+    assert_eq!((code, &*out), (1, ""));
+    assert!(err.contains("http://127.0.0.1:1") && err.contains("--services FILE"), "{err}");
 }
 
 #[test]
@@ -188,8 +243,10 @@ fn misuse_is_told_apart() {
         &["GET", "shop.example", "--services", "-"],
         &["GET", "ftp://h/", "--services", "-"],
         &["GET", "http://h/", "-H", "x", "--services", "-"],
-        &["GET", "http://h/"],
-        &["GET", "http://h/", "--admin", "http://127.0.0.1:8080"],
+        &["GET", "http://h/", "--method", "POST", "--services", "-"],
+        &["http://h/", "--from", "elsewhere", "--services", "-"],
+        &["http://h/", "--admin", "https://127.0.0.1:8080"],
+        &["--service", "shop", "http://h/"],
     ] {
         let (code, out, err) = run(args, "[]");
         assert_eq!((code, &*out), (2, ""), "{args:?}");

@@ -156,6 +156,12 @@ fn prints_one_document_for_people_and_the_remarks_beside_it() {
 
 #[test]
 fn names_the_place_of_a_problem_and_fails() {
+    // a rule that nobody can serve is told too, and the catalog by its form
+    let (code, out, err) = run(&["-"], &SHOP.replace("middlewares=users", "rule=Hst(`x`)"));
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("\"bad_rule\"") && err.contains("unknown matcher `Hst`"), "{out}{err}");
+    let (code, _, err) = run(&["--provider", "consulcatalog", "-"], SHOP);
+    assert!(code == 1 && err.contains("it looks like `--provider nomad`"), "{err}");
     let (code, out, err) = run(&["--provider", "nomad", "-"], &SHOP.replace("middlewares=", "middleware="));
     assert_eq!(code, 1);
     let document: Value = serde_json::from_str(&out).unwrap();

@@ -1,7 +1,8 @@
 //! `rust-lb explain --jsonl`: one case a line in, one answer a line out, in the order of the cases.
 
-use super::ask::{Answer, Proxy, Question};
+use super::offline::{self, Untried};
 use crate::cli::{FAILED, services};
+use crate::explain::{Answer, Question};
 use crate::tags::TagOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -61,7 +62,8 @@ fn case(line: &str) -> Result<Out, String> {
     let provider = services::provider(&case.provider)?;
     let options = services::tag_options(TagOptions::default(), &case.options)?;
     let world = services::world(provider, &case.services)?;
-    let mut proxy = Proxy::of_world(&world, BTreeMap::from([(provider, options)]));
-    let answers = case.requests.iter().map(|question| proxy.ask(question).answer).collect();
+    let scene = offline::of_world(&world, BTreeMap::from([(provider, options)]));
+    let servers = Untried::default();
+    let answers = case.requests.iter().map(|question| scene.ask(question, &servers).answer).collect();
     Ok(Out::Answers { id: case.id, answers })
 }

@@ -7,6 +7,7 @@ use rust_lb::certs::Certificate;
 use rust_lb::config::{BindAddress, Bound, EntryPoint, ForwardedHeaders, LifeCycle, Redirection, RespondingTimeouts};
 use rust_lb::declare::{self, MiddlewareKind, NotServed};
 use rust_lb::diagnostic::Diagnostic;
+use rust_lb::explain;
 use rust_lb::model::{Provider, ServerId};
 use rust_lb::observe::metrics::{self, Facts, Metrics, OpenConnections};
 use rust_lb::table;
@@ -59,7 +60,35 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
     })
 }
 
+/// Servers of which nothing is known.
+struct Unknown;
+
+impl explain::Servers for Unknown {
+    fn state(&self, _: &ServerId) -> explain::State {
+        explain::State::default()
+    }
+
+    fn turn(&self, _: &Arc<str>) -> u32 {
+        0
+    }
+}
+
 impl Source for Fake {
+    fn scene(&self) -> (explain::Scene, Box<dyn explain::Servers>) {
+        let scene = explain::Scene {
+            table: Arc::default(),
+            secure: None,
+            doors: vec![explain::Door::new("web".into(), 80, false)],
+            problems: self.problems(),
+            refused: Vec::new(),
+            world: Default::default(),
+            options: Default::default(),
+            primary: Provider::Nomad,
+            catalogs: Vec::new(),
+        };
+        (scene, Box::new(Unknown))
+    }
+
     fn routing(&self) -> Routing {
         let strip = Arc::new(table::Middleware {
             id: "strip@nomad".into(),

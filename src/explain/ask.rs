@@ -1,0 +1,488 @@
+//! What would happen to a request: the stages of the proxy one after another, without a socket.
+
+use super::report::{Answer, Backend, Candidate, Concerned, Fail, Named, Report, Seen, ServerNow, Step, Upstream};
+use super::scene::{Door, Scene, Servers};
+use super::{Question, masked};
+use crate::balance::{rendezvous, wrr::Schedule};
+use crate::diagnostic::Diagnostic;
+use crate::http::{Exchange, HeaderValue, Made, Reason, StatusCode, name, split_port};
+use crate::middleware;
+use crate::proxy::preview::Preview;
+use crate::table::{self, Explanation, Failure, RequestView, Router, Service, Strategy};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Problems, services and routers are named up to this number each.
+const MAX_NAMED: usize = 10;
+/// Routers that were asked are named up to this number: the last ones.
+const MAX_ASKED: usize = 50;
+
+impl Scene {
+    /// The way of a request.
+    pub fn ask(&self, question: &Question, servers: &dyn Servers) -> Report {
+        let mut report = Report { request: question.clone(), url: question.url(), ..Report::default() };
+        report.answer.id.clone_from(&question.id);
+        report.catalogs = self.catalogs.iter().filter(|catalog| !catalog.is_well()).cloned().collect();
+        self.walk(question, servers, &mut report);
+        report.says = says(&report);
+        report
+    }
+
+    fn walk(&self, question: &Question, servers: &dyn Servers, report: &mut Report) {
+        let tls = question.scheme.eq_ignore_ascii_case("https");
+        report.tls = tls;
+        let Some(door) = self.door(question, tls, &mut report.remarks) else {
+            report.remarks.push("there is no entry point".to_owned());
+            return report.end(&Made::not_found(Reason::NoRoute));
+        };
+        report.entry_point = door.name.clone();
+        let peer = question.peer();
+        let arrived = question
+            .request()
+            .ok_or_else(Made::bad_request)
+            .and_then(|request| Preview::arrive(request, &door.name, peer, tls, door.trust.believes(peer.ip())));
+        let mut preview = match arrived {
+            Ok(preview) => preview,
+            Err(made) => return report.end(&made),
+        };
+        if let Some(made) = door.redirect.as_ref().and_then(|redirect| redirect.answer(&preview.exchange)) {
+            report.remarks.push(format!("the entry point `{}` redirects every request", door.name));
+            return report.end(&made);
+        }
+        let taken = {
+            let view = preview.view();
+            report.seen = Some(Seen { host: view.host().to_owned(), path: view.path().to_owned() });
+            let table = self.secure.as_ref().filter(|_| tls).unwrap_or(&self.table);
+            let explanation = table.explain(&door.name, tls, &view);
+            self.routers(&explanation, door, tls, &view, report);
+            explanation.taken
+        };
+        if let Some(to_tls) = door.to_tls.as_ref().filter(|_| !tls) {
+            let certified = report.seen.as_ref().is_some_and(|seen| (to_tls.certified)(&seen.host));
+            if (taken.is_none() || certified)
+                && let Some(made) = to_tls.redirection.answer(&preview.exchange)
+            {
+                let why = if certified { "there is a certificate for the host" } else { "no router takes the request" };
+                report.remarks.push(format!("the entry point `{}` redirects to HTTPS: {why}", door.name));
+                return report.end(&made);
+            }
+        }
+        let Some(router) = taken else {
+            self.concern(None, report);
+            return report.end(&Made::not_found(Reason::NoRoute));
+        };
+        report.answer.router = Some(router.id.clone());
+        report.answer.service = Some(router.service.id.clone());
+        let made = steps(&router, &mut preview, &mut report.middlewares);
+        report.backend = Some(backend(&router.service, servers));
+        match made {
+            Some(made) => report.end(&made),
+            None => send(&router.service, &preview, servers, question.repeat, report),
+        }
+        self.concern(Some(&router), report);
+    }
+
+    /// Where a request comes in: at the port that it names, else its scheme's; a port that nobody listens on
+    /// is taken for one that is mapped to the scheme's.
+    fn door(&self, question: &Question, tls: bool, remarks: &mut Vec<String>) -> Option<&Door> {
+        let host = question.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let authority = question.target.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+        let authority = authority.or(host.map(|(_, host)| host.as_str())).unwrap_or_default();
+        let named = split_port(authority).1.and_then(|port| port.parse::<u16>().ok());
+        let of_scheme = if tls { 443 } else { 80 };
+        let at = |port: u16| self.doors.iter().find(|door| door.port == port);
+        let by_name = |name: &str| self.doors.iter().find(|door| *door.name == *name);
+        if let Some(door) = named.and_then(at) {
+            return Some(door);
+        }
+        let by_kind = || self.doors.iter().find(|door| door.tls == tls);
+        let door = at(of_scheme).or_else(|| by_name(if tls { "websecure" } else { "web" })).or_else(by_kind);
+        let door = door.or(self.doors.first())?;
+        if let Some(port) = named.filter(|port| *port != of_scheme) {
+            let all: Vec<String> = self.doors.iter().map(|door| format!("`{}` :{}", door.name, door.port)).collect();
+            let all = all.join(", ");
+            remarks.push(format!("no entry point listens on port {port} (there are {all}); taken for `{}`", door.name));
+        }
+        Some(door)
+    }
+
+    /// What the walk over the routers came to.
+    fn routers(&self, found: &Explanation, door: &Door, tls: bool, view: &impl RequestView, report: &mut Report) {
+        let skipped = found.asked.len().saturating_sub(MAX_ASKED);
+        for asked in found.asked.iter().skip(skipped) {
+            let takes = found.taken.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, &asked.router));
+            report.routers.push(candidate(&asked.router, takes, &asked.failures, view));
+        }
+        if skipped > 0 {
+            report.remarks.push(format!("{skipped} routers that were asked before and refused are not shown"));
+        }
+        for router in &found.behind {
+            let Some(taken) = &found.taken else { break };
+            let mut candidate = candidate(router, false, &[], view);
+            candidate.why = match self.elsewhere(router, door, tls) {
+                Some(place) => place,
+                None if self.table.shadowed.contains_key(&router.id) => {
+                    format!("gets nothing: its requests go to {}", self.rivalry(taken, router))
+                }
+                None => format!("its rule holds too, but {}", self.rivalry(taken, router)),
+            };
+            report.behind.push(candidate);
+        }
+        for near in &found.near {
+            let mut candidate = candidate(&near.router, false, &near.failures, view);
+            candidate.why = match (self.elsewhere(&near.router, door, tls), near.elsewhere) {
+                (Some(place), true) => format!("its rule holds, but {place}"),
+                (Some(place), false) => format!("besides, {place}"),
+                (None, _) => String::new(),
+            };
+            report.near.push(candidate);
+        }
+        if found.taken.is_none() {
+            self.nearly_declared(view, report);
+        }
+    }
+
+    /// Routers that would take it, had they not been refused.
+    fn nearly_declared(&self, view: &impl RequestView, report: &mut Report) {
+        for refused in &self.refused {
+            let router = &refused.router;
+            let holds = table::failures_of(&router.rule, &router.rule_syntax, view).is_some_and(|f| f.is_empty());
+            if holds && report.near.len() < MAX_NAMED {
+                let errors =
+                    if refused.errors.is_empty() { "see the problems".into() } else { refused.errors.join("; ") };
+                let own = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
+                let refused = Candidate {
+                    router: refused.id.clone(),
+                    declared_by: router.source.service.clone(),
+                    rule: router.rule.clone(),
+                    priority: if router.priority == 0 { own } else { router.priority },
+                    entry_points: router.entry_points.clone(),
+                    takes: false,
+                    failures: Vec::new(),
+                    why: format!("its rule holds, but it is refused: {errors}"),
+                };
+                report.near.insert(0, refused);
+            }
+        }
+    }
+
+    /// Why a router does not answer at this entry point; `None` if it does.
+    fn elsewhere(&self, router: &Router, door: &Door, tls: bool) -> Option<String> {
+        let places = router.entry_points.join("`, `");
+        if !router.entry_points.contains(&door.name) {
+            let only = if router.tls { ", with TLS only" } else { "" };
+            return Some(format!("it answers on `{places}`{only}, not on `{}`", door.name));
+        }
+        // what tags say of ports without a static configuration goes for both kinds
+        match (router.tls || door.tls, tls) {
+            _ if self.secure.is_some() && door.name.starts_with("port-") => None,
+            (true, false) => Some("it answers TLS connections only".to_owned()),
+            (false, true) => Some("it answers plain connections only: it has no `tls` option".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The router that gets the requests of two, and why.
+    pub(super) fn rivalry(&self, winner: &Router, loser: &Router) -> String {
+        let (w, l) = (&winner.declared.source, &loser.declared.source);
+        let rule = if winner.rule == loser.rule { "the same rule and " } else { "" };
+        let why = if winner.priority != loser.priority {
+            format!("priority {} (this one has {})", winner.priority, loser.priority)
+        } else if winner.provider != loser.provider {
+            match self.primary {
+                primary if primary == winner.provider => {
+                    format!("the same priority, and `{primary}` is the primary catalog")
+                }
+                _ => format!("the same priority, and `{}` comes before `{}`", winner.provider, loser.provider),
+            }
+        } else if w.create_index != l.create_index {
+            "the same priority, and it was there first".to_owned()
+        } else {
+            "the same priority, and comes first by name".to_owned()
+        };
+        let by = if w.service.is_empty() { String::new() } else { format!(" (service `{}`)", w.service) };
+        format!("{}{by}, which has {rule}{why}", winner.id)
+    }
+
+    /// What was refused and concerns the request.
+    fn concern(&self, taken: Option<&Arc<Router>>, report: &mut Report) {
+        let host = report.seen.as_ref().map(|seen| seen.host.clone()).unwrap_or_default();
+        let names_host = |text: &str| !host.is_empty() && text.to_ascii_lowercase().contains(&host);
+        let of_service = |problem: &Diagnostic, named: &Named| {
+            let origin = &problem.origin;
+            origin.service.as_ref() == Some(&named.name)
+                && origin.provider.as_ref().is_none_or(|provider| *provider == named.provider)
+                && origin.namespace.as_ref().is_none_or(|namespace| *namespace == named.namespace)
+        };
+        let concerned: Vec<Named> = match taken {
+            Some(router) => vec![Named {
+                provider: router.provider.as_str().into(),
+                namespace: router.declared.source.namespace.clone(),
+                name: router.declared.source.service.clone(),
+            }],
+            None => self.naming(&host),
+        };
+        let no_server = &*report.answer.outcome == "no_server";
+        for named in &concerned {
+            if (taken.is_some() && !no_server) || report.services.len() >= MAX_NAMED {
+                continue;
+            }
+            let why = self.reasons(named);
+            if !why.is_empty() {
+                report.services.push(Concerned { named: named.clone(), why });
+            }
+        }
+        let about = |problem: &&Diagnostic| match taken {
+            // what is served all the same is not to blame
+            Some(_) => (problem.is_error() || no_server) && concerned.iter().any(|named| of_service(problem, named)),
+            None => {
+                names_host(&problem.message)
+                    || problem.origin.tag.as_deref().is_some_and(names_host)
+                    || concerned.iter().any(|named| of_service(problem, named))
+                    || problem.origin.service.is_none() && problem.origin.file.is_none() && problem.is_error()
+            }
+        };
+        let mut problems: Vec<&Diagnostic> = self.problems.iter().filter(about).collect();
+        let in_tag = |p: &Diagnostic| p.origin.tag.as_deref().is_some_and(names_host) || names_host(&p.message);
+        problems.sort_by_key(|p| (!p.is_error(), !in_tag(p)));
+        report.problems = problems.into_iter().take(MAX_NAMED).cloned().collect();
+    }
+
+    /// Catalog services that name a host in a tag, or whose default rule may be for it.
+    fn naming(&self, host: &str) -> Vec<Named> {
+        let mut found = Vec::new();
+        if host.is_empty() {
+            return found;
+        }
+        let first = host.split('.').next().unwrap_or_default();
+        for (provider, inventory) in &self.world.sources {
+            for service in inventory.services.values() {
+                let mut tags = service.instances.iter().flat_map(|instance| &instance.tags);
+                let names = tags.any(|tag| tag.to_ascii_lowercase().contains(host));
+                if names || service.key.name.eq_ignore_ascii_case(first) {
+                    let (provider, key) = (provider.as_str().into(), &service.key);
+                    found.push(Named { provider, namespace: key.namespace.clone(), name: key.name.clone() });
+                }
+            }
+        }
+        found.truncate(MAX_NAMED);
+        found
+    }
+}
+
+/// Runs the middlewares one by one. Gives the answer of the one that makes it.
+fn steps(router: &Router, preview: &mut Preview, steps: &mut Vec<Step>) -> Option<Made> {
+    let mut answer = None;
+    for middleware in &router.middlewares {
+        let exchange = &mut preview.exchange;
+        let does = if answer.is_some() {
+            "is not reached".to_owned()
+        } else {
+            let (uri, host) = (exchange.request.request_uri().into_owned(), exchange.host.clone());
+            let made = middleware::enter(std::slice::from_ref(middleware), exchange);
+            let does = effect(made.as_ref(), exchange, &uri, host.as_ref());
+            answer = made;
+            does
+        };
+        let definition = masked(serde_json::to_value(&middleware.kind).unwrap_or_default());
+        steps.push(Step { middleware: middleware.id.clone(), definition, does });
+    }
+    answer
+}
+
+/// What a middleware did to a request that had this path and Host before.
+fn effect(made: Option<&Made>, exchange: &Exchange, uri: &str, host: Option<&HeaderValue>) -> String {
+    let now = exchange.request.request_uri();
+    match made {
+        Some(made) => {
+            let status = made.head.status.as_u16();
+            match made.head.headers.text(&name::LOCATION) {
+                Some(location) => format!("answers {status}, a redirect to {location}"),
+                None => format!("answers {status}: {}", made.text.trim()),
+            }
+        }
+        None if *now != *uri => format!("`{uri}` becomes `{now}`"),
+        None if exchange.host.as_ref() != host => {
+            let host = exchange.host.as_ref().map(|h| String::from_utf8_lossy(h.as_bytes()).into_owned());
+            format!("the server gets the Host `{}`", host.unwrap_or_default())
+        }
+        None => "lets it pass as it is".to_owned(),
+    }
+}
+
+pub(super) fn backend(service: &Service, servers: &dyn Servers) -> Backend {
+    let server = |server: &Arc<table::Server>| {
+        let state = servers.state(&server.id);
+        ServerNow {
+            url: server.id.url.to_string(),
+            weight: server.weight,
+            up: state.up,
+            in_flight: state.in_flight,
+            chosen: false,
+        }
+    };
+    let remark = match (&*service.servers, service.servers.iter().all(|s| servers.state(&s.id).up == Some(false))) {
+        ([], _) => "it has no server: none of its instances is healthy, or none can be reached",
+        (_, true) => "every server refused connections lately; they are tried all the same",
+        _ => "",
+    };
+    Backend {
+        service: service.id.clone(),
+        strategy: match service.strategy {
+            Strategy::Wrr => "weighted round robin".to_owned(),
+            Strategy::IpHash => "hash of the client's address".to_owned(),
+        },
+        pass_host_header: service.pass_host_header,
+        servers: service.servers.iter().map(server).collect(),
+        remark: remark.to_owned(),
+    }
+}
+
+/// *Choose*, and what the server would get.
+fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Option<u32>, report: &mut Report) {
+    let mut turn = servers.turn(&service.id);
+    for _ in 0..repeat.unwrap_or(1).max(1) {
+        let Some(at) = choose(service, preview.exchange.peer.ip(), servers, &mut turn) else {
+            report.answer.outcome = "no_server".into();
+            report.answer.status = Some(StatusCode::SERVICE_UNAVAILABLE.as_u16());
+            report.reason = Some(Reason::NoServer.as_str().into());
+            return;
+        };
+        let server = &service.servers[at];
+        let answer = &mut report.answer;
+        if repeat.is_some() {
+            *answer.counts.entry(server.authority.clone()).or_default() += 1;
+        }
+        if answer.upstream.is_some() {
+            continue;
+        }
+        if let Some(chosen) = report.backend.as_mut().and_then(|backend| backend.servers.get_mut(at)) {
+            chosen.chosen = true;
+        }
+        let own = HeaderValue::from_str(&server.authority).unwrap_or(HeaderValue::from_static(""));
+        let host = preview.exchange.host_for(service.pass_host_header, &own);
+        let headers = preview.headers(host.clone());
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let shown = headers.iter().filter(|(name, _)| **name != name::HOST);
+        answer.outcome = "proxied".into();
+        answer.upstream = Some(Upstream {
+            scheme: if server.tls { "https".into() } else { "http".into() },
+            addr: server.authority.clone(),
+            request_uri: preview.exchange.request.request_uri().into_owned(),
+            host: text(host),
+            headers: shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+        });
+    }
+    servers.turned(&service.id, turn);
+}
+
+/// The server of the next turn, as the proxy chooses: one that is left alone only if there is no other.
+fn choose(service: &Service, client: IpAddr, servers: &dyn Servers, turn: &mut u32) -> Option<usize> {
+    let up: Vec<bool> = service.servers.iter().map(|s| servers.state(&s.id).up != Some(false)).collect();
+    let any = || (!service.servers.is_empty()).then_some(0);
+    match service.strategy {
+        Strategy::Wrr => {
+            let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
+            let schedule = Schedule::new(&weights);
+            let mut next = || {
+                let now = *turn;
+                *turn = turn.wrapping_add(1);
+                now
+            };
+            schedule.pick(&mut next, |at| up[at]).or_else(|| schedule.pick(&mut next, |_| true)).or_else(any)
+        }
+        Strategy::IpHash => {
+            let pick = |usable: &dyn Fn(usize) -> bool| {
+                let fingerprints = service.servers.iter().map(|server| rendezvous::fingerprint(&server.id.url));
+                rendezvous::pick(rendezvous::client(client), fingerprints, usable)
+            };
+            pick(&|at| up[at]).or_else(|| pick(&|_| true))
+        }
+    }
+}
+
+impl Report {
+    /// The proxy itself answers.
+    fn end(&mut self, made: &Made) {
+        let status = made.head.status;
+        self.reason = Some(made.reason.as_str().into());
+        let answer: &mut Answer = &mut self.answer;
+        answer.location = made.head.headers.text(&name::LOCATION).map(str::to_owned);
+        answer.outcome = match (status, made.reason) {
+            (status, _) if status.is_redirection() => "redirect",
+            (StatusCode::UNAUTHORIZED, _) => "unauthorized",
+            (StatusCode::FORBIDDEN, _) => "denied",
+            (_, Reason::NoRoute) => "no_route",
+            (status, _) if status.is_client_error() => "bad_request",
+            _ => "no_server",
+        }
+        .into();
+        answer.status = Some(status.as_u16());
+    }
+}
+
+/// The verdict in a sentence.
+fn says(report: &Report) -> String {
+    let answer = &report.answer;
+    let status = answer.status.unwrap_or_default();
+    let text = match (&*answer.outcome, &answer.upstream) {
+        ("proxied", Some(to)) => {
+            return format!("proxied to {}://{} as `{}`, Host `{}`", to.scheme, to.addr, to.request_uri, to.host);
+        }
+        ("redirect", _) => {
+            return format!("{status}, redirect to {}", answer.location.as_deref().unwrap_or_default());
+        }
+        ("no_route", _) => "no router takes it",
+        ("no_server", _) => "the service has no server",
+        ("denied", _) => "an access rule of the route does not let this client in",
+        ("unauthorized", _) => "the route asks for a password, or for one that nobody can give",
+        _ => "the request is not acceptable",
+    };
+    format!("{status}: {text}")
+}
+
+/// A router as the document shows it.
+fn candidate(router: &Router, takes: bool, failures: &[Failure], view: &impl RequestView) -> Candidate {
+    let fail = |failure: &Failure| {
+        let matcher = router.rule.get(failure.span.clone()).unwrap_or_default();
+        let why = if failure.negated { "it holds, and must not".to_owned() } else { instead(matcher, view) };
+        Fail {
+            span: (failure.span.start, failure.span.end),
+            matcher: matcher.to_owned(),
+            negated: failure.negated,
+            why,
+        }
+    };
+    Candidate {
+        router: router.id.clone(),
+        declared_by: router.declared.source.service.clone(),
+        rule: router.rule.clone(),
+        priority: router.priority,
+        entry_points: router.entry_points.clone(),
+        takes,
+        failures: failures.iter().map(fail).collect(),
+        why: String::new(),
+    }
+}
+
+/// What the request has in the place of what a matcher wants.
+fn instead(matcher: &str, view: &impl RequestView) -> String {
+    let (name, arguments) = matcher.split_once('(').unwrap_or((matcher, ""));
+    match name.trim().to_ascii_lowercase().as_str() {
+        "host" | "hostheader" | "hostregexp" => format!("the host is `{}`", view.host()),
+        "path" | "pathprefix" | "pathregexp" => format!("the path is `{}`", view.path()),
+        "method" => format!("the method is `{}`", view.method()),
+        "query" | "queryregexp" if view.query().is_empty() => "there is no query".to_owned(),
+        "query" | "queryregexp" => format!("the query is `{}`", view.query()),
+        "clientip" => view.client_ip().map_or_else(String::new, |ip| format!("the client is {ip}")),
+        "header" | "headers" | "headerregexp" | "headersregexp" => {
+            let field = arguments.split(['`', '"']).nth(1).unwrap_or_default();
+            if view.any_header(field, &mut |_| true) {
+                format!("the header `{field}` says something else")
+            } else {
+                format!("there is no header `{field}`")
+            }
+        }
+        _ => String::new(),
+    }
+}
