@@ -37,8 +37,16 @@ pub(super) fn settle(
         grace: longest(&entry_points, |ep| ep.lifecycle.grace),
     };
     let own = own(&root);
+    let nomad = nomad(merged, &set_up, &own.domain_suffix, diagnostics);
+    let named = !hind.fqdn.is_empty() || !hind.nomad_addr_extra.is_empty();
+    if named && nomad.as_ref().is_some_and(|nomad| nomad.common.endpoint.starts_with("unix://")) {
+        let message = "the control plane of `FQDN` is not served: Nomad is reached through a Unix socket";
+        let origin = merged.at(&["providers", "nomad"]).origin("endpoint.address");
+        let help = "name Nomad's `http://` or `https://` address";
+        diagnostics.push(Diagnostic::warning("not_served", message).with_origin(origin).with_help(help));
+    }
     Settled {
-        nomad: nomad(merged, &set_up, &own.domain_suffix, diagnostics),
+        nomad,
         consul: consul(merged, &set_up, &own.domain_suffix, diagnostics),
         log: Log {
             level: level(&root.text("log.level")),

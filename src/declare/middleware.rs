@@ -90,6 +90,17 @@ pub enum MiddlewareKind {
         /// The networks.
         source_range: Vec<Arc<str>>,
     },
+    /// 403 unless the TCP peer is in one of the networks
+    /// (<https://doc.traefik.io/traefik/middlewares/http/ipallowlist/>). With `ipStrategy` it is not served.
+    #[serde(rename_all = "camelCase")]
+    IpAllowList {
+        /// Addresses and networks.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        source_range: Vec<Arc<str>>,
+        /// Status of the refusal; 0 means 403.
+        #[serde(default, skip_serializing_if = "is_default")]
+        reject_status_code: u16,
+    },
     /// rust-lb's own: nobody gets through. What stands where an access rule cannot be read or used.
     Refuse {
         /// Status of the answer.

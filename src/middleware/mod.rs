@@ -10,6 +10,7 @@ mod path;
 mod redirect;
 mod security;
 
+pub use access::peer_within;
 pub use redirect::Redirection;
 pub use security::secure;
 
@@ -45,6 +46,14 @@ pub fn enter(middlewares: &[Arc<Middleware>], exchange: &mut Exchange) -> Option
                 let Ready::Networks(networks) = &middleware.ready else { return Some(internal()) };
                 let allow = matches!(middleware.kind, MiddlewareKind::PrefixAllowList { .. });
                 let made = access::check(networks, allow, exchange);
+                if made.is_some() {
+                    return made;
+                }
+            }
+            MiddlewareKind::IpAllowList { reject_status_code, .. } => {
+                let Ready::Networks(networks) = &middleware.ready else { return Some(internal()) };
+                let status = StatusCode::from_u16(*reject_status_code).unwrap_or(StatusCode::FORBIDDEN);
+                let made = access::peer_within(networks, status, exchange);
                 if made.is_some() {
                     return made;
                 }

@@ -23,6 +23,8 @@ pub struct EntryPoint {
     pub redirect: Option<Redirection>,
     /// Which requests belong on an encrypted entry point; asked of plain connections only.
     pub to_tls: Option<ToTls>,
+    /// What is said with a 404 to requests over TLS that no router takes; Traefik's words without it.
+    pub not_found: Option<&'static str>,
     /// Whose `X-Forwarded-*` are believed.
     pub trust: Trust,
     /// From the first byte of a request's head to its end; until the first byte and the end of a TLS
@@ -49,6 +51,7 @@ impl EntryPoint {
             name: name.into(),
             redirect: None,
             to_tls: None,
+            not_found: None,
             trust: Trust::default(),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::ZERO,
@@ -106,6 +109,8 @@ pub struct Settings {
     pub security_headers: bool,
     /// `X-Forwarded-Server`: this machine's name.
     pub hostname: Option<HeaderValue>,
+    /// Peers that may use routes other than the built-in ones, by their TCP address; `None` means all.
+    pub services_allow: Option<Arc<[IpNet]>>,
     /// A switched connection (WebSocket) on which nothing moves in either direction. Zero means none.
     pub tunnel_idle: Duration,
 }
@@ -118,6 +123,7 @@ impl Default for Settings {
             max_waiting: 1_000,
             security_headers: false,
             hostname: None,
+            services_allow: None,
             tunnel_idle: Duration::ZERO,
         }
     }

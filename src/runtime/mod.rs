@@ -6,6 +6,7 @@
 //! End: `/ready` turns to 503, listeners stay open for `requestAcceptGraceTimeout`, then the workers drain.
 
 mod control;
+mod control_plane;
 mod keep;
 mod life;
 mod signals;
@@ -172,6 +173,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         None => None,
     };
     let client_tls = transport::client_config(&settled.servers_transport)?;
+    let nomad_tls = control_plane::nomad(&settled).and_then(|(_, tls)| tls).map(transport::agent_config).transpose()?;
 
     let (admin, public): (Vec<_>, Vec<_>) =
         settled.entry_points.values().map(translate::endpoint).partition(|e| &*e.name == ADMIN_ENTRY_POINT);
@@ -197,6 +199,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         certificates,
         tls,
         client_tls,
+        nomad_tls,
         access,
         log,
         bound: bound.clone(),
@@ -259,6 +262,8 @@ struct Parts {
     certificates: Certificates,
     tls: Arc<rustls::ServerConfig>,
     client_tls: Arc<rustls::ClientConfig>,
+    /// To the Nomad of the control-plane site, where that is HTTPS.
+    nomad_tls: Option<Arc<rustls::ClientConfig>>,
     access: Option<AccessLogWriter>,
     log: Option<Log>,
     bound: Bound,
@@ -449,11 +454,15 @@ impl Parts {
             .settled
             .entry_points
             .values()
-            .map(|ep| translate::entry_point(ep, &self.bound, to_tls(&ep.name)))
+            .map(|ep| EntryPoint {
+                not_found: self.default_entry_points.then_some(translate::HIND_NOT_FOUND),
+                ..translate::entry_point(ep, &self.bound, to_tls(&ep.name))
+            })
             .collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-        let settings = translate::settings(&self.settled, Some(self.client_tls.clone()), hostname);
+        let settings =
+            translate::settings(&self.settled, Some(self.client_tls.clone()), self.nomad_tls.clone(), hostname);
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {
             let tls = self.tls.clone();
             let metrics = self.metrics.clone();

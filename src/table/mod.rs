@@ -10,6 +10,7 @@ mod explain;
 mod index;
 mod linger;
 mod ready;
+mod reserved;
 mod resolve;
 mod store;
 #[allow(clippy::module_inception)]

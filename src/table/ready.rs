@@ -41,6 +41,22 @@ impl Middleware {
                 let network = |text: &Arc<str>| text.parse().map_err(|_| format!("`{text}` is not a network"));
                 Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
             }
+            MiddlewareKind::IpAllowList { source_range, reject_status_code } => {
+                if source_range.is_empty() {
+                    return Err("`sourceRange` is empty".to_owned());
+                }
+                if *reject_status_code != 0 && http::StatusCode::from_u16(*reject_status_code).is_err() {
+                    return Err(format!("`rejectStatusCode`: `{reject_status_code}` is not a status"));
+                }
+                let network = |text: &Arc<str>| match text.trim().parse::<IpNet>() {
+                    Ok(network) => Ok(network),
+                    Err(_) => match text.trim().parse::<std::net::IpAddr>() {
+                        Ok(address) => Ok(address.to_canonical().into()),
+                        Err(_) => Err(format!("`sourceRange`: `{text}` is not an address or a network")),
+                    },
+                };
+                Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
+            }
             MiddlewareKind::Refuse { status } if http::StatusCode::from_u16(*status).is_err() => {
                 return Err(format!("`{status}` is not a status"));
             }

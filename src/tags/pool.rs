@@ -63,6 +63,8 @@ pub enum ShareKind {
         https: bool,
         /// Exact path.
         path: Option<Arc<str>>,
+        /// The entry point of a port of its own.
+        entry_point: Option<Arc<str>>,
     },
 }
 
@@ -302,19 +304,21 @@ impl Made {
 
     /// A site: a router for each of its paths, and for HTTPS a redirect from plain HTTP.
     fn site(&mut self, host: &str, shares: &[&Share], legacy: &LegacyOptions) {
-        let mut parts: BTreeMap<(bool, &Option<Arc<str>>), Vec<&Share>> = BTreeMap::new();
+        let mut parts: BTreeMap<(bool, &Option<Arc<str>>, &Option<Arc<str>>), Vec<&Share>> = BTreeMap::new();
         for share in shares {
-            if let ShareKind::Site { https, path } = &share.kind {
-                parts.entry((*https, path)).or_default().push(share);
+            if let ShareKind::Site { https, path, entry_point } = &share.kind {
+                parts.entry((*https, path, entry_point)).or_default().push(share);
             }
         }
         let (host_rule, priority) = site_rule(host);
-        let plain_taken = parts.contains_key(&(false, &None));
+        let plain_taken = parts.contains_key(&(false, &None, &None));
         let mut redirect_to: Option<(Arc<str>, Source)> = None;
-        for ((https, path), shares) in parts {
+        for ((https, path, entry_point), shares) in parts {
             let Some(first) = shares.first() else { continue };
             let kind = if https { "site" } else { "site-http" };
             let name = pool_name(kind, host, path.as_deref().unwrap_or_default());
+            let name = entry_point.as_ref().map_or(name.clone(), |at| format!("{name}-{at}").into());
+            let usual = if https { &legacy.websecure } else { &legacy.web };
             let mut made_service = service(servers(shares.iter().map(|s| &s.url), &[]), first.source.clone());
             if let Some(lb) = &mut made_service.load_balancer {
                 lb.strategy = Strategy::IpHash;
@@ -330,7 +334,7 @@ impl Made {
             self.router(
                 &name,
                 declare::Router {
-                    entry_points: vec![if https { legacy.websecure.clone() } else { legacy.web.clone() }],
+                    entry_points: vec![entry_point.as_ref().unwrap_or(usual).clone()],
                     service: name.clone(),
                     rule: rule.into(),
                     priority,
@@ -339,7 +343,7 @@ impl Made {
                     ..declare::Router::default()
                 },
             );
-            if https && redirect_to.is_none() {
+            if https && entry_point.is_none() && redirect_to.is_none() {
                 redirect_to = Some((name, first.source.clone()));
             }
         }

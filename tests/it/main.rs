@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod embedded;
 mod explain;
+mod hind;
 mod proxy;
 mod real;
 mod render;
