@@ -146,7 +146,14 @@ fn middleware(middleware: &table::Middleware, uses: &Uses) -> Item {
             let masked: BTreeMap<_, _> = kind.options.keys().map(|option| (option, "***")).collect();
             object(json!({ &*kind.kind: masked }))
         }
-        kind => object(serde_json::to_value(kind).unwrap_or_default()),
+        kind => {
+            let mut item = object(serde_json::to_value(kind).unwrap_or_default());
+            // hashes can be tried at leisure
+            if let Some(users) = item.get_mut("basicAuth").and_then(|basic| basic.get_mut("users")) {
+                *users = users.as_array().map(|users| vec!["***"; users.len()]).into();
+            }
+            item
+        }
     };
     item.insert("status".to_owned(), json!("enabled"));
     if let Some(used_by) = uses.middlewares.get(&*middleware.id) {

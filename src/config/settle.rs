@@ -2,6 +2,7 @@
 //! every default that depends on others is filled in.
 
 use super::entry_points::entry_points;
+use super::fabio::fabio_auth;
 use super::hind::hind;
 use super::merge::{Merged, View};
 use super::providers::{consul, nomad};
@@ -36,7 +37,7 @@ pub(super) fn settle(
         request_accept_grace: longest(&entry_points, |ep| ep.lifecycle.request_accept_grace),
         grace: longest(&entry_points, |ep| ep.lifecycle.grace),
     };
-    let own = own(&root);
+    let own = Own { fabio_auth: fabio_auth(merged, diagnostics), ..own(&root) };
     let nomad = nomad(merged, &set_up, &own.domain_suffix, diagnostics);
     let named = !hind.fqdn.is_empty() || !hind.nomad_addr_extra.is_empty();
     if named && nomad.as_ref().is_some_and(|nomad| nomad.common.endpoint.starts_with("unix://")) {
@@ -132,6 +133,7 @@ fn own(root: &View<'_>) -> Own {
         linger_wait: root.time("rustLb.linger.wait"),
         reset_hold: root.time("rustLb.resetHold"),
         last_good_max_age: root.duration("rustLb.lastGood.maxAge"),
+        fabio_auth: BTreeMap::new(),
         api_token_file: root.path_of("rustLb.api.tokenFile"),
         overlap: root.bool("rustLb.overlap"),
     }

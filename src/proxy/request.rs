@@ -11,7 +11,7 @@ use crate::http::{
     AnswerHead, Body, Exchange, HeaderValue, Made, Protocol, Reason, RequestHead, StatusCode, Upload, canonical_host,
     name,
 };
-use crate::middleware;
+use crate::middleware::{self, Step};
 use crate::model::Provider;
 use crate::table::{Middleware, MiddlewareKind, RequestView};
 use hyper::body::Incoming;
@@ -121,7 +121,8 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
         {
             return Err(made);
         }
-        if let Some(made) = middleware::enter(&bound.router.middlewares, exchange).or(shut_out) {
+        middlewares_in(client, &bound, exchange).await?;
+        if let Some(made) = shut_out {
             return Err(made);
         }
         if !bound.service.servers.is_empty() {
@@ -140,6 +141,22 @@ fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
     let to_tls = client.open.entry.to_tls.as_ref().filter(|_| !exchange.tls)?;
     let belongs = !known || (to_tls.certified)(&canonical_host(exchange.request.host()));
     belongs.then(|| to_tls.redirection.answer(exchange)).flatten()
+}
+
+/// The router's middlewares; what one of them has to ask is waited for here.
+async fn middlewares_in(client: &Client, bound: &BoundRouter, exchange: &mut Exchange) -> Result<(), Made> {
+    let guard = &client.open.worker.guard;
+    let mut from = 0;
+    loop {
+        match middleware::step(&bound.router.middlewares, from, exchange, guard) {
+            Step::On => return Ok(()),
+            Step::Made(made) => return Err(made),
+            Step::Ask(at, question) => {
+                question.ask(guard).await?;
+                from = at;
+            }
+        }
+    }
 }
 
 /// The answer to what no router takes.

@@ -1,7 +1,7 @@
 //! What a worker is told at its start. Plain values: where they come from is `config`'s affair.
 
 use crate::http::HeaderValue;
-use crate::middleware::Redirection;
+use crate::middleware::{Redirection, UserFiles};
 use crate::upstream;
 use ipnet::IpNet;
 use std::fmt;
@@ -111,6 +111,8 @@ pub struct Settings {
     pub hostname: Option<HeaderValue>,
     /// Peers that may use routes other than the built-in ones, by their TCP address; `None` means all.
     pub services_allow: Option<Arc<[IpNet]>>,
+    /// What the files of users hold.
+    pub user_files: UserFiles,
     /// A switched connection (WebSocket) on which nothing moves in either direction. Zero means none.
     pub tunnel_idle: Duration,
 }
@@ -124,6 +126,7 @@ impl Default for Settings {
             security_headers: false,
             hostname: None,
             services_allow: None,
+            user_files: UserFiles::default(),
             tunnel_idle: Duration::ZERO,
         }
     }

@@ -7,6 +7,7 @@
 
 mod control;
 mod control_plane;
+mod credentials;
 mod keep;
 mod life;
 mod signals;
@@ -29,12 +30,13 @@ use crate::listen::{self, ListenError, Listening};
 use crate::observe::access::{self, AccessLogError, AccessLogWriter};
 use crate::observe::log::{self, Log, LogError};
 use crate::observe::metrics::Metrics;
-use crate::proxy::EntryPoint;
 use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
+use crate::proxy::{self, EntryPoint};
 use crate::table::{Planner, Store, Stored};
 use crate::tags::{self, Decoder};
 use crate::upstream::Registry;
 use control::Control;
+use credentials::Credentials;
 use keep::{Keeper, LastGood, Trouble};
 use source::Source;
 use state::State;
@@ -199,6 +201,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         certificates,
         tls,
         client_tls,
+        credentials: Credentials::default(),
         nomad_tls,
         access,
         log,
@@ -262,6 +265,7 @@ struct Parts {
     certificates: Certificates,
     tls: Arc<rustls::ServerConfig>,
     client_tls: Arc<rustls::ClientConfig>,
+    credentials: Credentials,
     /// To the Nomad of the control-plane site, where that is HTTPS.
     nomad_tls: Option<Arc<rustls::ClientConfig>>,
     access: Option<AccessLogWriter>,
@@ -362,6 +366,9 @@ impl Parts {
             None
         });
         let deadline = control.guarded(Control::apply);
+        let schemes = self.settled.own.fabio_auth.values();
+        let files = schemes.map(|scheme| scheme.file.display().to_string().into()).collect();
+        self.credentials.start(&self.state, files, watchers.clone());
         let workers = self.workers(public)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
@@ -461,8 +468,10 @@ impl Parts {
             .collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-        let settings =
-            translate::settings(&self.settled, Some(self.client_tls.clone()), self.nomad_tls.clone(), hostname);
+        let settings = proxy::Settings {
+            user_files: self.credentials.files(),
+            ..translate::settings(&self.settled, Some(self.client_tls.clone()), self.nomad_tls.clone(), hostname)
+        };
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {
             let tls = self.tls.clone();
             let metrics = self.metrics.clone();
@@ -503,6 +512,7 @@ impl Parts {
             entry_points: self.settled.entry_points.values().cloned().collect(),
             bound: self.bound.clone(),
             trouble,
+            credentials: self.credentials.clone(),
         };
         let options = api::Options {
             insecure: self.settled.api_insecure,

@@ -4,13 +4,13 @@ use super::control_plane;
 use crate::catalog::Health;
 use crate::certs::Store as Certificates;
 use crate::config::{self, Bound, CatalogCommon, EntryPoint, Settled};
-use crate::declare::Dialect;
+use crate::declare::{self, Dialect};
 use crate::listen::Endpoint;
 use crate::model::Provider;
 use crate::observe::{access, log, metrics};
 use crate::proxy;
 use crate::table::{self, BuildOptions};
-use crate::tags::{LegacyMode, LegacyOptions, TagOptions};
+use crate::tags::{LegacyMode, LegacyOptions, TagOptions, auth_middleware};
 use crate::{http, middleware, upstream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -134,6 +134,11 @@ fn of_provider(settled: &Settled, common: &CatalogCommon, strict_checks: BTreeSe
                 config::LegacyMode::Off => LegacyMode::Off,
             },
             prefix: common.legacy_tags.prefix.as_str().into(),
+            matcher: common.legacy_tags.matcher.parse().unwrap_or_default(),
+            glob_disabled: common.legacy_tags.glob_disabled,
+            service_status: common.legacy_tags.service_status.iter().filter_map(|s| Health::named(s)).collect(),
+            all_checks: common.legacy_tags.all_checks,
+            auth_schemes: settled.own.fabio_auth.keys().map(|name| name.as_str().into()).collect(),
             ports: ports.map(|ep| (ep.address.port, ep.name.clone())).collect(),
             redirect_port: redirect_port(settled),
             ..LegacyOptions::default()
@@ -156,12 +161,31 @@ pub(crate) fn build_options(settled: &Settled) -> BuildOptions {
         entry_points: entry_points
             .map(|ep| table::EntryPoint { name: ep.name.clone(), tls: ep.tls, as_default: ep.as_default })
             .collect(),
-        internal: control_plane::control_plane(settled, &redirect_port(settled)),
+        internal: internal(settled),
         primary: match settled.own.primary {
             config::Primary::Nomad => Provider::Nomad,
             config::Primary::Consul => Provider::ConsulCatalog,
         },
     }
+}
+
+/// What is built in: the control-plane site, and the schemes of Fabio's `auth=`.
+fn internal(settled: &Settled) -> declare::Dynamic {
+    let mut dynamic = control_plane::control_plane(settled, &redirect_port(settled));
+    for (name, scheme) in &settled.own.fabio_auth {
+        let kind = declare::MiddlewareKind::BasicAuth {
+            users: declare::Hashes::default(),
+            users_file: scheme.file.display().to_string().into(),
+            realm: scheme.realm.as_str().into(),
+            remove_header: false,
+            header_field: Arc::default(),
+            plain: true,
+        };
+        let source = declare::Source::default();
+        let middleware = Arc::new(declare::Middleware { kind, source });
+        dynamic.http.middlewares.insert(auth_middleware(name), middleware);
+    }
+    dynamic
 }
 
 /// How the process logs.

@@ -1,5 +1,6 @@
 //! The admin API's view: everything read from where it lives, nothing kept.
 
+use super::credentials::Credentials;
 use super::keep::Trouble;
 use super::state::State;
 use crate::api::{self, Connections, Readiness, Routing, ServerConnections, Source};
@@ -30,6 +31,7 @@ pub(super) struct View {
     pub bound: Bound,
     /// What writing the last good state suffers from.
     pub trouble: Option<Trouble>,
+    pub credentials: Credentials,
 }
 
 impl View {
@@ -92,6 +94,7 @@ impl Source for View {
     fn problems(&self) -> Vec<Diagnostic> {
         let mut problems = self.state.problems();
         problems.extend(self.certificates.diagnostics(SystemTime::now()));
+        problems.extend(self.credentials.problems());
         problems.extend(self.trouble.as_ref().and_then(Trouble::now));
         problems
     }

@@ -1,5 +1,6 @@
 //! Middlewares made ready to be asked: what their declarations say as text, compiled once.
 
+use super::Users;
 use crate::declare::MiddlewareKind;
 use http::HeaderValue;
 use ipnet::IpNet;
@@ -57,6 +58,19 @@ impl Middleware {
                 };
                 Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
             }
+            MiddlewareKind::BasicAuth { users, users_file, header_field, .. } => {
+                let (users, bad) = Users::read(users.0.iter().map(|user| &**user));
+                if let Some(at) = bad.first() {
+                    return Err(format!("`users`: number {at} is not `name:hash`"));
+                }
+                if users.any().is_none() && users_file.is_empty() {
+                    return Err("it names neither `users` nor a `usersFile`".to_owned());
+                }
+                if !header_field.is_empty() && http::HeaderName::try_from(&**header_field).is_err() {
+                    return Err(format!("`headerField`: `{header_field}` is not the name of a field"));
+                }
+                Ready::Users(users)
+            }
             MiddlewareKind::Refuse { status } if http::StatusCode::from_u16(*status).is_err() => {
                 return Err(format!("`{status}` is not a status"));
             }
@@ -77,6 +91,8 @@ pub enum Ready {
     Pattern(regex::Regex),
     /// Networks.
     Networks(Vec<IpNet>),
+    /// Users with the hashes of their passwords.
+    Users(Users),
     /// The Host that a server gets.
     Host(HeaderValue),
 }

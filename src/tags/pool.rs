@@ -10,10 +10,11 @@
 use super::fragment::{Def, origin_of, service};
 use super::glob::{is_glob, quote, specificity, to_regex};
 use super::names::{fnv1, namespace, quoted, slug};
-use super::{LegacyOptions, PathMatcher};
+use super::{LegacyOptions, PathMatcher, auth_middleware};
 use crate::catalog::ServiceKey;
 use crate::declare::{self, MiddlewareKind, RouterTls, Server, Source, Strategy};
 use crate::diagnostic::Diagnostic;
+use crate::model::Provider;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -267,8 +268,11 @@ impl Made {
             names.push(self.middleware(called("deny"), kind, source));
         }
         if !options.auth.is_empty() {
-            // a middleware of that name from the file provider; without it the router is refused
-            names.push(format!("{}@file", options.auth).into());
+            // without the middleware the router lets nobody in
+            names.push(match legacy.auth_schemes.contains(&options.auth) {
+                true => format!("{}@{}", auth_middleware(&options.auth), Provider::Internal).into(),
+                false => format!("{}@file", options.auth).into(),
+            });
         }
         if let Some((code, url)) = &options.redirect {
             let permanent = matches!(code, 301 | 308);
@@ -294,6 +298,9 @@ impl Made {
         if !options.strip.is_empty() {
             let kind = MiddlewareKind::StripPrefix { prefixes: vec![options.strip.clone()] };
             names.push(self.middleware(called("strip"), kind, source));
+        }
+        if !options.strip.is_empty() && !options.prepend.is_empty() {
+            names.push(self.middleware(called("root"), MiddlewareKind::LeadingSlash {}, source));
         }
         if !options.prepend.is_empty() {
             let kind = MiddlewareKind::AddPrefix { prefix: options.prepend.clone() };
@@ -461,12 +468,19 @@ fn redirect_regex(url: &str, strip: &str, prepend: &str) -> (String, String) {
         return ("^.*$".to_owned(), url.replace('$', "$$"));
     }
     let (host, first) = if url.contains("$host") { ("([^/]+)", 2) } else { ("[^/]+", 1) };
-    let (cut, slash) =
-        if strip.is_empty() { (String::new(), "") } else { (format!("{}/?", regex::escape(strip)), "/") };
+    // What is left of a path stands right behind `prepend`; without that there is a slash before it.
+    let cut = regex::escape(strip);
+    let (cut, slash) = match (strip.is_empty(), prepend.is_empty()) {
+        (true, _) => (String::new(), ""),
+        (false, true) => (format!("(?:{cut})?/?"), "/"),
+        (false, false) => (format!("(?:{cut})?"), ""),
+    };
     let regex = format!("^https?://{host}{cut}([^?]*)(\\?.*)?$");
     let query = if url.contains('?') { String::new() } else { format!("${{{}}}", first + 1) };
     let path = format!("{prepend}{slash}${{{first}}}{query}");
-    (regex, url.replace("$host", "${1}").replace("$path", &path))
+    // one slash, whether the target has one before `$path` or not
+    let url = url.replacen("/$path", "$path", usize::from(!url.contains("//$path")));
+    (regex, url.replacen("$host", "${1}", 1).replacen("$path", &path, 1))
 }
 
 /// Servers with the shares that Fabio's arithmetic gives: fixed weights first (scaled down above
@@ -567,8 +581,20 @@ mod tests {
         assert_eq!(redirect_regex("https://n/fixed", "", ""), ("^.*$".into(), "https://n/fixed".into()));
         assert_eq!(
             redirect_regex("https://n$path", "/s", ""),
-            (r"^https?://[^/]+/s/?([^?]*)(\?.*)?$".into(), "https://n/${1}${2}".into())
+            (r"^https?://[^/]+(?:/s)?/?([^?]*)(\?.*)?$".into(), "https://n/${1}${2}".into())
         );
+        assert_eq!(redirect_regex("https://n/$path", "", "").1, "https://n${1}${2}");
+        assert_eq!(redirect_regex("https://n/a/$path", "", "").1, "https://n/a${1}${2}");
+        let to = |strip: &str, prepend: &str, url: &str| {
+            let (regex, replacement) = redirect_regex("https://n$path", strip, prepend);
+            regex::Regex::new(&regex).unwrap().replace(url, replacement.as_str()).into_owned()
+        };
+        assert_eq!(to("/s", "", "http://h/s/x?y"), "https://n/x?y");
+        assert_eq!(to("/s", "", "http://h/s"), "https://n/");
+        assert_eq!(to("/s", "", "http://h/other"), "https://n/other", "what has no such prefix keeps its path");
+        assert_eq!(to("/s", "/n", "http://h/s/x"), "https://n/n/x");
+        assert_eq!(to("/s", "/n", "http://h/s"), "https://n/n");
+        assert_eq!(to("/s", "/n", "http://h/sx"), "https://n/nx");
         assert_eq!(redirect_regex("https://n$path?x=1", "", "/n").1, "https://n/n${1}?x=1");
         assert_eq!(redirect_regex("https://$host$path", "", "").1, "https://${1}${2}${3}");
     }

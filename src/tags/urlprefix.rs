@@ -11,7 +11,7 @@ use super::glob::{GlobError, is_glob, to_regex};
 use super::names::join_host_port;
 use super::options::nearest;
 use super::pool::{PoolKey, PrefixOptions, Share, ShareKind};
-use super::{LegacyOptions, PathMatcher, port_entry_point};
+use super::{LegacyOptions, PathMatcher, port_entry_point, urlprefix_tcp};
 use crate::catalog::{Health, Instance, ServiceKey};
 use crate::declare::Dialect;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -37,7 +37,12 @@ pub fn decode(
         found = true;
         let source = source(key, instance, tag, Dialect::Urlprefix);
         let mut notes = Notes { problems: Vec::new(), tag };
-        let read = read(text, legacy, &instance.datacenter, &mut notes);
+        let text = text.trim();
+        let tcp = urlprefix_tcp::is_tcp(text).then(|| tcp(text, legacy, &mut notes));
+        let read = match tcp {
+            Some(_) => None,
+            None => read(text, legacy, &instance.datacenter, &mut notes),
+        };
         for mut problem in notes.problems {
             let column = problem.origin.column;
             problem.origin = origin_of(&source);
@@ -46,8 +51,8 @@ pub fn decode(
                 into.problems.push(problem);
             }
         }
-        let Some(read) = read else { continue };
-        if !routed(instance, provider, legacy) {
+        let tcp = tcp.flatten();
+        if (read.is_none() && tcp.is_none()) || !passes(instance, provider, legacy) {
             continue;
         }
         let Some(address) = address(instance, provider) else {
@@ -55,6 +60,10 @@ pub fn decode(
             into.problems.push(Diagnostic::error("no_address", message).with_origin(origin_of(&source)));
             continue;
         };
+        if let Some(route) = tcp {
+            urlprefix_tcp::declare(route, address, instance.port, &source, into);
+        }
+        let Some(read) = read else { continue };
         let url = format!("{}://{}", read.scheme, join_host_port(address, &instance.port.to_string()));
         let share = Share {
             source,
@@ -78,6 +87,27 @@ pub fn decode(
         }
     }
     found
+}
+
+/// A TCP route: declared, and not served yet.
+fn tcp(text: &str, legacy: &LegacyOptions, notes: &mut Notes<'_>) -> Option<urlprefix_tcp::Route> {
+    let at = text.split(' ').next().unwrap_or(text);
+    match urlprefix_tcp::read(text, legacy) {
+        Ok(route) => {
+            let message = format!("`{at}` is a TCP route; TCP routes are known and not served yet");
+            notes.warn("not_served", at, message);
+            Some(route)
+        }
+        Err((code, message)) => notes.error(code, at, message),
+    }
+}
+
+/// Whether an instance is routed by Fabio's tags: as Fabio, by the checks of the instance alone, as long
+/// as its node is up and nothing is in maintenance (`registry/consul/passing.go`).
+fn passes(instance: &Instance, provider: Provider, legacy: &LegacyOptions) -> bool {
+    let Some(checks) = &instance.checks else { return routed(instance, provider, legacy) };
+    let good = checks.own.iter().filter(|state| legacy.service_status.contains(state)).count();
+    !checks.out && good > 0 && (!legacy.all_checks || good == checks.own.len())
 }
 
 /// Whether an instance is in a state that is routed. Nomad tells none; a state that Consul tells and
@@ -324,6 +354,12 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
             return None;
         }
     }
+    if read.scheme == "https" && !matches!(&*read.options.send_host, "" | "dst") {
+        let host = format!("host={}", read.options.send_host);
+        let message =
+            format!("`{host}`: servers get it as Host; as the name in the TLS handshake it is not served yet");
+        notes.warn("not_served", &host, message);
+    }
     if read.options.redirect.is_some() && proto_behind_redirect {
         let message = "`proto=` behind `redirect=` would redirect to the instance itself".to_owned();
         return notes.error("bad_value", "proto=", message);
@@ -345,11 +381,17 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
 
 /// An option that only sets a value.
 fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions, notes: &mut Notes<'_>) -> Option<()> {
+    if value.contains('\\') {
+        let message = format!("a backslash counts twice in an option, as in Fabio: `{option}`");
+        notes.warn("backslash", option, message);
+    }
+    // Fabio writes options quoted into a command, and reads them back without undoing it
+    let value = &*value.replace('\\', "\\\\");
     match name {
         "strip" if value.starts_with('/') => into.strip = if value == "/" { Arc::default() } else { value.into() },
-        "strip" if value.is_empty() => {}
+        "strip" if value.is_empty() => into.strip = Arc::default(),
         "strip" => notes.warn("bad_value", option, format!("`{option}` cuts nothing: a path starts with `/`")),
-        "prepend" if value.is_empty() => {}
+        "prepend" if value.is_empty() => into.prepend = Arc::default(),
         "prepend" => into.prepend = if value.starts_with('/') { value.into() } else { format!("/{value}").into() },
         "host" => into.send_host = value.into(),
         "auth" => into.auth = value.into(),
@@ -410,7 +452,8 @@ fn redirect(code: &str, url: &str, option: &str, notes: &mut Notes<'_>) -> Optio
 fn networks(value: &str) -> Result<Vec<Arc<str>>, &str> {
     let mut found = Vec::new();
     for item in value.split(',').filter(|_| !value.is_empty()) {
-        let address = item.trim().strip_prefix("ip:").map(str::trim);
+        let typed = item.split_once(':').filter(|(kind, _)| kind.trim().eq_ignore_ascii_case("ip"));
+        let address = typed.map(|(_, address)| address.trim());
         let network = address.and_then(|a| match a.parse::<ipnet::IpNet>() {
             Ok(net) => Some(net),
             Err(_) => a.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical().into()),
@@ -446,6 +489,7 @@ fn expand(text: &str, datacenter: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Checks;
 
     fn tag(text: &str) -> (Option<Read>, Vec<Diagnostic>) {
         let full = format!("urlprefix-{text}");
@@ -514,9 +558,8 @@ mod tests {
         assert!(!tag("h/ allow=").0.unwrap().options.closed);
     }
 
-    #[test]
-    fn a_state_that_nobody_knows_is_good_only_where_none_is_told() {
-        let instance = |health| Instance {
+    fn instance(health: Health) -> Instance {
+        Instance {
             id: "i".into(),
             node: "n".into(),
             address: "10.0.0.1".into(),
@@ -528,10 +571,36 @@ mod tests {
             create_index: 1,
             job: "".into(),
             alloc: "".into(),
-        };
+            checks: None,
+        }
+    }
+
+    #[test]
+    fn a_state_that_nobody_knows_is_good_only_where_none_is_told() {
         let is = |health, provider| routed(&instance(health), provider, &LegacyOptions::default());
         assert!(is(Health::Unknown, Provider::Nomad) && is(Health::Passing, Provider::ConsulCatalog));
         assert!(!is(Health::Unknown, Provider::ConsulCatalog) && !is(Health::Warning, Provider::ConsulCatalog));
+    }
+
+    #[test]
+    fn checks_count_one_by_one_as_in_fabio() {
+        let passes = |own: &[Health], out: bool, all_checks: bool, accepted: &[Health]| {
+            let legacy = LegacyOptions {
+                all_checks,
+                service_status: accepted.iter().copied().collect(),
+                ..LegacyOptions::default()
+            };
+            let checks = Some(Checks { own: own.to_vec(), out });
+            // a check of the node that fails is nothing to Fabio
+            let instance = Instance { checks, ..instance(Health::Critical) };
+            super::passes(&instance, Provider::ConsulCatalog, &legacy)
+        };
+        use Health::{Critical, Passing, Warning};
+        assert!(passes(&[Passing, Critical], false, false, &[Passing]));
+        assert!(!passes(&[Passing, Critical], false, true, &[Passing]));
+        assert!(passes(&[Passing, Warning], false, true, &[Passing, Warning]));
+        assert!(!passes(&[Warning], false, false, &[Passing]));
+        assert!(!passes(&[Passing], true, false, &[Passing]), "down, or in maintenance");
     }
 
     #[test]
@@ -575,5 +644,13 @@ mod tests {
         assert!(read.unwrap().options.redirect.is_none() && problems.len() == 1);
         let (read, _) = tag("h/ allow=ip:::ffff:192.0.2.1,ip:10.0.0.0/8");
         assert_eq!(read.unwrap().options.allow, ["192.0.2.1/32".into(), "10.0.0.0/8".into()]);
+        let (read, problems) = tag("h/ deny=IP:10.0.0.0/8 strip=/a strip= prepend=/b prepend=");
+        let read = read.unwrap();
+        assert_eq!((&*read.options.deny, problems.len()), (&["10.0.0.0/8".into()][..], 0), "the type in any case");
+        assert_eq!((&*read.options.strip, &*read.options.prepend), ("", ""), "the last one counts, empty or not");
+        let (read, problems) = tag(r"h/ strip=/a\b");
+        assert_eq!((&*read.unwrap().options.strip, &*problems[0].code), (r"/a\\b", "backslash"));
+        let (_, problems) = tag("h/ proto=https host=name");
+        assert_eq!(&*problems[0].code, "not_served");
     }
 }

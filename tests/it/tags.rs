@@ -28,6 +28,7 @@ pub(crate) fn service(name: &str, instances: &[(&str, u16, &[&str])]) -> Service
         create_index: 10 + at as u64,
         job: "".into(),
         alloc: "".into(),
+        checks: None,
     });
     Service { key: ServiceKey { namespace: "default".into(), name: name.into() }, instances: instances.collect() }
 }
@@ -215,6 +216,7 @@ fn a_prefix_is_one_pool_over_services() {
         kinds,
         [
             &MiddlewareKind::StripPrefix { prefixes: vec!["/cart".into()] },
+            &MiddlewareKind::LeadingSlash {},
             &MiddlewareKind::AddPrefix { prefix: "/v1".into() }
         ]
     );
