@@ -10,7 +10,6 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
-use sha_crypt::PasswordVerifier;
 
 /// Highest cost of bcrypt that is worked out: some seconds.
 const MAX_BCRYPT_COST: u32 = 15;
@@ -35,10 +34,18 @@ pub(super) fn fits(hash: &str, password: &[u8], plain: bool) -> bool {
             let (Some(salt), Some(sum), None) = (parts.next(), parts.next(), parts.next()) else { return false };
             same(md5_crypt(password, salt.as_bytes(), kind).as_bytes(), sum.as_bytes())
         }
-        (Some(""), Some("5" | "6")) => {
-            let rounds = parts.next().and_then(|part| part.strip_prefix("rounds="));
-            let bearable = rounds.is_none_or(|rounds| rounds.parse::<u32>().is_ok_and(|rounds| rounds <= MAX_ROUNDS));
-            bearable && sha_crypt::ShaCrypt::default().verify_password(password, hash).is_ok()
+        (Some(""), Some(kind @ ("5" | "6"))) => {
+            let (rounds, salt) = match (parts.next(), hash.contains("$rounds=")) {
+                (Some(rounds), true) => {
+                    let rounds = rounds.strip_prefix("rounds=").and_then(|rounds| rounds.parse().ok());
+                    (rounds.unwrap_or(u32::MAX), parts.next())
+                }
+                (salt, _) => (5_000, salt),
+            };
+            let (Some(salt), Some(sum), None) = (salt, parts.next(), parts.next()) else { return false };
+            let own =
+                if rounds > MAX_ROUNDS { None } else { sha_crypt(password, salt.as_bytes(), rounds, kind == "6") };
+            own.is_some_and(|own| same(own.as_bytes(), sum.as_bytes()))
         }
         (Some(""), Some(_)) => false,
         _ => simple(hash, password, plain),
@@ -63,6 +70,39 @@ fn simple(hash: &str, password: &[u8], plain: bool) -> bool {
 
 fn same(a: &[u8], b: &[u8]) -> bool {
     verify_slices_are_equal(a, b).is_ok()
+}
+
+/// SHA-crypt (<https://www.akkadia.org/drepper/SHA-crypt.txt>) as its text; the rounds are at least 1,000.
+fn sha_crypt(password: &[u8], salt: &[u8], rounds: u32, long: bool) -> Option<String> {
+    let params = sha_crypt::Params::new(rounds.max(1_000)).ok()?;
+    let mut out = String::with_capacity(86);
+    let mut put = |value, count| digits(value, count, &mut out);
+    // Three bytes a third apart at a time, in a turn that goes round.
+    let mut groups = |sum: &[u8], all: usize, step: usize| {
+        for at in (0..all / 3).map(|turn| turn * step % all) {
+            let byte = |nth: usize| u32::from(sum[(at + nth * all / 3) % all]);
+            put(byte(0) << 16 | byte(1) << 8 | byte(2), 4);
+        }
+    };
+    if long {
+        let sum = sha_crypt::sha512_crypt(password, salt, params);
+        groups(&sum, 63, 22);
+        put(u32::from(sum[63]), 2);
+    } else {
+        let sum = sha_crypt::sha256_crypt(password, salt, params);
+        groups(&sum, 30, 21);
+        put(u32::from(sum[31]) << 8 | u32::from(sum[30]), 3);
+    }
+    Some(out)
+}
+
+/// Crypt's digits of a number, the lowest first.
+fn digits(mut value: u32, count: usize, out: &mut String) {
+    const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    for _ in 0..count {
+        out.push(char::from(DIGITS[(value & 63) as usize]));
+        value >>= 6;
+    }
 }
 
 /// The MD5 scheme of FreeBSD's crypt, and of Apache under the name `apr1`.
@@ -105,14 +145,8 @@ fn md5_crypt(password: &[u8], salt: &[u8], kind: &str) -> String {
         }
         sum = next.finalize();
     }
-    const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut out = String::with_capacity(22);
-    let mut put = |mut value: u32, count: usize| {
-        for _ in 0..count {
-            out.push(char::from(DIGITS[(value & 63) as usize]));
-            value >>= 6;
-        }
-    };
+    let mut put = |value, count| digits(value, count, &mut out);
     for [a, b, c] in [[0, 6, 12], [1, 7, 13], [2, 8, 14], [3, 9, 15], [4, 10, 5]] {
         put(u32::from(sum[a]) << 16 | u32::from(sum[b]) << 8 | u32::from(sum[c]), 4);
     }
@@ -129,11 +163,12 @@ mod tests {
     fn hashes_of_every_kind() {
         for (hash, password) in [
             ("$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/", "secret"),
+            ("$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1", "secret"),
             ("{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "secret"),
             ("$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC", "myPassword"),
-            ("$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8", "Hello world!"),
+            ("$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5", "Hello world!"),
             (
-                "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjlO/O817G3uBnIFNjnQJuesI68OTLiBFdcbYEdFCoEOfaS35inz1",
+                "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjlO/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
                 "Hello world!",
             ),
         ] {
