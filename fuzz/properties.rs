@@ -129,6 +129,7 @@ fn world(text: &str) -> World {
                 port: port.parse().unwrap_or_default(),
                 tags: Vec::new(),
                 health: Health::Passing,
+                checks: None,
                 datacenter: "dc1".into(),
                 create_index: index,
                 job: "job".into(),

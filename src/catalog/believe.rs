@@ -199,6 +199,7 @@ mod tests {
             create_index: 1,
             job: "".into(),
             alloc: "".into(),
+            checks: None,
         }
     }
 

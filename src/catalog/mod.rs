@@ -86,6 +86,18 @@ pub struct Instance {
     pub job: Arc<str>,
     /// Nomad: allocation id; empty in Consul.
     pub alloc: Arc<str>,
+    /// The checks one by one, where the catalog tells of any that are the instance's own (Consul).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Checks>,
+}
+
+/// The checks of an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Checks {
+    /// States of its own checks, those of its node apart.
+    pub own: Vec<Health>,
+    /// Its node is down, or it or its node is in maintenance.
+    pub out: bool,
 }
 
 impl Instance {

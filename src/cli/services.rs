@@ -131,9 +131,9 @@ pub(super) fn tag_options(mut options: TagOptions, given: &Map<String, Value>) -
             }
             "legacytags.globdisabled" => options.legacy.glob_disabled = truth()?,
             "legacytags.servicestatus" => options.legacy.service_status = states()?,
-            // an instance has one state here: the worst of its checks
             "legacytags.checksrequired" => match text()? {
-                "one" | "all" => {}
+                "one" => options.legacy.all_checks = false,
+                "all" => options.legacy.all_checks = true,
                 _ => return Err(wrong("`one` or `all`")),
             },
             "legacytags.dialects" => {

@@ -53,17 +53,10 @@ pub(super) fn hind(
             told.push(d.with_origin(origin(name)).with_help("certificates are not ordered by ACME yet"));
         }
     }
-    if !allowed_remote_ips_services.is_empty() {
-        let message = "`ALLOWED_REMOTE_IPS_SERVICES` is not served yet";
-        let help = "it is not passed over: services would be open to everybody; leave it out and use a firewall";
-        let d = Diagnostic::error("not_served", message).with_help(help);
-        told.push(d.with_origin(origin("ALLOWED_REMOTE_IPS_SERVICES")));
-    }
-    for name in ["FQDN", "NOMAD_ADDR_EXTRA", "ALLOWED_REMOTE_IPS_CONTROL_PLANE"] {
-        if get(name).is_some() {
-            let d = Diagnostic::warning("not_served", format!("`{name}` is not served yet and does nothing"));
-            told.push(d.with_origin(origin(name)).with_help("Nomad's own pages are not routed yet"));
-        }
+    if fqdn.is_empty() && nomad_addr_extra.is_empty() && !allowed_remote_ips_control_plane.is_empty() {
+        let name = "ALLOWED_REMOTE_IPS_CONTROL_PLANE";
+        let message = format!("`{name}` does nothing: neither `FQDN` nor `NOMAD_ADDR_EXTRA` names a control plane");
+        told.push(Diagnostic::warning("no_control_plane", message).with_origin(origin(name)));
     }
     diagnostics.append(&mut told);
     Hind {
@@ -76,11 +69,19 @@ pub(super) fn hind(
     }
 }
 
-/// A host name in lower case, without the scheme that HinD's installer puts before it on macOS.
+/// A host name in lower case, without what people put around it by mistake: schemes (HinD's installer
+/// does so on macOS), the usual ports, slashes at the end.
 fn host_name(text: &str) -> Option<String> {
-    let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let text = text.to_ascii_lowercase();
+    let mut text = text.as_str();
+    while let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) {
+        text = rest;
+    }
+    let text = text.trim_end_matches('/');
+    let text = text.strip_suffix(":443").or_else(|| text.strip_suffix(":80")).unwrap_or(text);
+    let text = text.trim_end_matches('.');
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    (!text.is_empty() && text.bytes().all(good)).then(|| text.to_ascii_lowercase())
+    (!text.is_empty() && text.bytes().all(good)).then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -98,7 +99,7 @@ mod tests {
     fn reads_lists_as_hind_writes_them() {
         let (hind, told) = read(
             &[
-                ("FQDN", "A.example,http://b"),
+                ("FQDN", "A.example,http://b, https://HTTP://d.example:443/"),
                 ("NOMAD_ADDR_EXTRA", "c"),
                 ("TRUSTED_PROXIES", "private_ranges 192.0.2.0/24"),
                 ("CERTS_SELF_SIGNED", "x"),
@@ -106,16 +107,10 @@ mod tests {
             ],
             false,
         );
-        let starts = [
-            "$ALLOWED_REMOTE_IPS_SERVICES: error[not_served]: `ALLOWED_REMOTE_IPS_SERVICES` is not served yet",
-            "$FQDN: warning[not_served]",
-            "$NOMAD_ADDR_EXTRA: warning[not_served]",
-        ];
-        assert_eq!(told.len(), starts.len(), "{told:?}");
-        assert!(told.iter().zip(starts).all(|(told, start)| told.starts_with(start)), "{told:?}");
+        assert!(told.is_empty(), "{told:?}");
         assert_eq!(
-            (hind.fqdn, hind.nomad_addr_extra),
-            (vec!["a.example".to_owned(), "b".into()], vec!["c".to_owned()])
+            (hind.fqdn.join(" "), hind.nomad_addr_extra.join(" ")),
+            ("a.example b d.example".into(), "c".into())
         );
         assert_eq!((hind.trusted_proxies.len(), hind.allowed_remote_ips_services.len()), (7, 2));
         assert!(hind.certs_self_signed && hind.allowed_remote_ips_control_plane.is_empty());
@@ -130,7 +125,7 @@ mod tests {
     #[test]
     fn bad_values_are_told_with_the_variable() {
         let (_, told) = read(&[("TRUSTED_PROXIES", "10.0.0.0/99"), ("FQDN", "a b{c}"), ("ACME_DNS", "x")], true);
-        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(told.len(), 3, "{told:?}");
         for (told, start) in told.iter().zip(["$TRUSTED_PROXIES: error", "$FQDN: error", "$ACME_DNS: warning"]) {
             assert!(told.starts_with(start), "{told}");
         }

@@ -235,7 +235,11 @@ pub(super) const KEYS: &[Key] = &[
     key("rustLb.lastGood.maxAge", DurationOrOff, "24h", "age up to which the last good table is served at start"),
     key("rustLb.api.tokenFile", Path, "", "file with the token for writes on the admin API"),
     later("rustLb.notify.url", Loose, "no webhook is called yet"),
-    later("rustLb.fabio.auth.*", Loose, "no scheme is checked yet"),
+    key("rustLb.fabio", Section, "", "what Fabio has as flags"),
+    key("rustLb.fabio.auth", Section, "", "schemes of `auth=` by name"),
+    key("rustLb.fabio.auth.*", Short("file"), "", "a scheme: an htpasswd file, or Fabio's `type=basic;file=…`"),
+    key("rustLb.fabio.auth.*.file", Text, "", "htpasswd file, read again when it changes"),
+    key("rustLb.fabio.auth.*.realm", Text, "", "what clients are told that it is for; the scheme's name if empty"),
     later("rustLb.panicThreshold", Loose, "servers are not ejected yet"),
 ];
 
@@ -266,10 +270,15 @@ pub(super) const LEGACY: &[Key] = &[
     key("mode", OneOf(&["fallback", "merge", "off"]), "fallback", "when legacy tags count"),
     key("prefix", Text, "urlprefix-", "prefix of Fabio's tags"),
     key("dialects", SomeOf(&["traefik", "urlprefix", "site"]), "traefik,urlprefix,site", "dialects that are read"),
-    later("matcher", OneOf(&["prefix", "iprefix", "glob"]), "paths are compared as prefixes"),
-    later("globDisabled", Bool, "host globs are read"),
-    later("serviceStatus", List, "instances are routed as `strictChecks` says"),
-    later("checksRequired", OneOf(&["one", "all"]), "instances are routed as `strictChecks` says"),
+    key("matcher", OneOf(&["prefix", "iprefix", "glob"]), "prefix", "how paths of Fabio's tags are compared"),
+    key("globDisabled", Bool, "false", "hosts of Fabio's tags are literal"),
+    key(
+        "serviceStatus",
+        SomeOf(&["passing", "warning", "critical", "maintenance"]),
+        "passing",
+        "states of checks in which an instance is routed by Fabio's tags",
+    ),
+    key("checksRequired", OneOf(&["one", "all"]), "one", "how many checks of an instance must be in such a state"),
 ];
 
 /// Where the shared tables stand.

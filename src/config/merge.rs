@@ -104,6 +104,15 @@ impl Merged {
         }
     }
 
+    /// Names directly below a path under which something is said, as they were first spelt.
+    pub fn said_below(&self, path: &[&str]) -> Vec<String> {
+        let below = lower(path);
+        let at = below.len() + 1;
+        let said: BTreeSet<&[String]> =
+            self.entries.keys().filter(|p| p.len() >= at && p.starts_with(&below)).map(|p| &p[..at]).collect();
+        said.into_iter().filter_map(|p| self.spelt.get(p).cloned()).collect()
+    }
+
     /// Names of the groups directly below a path that are on, as they were first spelt.
     pub fn names(&self, path: &[&str]) -> Vec<String> {
         let below = lower(path);

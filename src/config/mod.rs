@@ -2,6 +2,7 @@
 //! (checked, defaults filled). Only this module and `cli` read the environment.
 
 mod entry_points;
+mod fabio;
 mod file;
 mod from_document;
 mod hind;
@@ -306,6 +307,23 @@ pub struct LegacyTags {
     pub prefix: String,
     /// Which dialects are read at all.
     pub dialects: Vec<crate::config::Dialect>,
+    /// `prefix`, `iprefix` or `glob`.
+    pub matcher: String,
+    /// Hosts are literal.
+    pub glob_disabled: bool,
+    /// States of checks in which an instance is routed.
+    pub service_status: Vec<String>,
+    /// All checks of an instance must be in such a state, not only one.
+    pub all_checks: bool,
+}
+
+/// A scheme of Fabio's `auth=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FabioAuth {
+    /// Its htpasswd file.
+    pub file: PathBuf,
+    /// What clients are told that it is for.
+    pub realm: String,
 }
 
 /// When legacy tags count.
@@ -364,6 +382,8 @@ pub struct Own {
     pub reset_hold: Duration,
     /// Age up to which the last good table is served at start; `None` means off.
     pub last_good_max_age: Option<Duration>,
+    /// `fabio.auth`: schemes of `auth=` by name.
+    pub fabio_auth: BTreeMap<String, FabioAuth>,
     /// File with the token for writes on the admin API.
     pub api_token_file: Option<PathBuf>,
     /// Ports are shared with another process on purpose (`--overlap`).

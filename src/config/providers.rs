@@ -189,6 +189,10 @@ fn legacy_tags(merged: &Merged, provider: &str) -> LegacyTags {
             _ => LegacyMode::Fallback,
         },
         prefix: view("prefix").text("prefix"),
+        matcher: view("matcher").text("matcher"),
+        glob_disabled: view("globDisabled").bool("globDisabled"),
+        service_status: view("serviceStatus").list("serviceStatus"),
+        all_checks: view("checksRequired").text("checksRequired") == "all",
         dialects: view("dialects")
             .list("dialects")
             .iter()

@@ -2,6 +2,7 @@
 //! every default that depends on others is filled in.
 
 use super::entry_points::entry_points;
+use super::fabio::fabio_auth;
 use super::hind::hind;
 use super::merge::{Merged, View};
 use super::providers::{consul, files, nomad, rest};
@@ -36,9 +37,17 @@ pub(super) fn settle(
         request_accept_grace: longest(&entry_points, |ep| ep.lifecycle.request_accept_grace),
         grace: longest(&entry_points, |ep| ep.lifecycle.grace),
     };
-    let own = own(&root);
+    let own = Own { fabio_auth: fabio_auth(merged, diagnostics), ..own(&root) };
+    let nomad = nomad(merged, &set_up, &own.domain_suffix, diagnostics);
+    let named = !hind.fqdn.is_empty() || !hind.nomad_addr_extra.is_empty();
+    if named && nomad.as_ref().is_some_and(|nomad| nomad.common.endpoint.starts_with("unix://")) {
+        let message = "the control plane of `FQDN` is not served: Nomad is reached through a Unix socket";
+        let origin = merged.at(&["providers", "nomad"]).origin("endpoint.address");
+        let help = "name Nomad's `http://` or `https://` address";
+        diagnostics.push(Diagnostic::warning("not_served", message).with_origin(origin).with_help(help));
+    }
     Settled {
-        nomad: nomad(merged, &set_up, &own.domain_suffix, diagnostics),
+        nomad,
         consul: consul(merged, &set_up, &own.domain_suffix, diagnostics),
         files: files(merged, diagnostics),
         rest: rest(merged, own.api_token_file.as_ref(), diagnostics),
@@ -126,6 +135,7 @@ fn own(root: &View<'_>) -> Own {
         linger_wait: root.time("rustLb.linger.wait"),
         reset_hold: root.time("rustLb.resetHold"),
         last_good_max_age: root.duration("rustLb.lastGood.maxAge"),
+        fabio_auth: BTreeMap::new(),
         api_token_file: root.path_of("rustLb.api.tokenFile"),
         overlap: root.bool("rustLb.overlap"),
     }

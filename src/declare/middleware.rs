@@ -7,6 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub enum MiddlewareKind {
         #[serde(default, skip_serializing_if = "str::is_empty")]
         prefix: Arc<str>,
     },
+    /// rust-lb's own, between Fabio's `strip=` and `prepend=`: a path of which nothing is left becomes `/`.
+    LeadingSlash {},
     /// Redirects to another scheme, and port where given.
     #[serde(rename_all = "camelCase")]
     RedirectScheme {
@@ -90,6 +93,39 @@ pub enum MiddlewareKind {
         /// The networks.
         source_range: Vec<Arc<str>>,
     },
+    /// 403 unless the TCP peer is in one of the networks
+    /// (<https://doc.traefik.io/traefik/middlewares/http/ipallowlist/>). With `ipStrategy` it is not served.
+    #[serde(rename_all = "camelCase")]
+    IpAllowList {
+        /// Addresses and networks.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        source_range: Vec<Arc<str>>,
+        /// Status of the refusal; 0 means 403.
+        #[serde(default, skip_serializing_if = "is_default")]
+        reject_status_code: u16,
+    },
+    /// Asks for a user and a password (<https://doc.traefik.io/traefik/middlewares/http/basicauth/>).
+    #[serde(rename_all = "camelCase")]
+    BasicAuth {
+        /// `name:hash`, as `htpasswd` writes them.
+        #[serde(default, skip_serializing_if = "Hashes::is_empty")]
+        users: Hashes,
+        /// File of such lines.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        users_file: Arc<str>,
+        /// What the client is told that it is for; empty means `traefik`.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        realm: Arc<str>,
+        /// Servers do not get the credentials.
+        #[serde(default, skip_serializing_if = "is_default")]
+        remove_header: bool,
+        /// Field in which servers get the user's name.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        header_field: Arc<str>,
+        /// rust-lb's own, for Fabio's schemes: what is no hash in the file is the password itself.
+        #[serde(skip)]
+        plain: bool,
+    },
     /// rust-lb's own: nobody gets through. What stands where an access rule cannot be read or used.
     Refuse {
         /// Status of the answer.
@@ -104,6 +140,24 @@ impl MiddlewareKind {
     /// The middleware that stands in a declaration as kinds with their options.
     pub fn of(kinds: Map<String, Value>) -> Self {
         serde_json::from_value(Value::Object(kinds.clone())).unwrap_or_else(|_| Self::NotServed(NotServed::of(kinds)))
+    }
+}
+
+/// Users with the hashes of their passwords; not printed for debugging.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hashes(pub Vec<Arc<str>>);
+
+impl Hashes {
+    /// True when there is no user.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Hashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hashes({})", self.0.len())
     }
 }
 

@@ -20,7 +20,7 @@ pub use http::{
     Cookie, Domain, HealthCheck, LoadBalancer, Observability, PassiveHealthCheck, ResponseForwarding, Router,
     RouterTls, Server, Service, Sticky, Strategy,
 };
-pub use middleware::{Middleware, MiddlewareKind, NotServed, Options};
+pub use middleware::{Hashes, Middleware, MiddlewareKind, NotServed, Options};
 pub use tcp::{
     ProxyProtocol, Tcp, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
     Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,

@@ -164,11 +164,14 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.ipAllowList",
         doc: "lets only some addresses in",
-        served: &[],
+        served: &[
+            ("sourceRange", List, Always, "addresses and networks of peers that are let in"),
+            ("rejectStatusCode", Int, Always, "status for the others instead of 403"),
+        ],
         known: &[
-            (List, "sourceRange ipStrategy.excludedIPs"),
+            (List, "ipStrategy.excludedIPs"),
             (Alone, "ipStrategy"),
-            (Int, "ipStrategy.depth !ipStrategy.ipv6Subnet rejectStatusCode"),
+            (Int, "ipStrategy.depth !ipStrategy.ipv6Subnet"),
         ],
     },
     Section {
@@ -257,8 +260,14 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.basicAuth",
         doc: "asks for a user and a password",
-        served: &[],
-        known: &[(Text, "usersFile realm headerField"), (List, "users"), (Bool, "removeHeader")],
+        served: &[
+            ("users", List, Always, "`name:hash`, as `htpasswd` writes them"),
+            ("usersFile", Text, Always, "file of such lines, read again when it changes"),
+            ("realm", Text, Always, "what the client is told that it is for"),
+            ("headerField", Text, Always, "field in which servers get the user's name"),
+            ("removeHeader", Bool, Always, "servers do not get the credentials"),
+        ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.digestAuth",

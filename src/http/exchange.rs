@@ -1,6 +1,6 @@
 //! One request on its way, as middlewares and balancing see it.
 
-use super::{HeaderValue, Protocol, RequestHead};
+use super::{HeaderName, HeaderValue, Protocol, RequestHead};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +22,19 @@ pub struct Exchange {
     pub prefixes: SmallVec<[Arc<str>; 1]>,
     /// The Host that a middleware wants servers to get.
     pub host: Option<HeaderValue>,
+    /// What servers are told of the user that a middleware let in.
+    pub identity: Identity,
     /// `X-Forwarded-For` as a peer sent it that is not believed; access rules shut out by it.
     pub claimed_for: Option<HeaderValue>,
+}
+
+/// A user that was let in, as servers learn of it.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// The credentials do not go on.
+    pub hide_credentials: bool,
+    /// Fields that are set, in place of the client's.
+    pub fields: SmallVec<[(HeaderName, HeaderValue); 1]>,
 }
 
 impl Exchange {
@@ -32,6 +43,7 @@ impl Exchange {
         self.request.reset_path();
         self.prefixes.clear();
         self.host = None;
+        self.identity = Identity::default();
     }
 
     /// The Host that a server gets: what a middleware said, else the client's, or the server's own

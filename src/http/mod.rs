@@ -13,7 +13,7 @@ mod reason;
 pub mod target;
 
 pub use body::{Body, BodyError, Transfer, Upload, UploadFailure};
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Identity};
 pub use head::{AnswerHead, Headers, RequestHead};
 pub use made::Made;
 pub use reason::Reason;

@@ -1,8 +1,9 @@
-//! Fabio's `allow=` and `deny=` (<https://fabiolb.net/feature/access-control/>), and the refusal of
-//! everybody.
+//! Who is let in by address: Traefik's `ipAllowList` and HinD's allowed remote addresses, which ask for
+//! the TCP peer alone; Fabio's `allow=` and `deny=` (<https://fabiolb.net/feature/access-control/>);
+//! and the refusal of everybody.
 //!
 //! As in Fabio every address that `X-Forwarded-For` names is tested besides the peer's, whoever says
-//! so: that can only shut out, never let in. What is no address there does not count.
+//! so: in its rules that can only shut out, never let in. What is no address there does not count.
 
 use crate::http::{Exchange, HeaderName, HeaderValue, Made, Reason, StatusCode};
 use ipnet::IpNet;
@@ -23,6 +24,12 @@ pub(super) fn check(networks: &[IpNet], allow: bool, exchange: &Exchange) -> Opt
     };
     let passes = fits(exchange.peer.ip()) && { claimed }.all(fits_claimed);
     (!passes).then(|| refuse(StatusCode::FORBIDDEN))
+}
+
+/// Refused unless the TCP peer is in one of the networks, whatever it says of others.
+pub fn peer_within(networks: &[IpNet], status: StatusCode, exchange: &Exchange) -> Option<Made> {
+    let peer = exchange.peer.ip().to_canonical();
+    (!networks.iter().any(|network| network.contains(&peer))).then(|| refuse(status))
 }
 
 /// Nobody gets through.

@@ -6,10 +6,15 @@
 //! [`Exchange::reset`] gives the same result.
 
 mod access;
+mod auth;
+mod htpasswd;
 mod path;
 mod redirect;
 mod security;
 
+pub use access::peer_within;
+use auth::{Basic, Verdict};
+pub use auth::{Guard, Question, UserFiles};
 pub use redirect::Redirection;
 pub use security::secure;
 
@@ -17,44 +22,99 @@ use crate::http::{Exchange, Made, Reason, StatusCode};
 use crate::table::{Middleware, MiddlewareKind, Ready};
 use std::sync::Arc;
 
-/// Runs a router's middlewares on a request, in order, until one answers.
+/// What came of a router's middlewares.
+#[derive(Debug)]
+pub enum Step {
+    /// The request goes on.
+    On,
+    /// One answered.
+    Made(Made),
+    /// The one at this place has a question; once it is answered, the chain goes on from there.
+    Ask(usize, Question),
+}
+
+/// Runs a router's middlewares on a request, in order, until one answers. For who has the time for
+/// slow hashes, and without files of users.
 pub fn enter(middlewares: &[Arc<Middleware>], exchange: &mut Exchange) -> Option<Made> {
-    for middleware in middlewares {
-        match &middleware.kind {
-            MiddlewareKind::StripPrefix { prefixes } => path::strip_prefix(prefixes, exchange),
-            MiddlewareKind::AddPrefix { prefix } => path::add_prefix(prefix, exchange),
-            MiddlewareKind::RedirectScheme { scheme, port, permanent } => {
-                let made = redirect::redirect_scheme(scheme, port, *permanent, exchange);
-                if made.is_some() {
-                    return made;
-                }
+    let guard = Guard::new(UserFiles::default());
+    let mut from = 0;
+    loop {
+        match step(middlewares, from, exchange, &guard) {
+            Step::On => return None,
+            Step::Made(made) => return Some(made),
+            Step::Ask(at, question) => {
+                question.answer(&guard);
+                from = at;
             }
-            MiddlewareKind::RedirectRegex { replacement, permanent, status, .. } => {
-                let Ready::Pattern(regex) = &middleware.ready else { return Some(internal()) };
-                let made = redirect::redirect_regex(regex, replacement, *permanent, *status, exchange);
-                if made.is_some() {
-                    return made;
-                }
-            }
-            MiddlewareKind::Headers { .. } => {
-                if let Ready::Host(host) = &middleware.ready {
-                    exchange.host = Some(host.clone());
-                }
-            }
-            MiddlewareKind::PrefixAllowList { .. } | MiddlewareKind::PrefixDenyList { .. } => {
-                let Ready::Networks(networks) = &middleware.ready else { return Some(internal()) };
-                let allow = matches!(middleware.kind, MiddlewareKind::PrefixAllowList { .. });
-                let made = access::check(networks, allow, exchange);
-                if made.is_some() {
-                    return made;
-                }
-            }
-            MiddlewareKind::Refuse { status } => {
-                return Some(StatusCode::from_u16(*status).map_or_else(|_| internal(), access::refuse));
-            }
-            // A table has none of these; should one appear, the request is not served without it.
-            MiddlewareKind::NotServed(_) => return Some(internal()),
         }
+    }
+}
+
+/// Runs them from a place in the chain on.
+pub fn step(middlewares: &[Arc<Middleware>], from: usize, exchange: &mut Exchange, guard: &Guard) -> Step {
+    for (at, middleware) in middlewares.iter().enumerate().skip(from) {
+        if let MiddlewareKind::BasicAuth { users_file, realm, remove_header, header_field, plain, .. } =
+            &middleware.kind
+        {
+            let Ready::Users(users) = &middleware.ready else { return Step::Made(internal()) };
+            let (file, remove_header, plain) = (users_file, *remove_header, *plain);
+            match auth::check(&Basic { users, file, realm, remove_header, header_field, plain }, exchange, guard) {
+                Verdict::In => {}
+                Verdict::Out(made) => return Step::Made(made),
+                Verdict::Ask(question) => return Step::Ask(at, question),
+            }
+        } else if let Some(made) = one(middleware, exchange) {
+            return Step::Made(made);
+        }
+    }
+    Step::On
+}
+
+/// Runs one that has no questions.
+fn one(middleware: &Middleware, exchange: &mut Exchange) -> Option<Made> {
+    match &middleware.kind {
+        MiddlewareKind::StripPrefix { prefixes } => path::strip_prefix(prefixes, exchange),
+        MiddlewareKind::LeadingSlash {} => path::leading_slash(exchange),
+        MiddlewareKind::AddPrefix { prefix } => path::add_prefix(prefix, exchange),
+        MiddlewareKind::RedirectScheme { scheme, port, permanent } => {
+            let made = redirect::redirect_scheme(scheme, port, *permanent, exchange);
+            if made.is_some() {
+                return made;
+            }
+        }
+        MiddlewareKind::RedirectRegex { replacement, permanent, status, .. } => {
+            let Ready::Pattern(regex) = &middleware.ready else { return Some(internal()) };
+            let made = redirect::redirect_regex(regex, replacement, *permanent, *status, exchange);
+            if made.is_some() {
+                return made;
+            }
+        }
+        MiddlewareKind::Headers { .. } => {
+            if let Ready::Host(host) = &middleware.ready {
+                exchange.host = Some(host.clone());
+            }
+        }
+        MiddlewareKind::PrefixAllowList { .. } | MiddlewareKind::PrefixDenyList { .. } => {
+            let Ready::Networks(networks) = &middleware.ready else { return Some(internal()) };
+            let allow = matches!(middleware.kind, MiddlewareKind::PrefixAllowList { .. });
+            let made = access::check(networks, allow, exchange);
+            if made.is_some() {
+                return made;
+            }
+        }
+        MiddlewareKind::IpAllowList { reject_status_code, .. } => {
+            let Ready::Networks(networks) = &middleware.ready else { return Some(internal()) };
+            let status = StatusCode::from_u16(*reject_status_code).unwrap_or(StatusCode::FORBIDDEN);
+            let made = access::peer_within(networks, status, exchange);
+            if made.is_some() {
+                return made;
+            }
+        }
+        MiddlewareKind::Refuse { status } => {
+            return Some(StatusCode::from_u16(*status).map_or_else(|_| internal(), access::refuse));
+        }
+        // A table has none of these; should one appear, the request is not served without it.
+        MiddlewareKind::NotServed(_) | MiddlewareKind::BasicAuth { .. } => return Some(internal()),
     }
     None
 }

@@ -22,6 +22,13 @@ pub(super) fn strip_prefix(prefixes: &[Arc<str>], exchange: &mut Exchange) {
     }
 }
 
+/// Makes `/` of a path of which nothing is left.
+pub(super) fn leading_slash(exchange: &mut Exchange) {
+    if exchange.request.path().is_empty() {
+        exchange.request.set_path("/".to_owned());
+    }
+}
+
 /// Puts `prefix` before the path.
 pub(super) fn add_prefix(prefix: &str, exchange: &mut Exchange) {
     let escaped = exchange.request.path();

@@ -14,6 +14,7 @@ fn exchange(method: Method, target: &str, host: &'static str, tls: bool) -> Exch
         protocol: Protocol::Http11,
         prefixes: Default::default(),
         host: None,
+        identity: Default::default(),
         claimed_for: None,
     }
 }

@@ -33,18 +33,18 @@ pub(super) async fn run(
     finish: &mut Finish,
 ) -> Result<Received, Made> {
     let worker = &client.open.worker;
-    let settings = worker.pools.settings();
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
     let mut last = gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed);
     let begun = Instant::now();
     'servers: loop {
         let chosen = service.choose(exchange.peer.ip(), &tried, &worker.registry);
         let Some(at) = chosen else { return Err(last) };
+        let server = &service.servers[at];
+        let settings = server.pool.settings();
         // Servers that do not answer the knock may not cost more than one's time-out together.
         if !tried.is_empty() && !settings.dial_timeout.is_zero() && begun.elapsed() >= settings.dial_timeout {
             return Err(last);
         }
-        let server = &service.servers[at];
         let host = exchange.host_for(service.service.pass_host_header, &server.authority);
         let in_flight = server.pool.enter();
         let mut kept = server.pool.take(Instant::now());

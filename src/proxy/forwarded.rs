@@ -79,6 +79,13 @@ pub(super) fn rewrite(
     }
 }
 
+/// Takes back what was believed of a peer: the head becomes what an untrusted one's would be.
+pub(super) fn distrust(exchange: &mut Exchange, peer: Option<&HeaderValue>, hostname: Option<&HeaderValue>) {
+    if exchange.claimed_for.is_none() {
+        rewrite(exchange, false, peer, hostname);
+    }
+}
+
 /// The last part, for the server: this hop's client, and the prefixes that middlewares cut off.
 pub(super) fn complete(exchange: &Exchange, peer: Option<&HeaderValue>, headers: &mut Headers) {
     if let Some(peer) = peer {

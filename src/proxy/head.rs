@@ -89,6 +89,7 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
         protocol,
         prefixes: Default::default(),
         host: None,
+        identity: Default::default(),
         claimed_for: None,
     };
     forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname);

@@ -89,6 +89,12 @@ pub(super) fn for_server(
     } else if !say_length(&mut headers, body) {
         headers.set(name::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    if exchange.identity.hide_credentials {
+        headers.remove(&name::AUTHORIZATION);
+    }
+    for (name, value) in &exchange.identity.fields {
+        headers.set(name.clone(), value.clone());
+    }
     headers.set(name::HOST, host);
     forwarded::complete(exchange, peer, &mut headers);
     headers

@@ -6,18 +6,20 @@ use super::forward::{self, Received};
 use super::head::{self, Checked};
 use super::routes::BoundRouter;
 use super::wait::Waiting;
-use super::{hop, tunnel};
+use super::{forwarded, hop, tunnel};
 use crate::http::{
     AnswerHead, Body, Exchange, HeaderValue, Made, Protocol, Reason, RequestHead, StatusCode, Upload, canonical_host,
     name,
 };
-use crate::middleware;
-use crate::table::RequestView;
+use crate::middleware::{self, Step};
+use crate::model::Provider;
+use crate::table::{Middleware, MiddlewareKind, RequestView};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Answers a request. It counts from this call on, before the future is polled.
 pub(super) fn run(
@@ -103,10 +105,24 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
         if let Some(made) = to_tls(client, exchange, bound.is_some()) {
             return Err(made);
         }
-        let bound = bound.ok_or_else(|| Made::not_found(Reason::NoRoute))?;
+        let bound = bound.ok_or_else(|| no_route(client))?;
         finish.router = Some(bound.clone());
         exchange.reset();
-        if let Some(made) = middleware::enter(&bound.router.middlewares, exchange) {
+        let built_in = bound.router.provider == Provider::Internal;
+        if built_in && client.trusted {
+            // Nobody's word about other hops counts on built-in routes.
+            forwarded::distrust(exchange, client.peer_text.as_ref(), worker.settings.hostname.as_ref());
+        }
+        let redirects = |middleware: &Arc<Middleware>| matches!(middleware.kind, MiddlewareKind::RedirectScheme { .. });
+        // A redirect to HTTPS is for everybody, as in HinD: there the refusal comes behind it.
+        let mut shut_out = if built_in { None } else { shut_out(client, exchange) };
+        if !bound.router.middlewares.first().is_some_and(redirects)
+            && let Some(made) = shut_out.take()
+        {
+            return Err(made);
+        }
+        middlewares_in(client, &bound, exchange).await?;
+        if let Some(made) = shut_out {
             return Err(made);
         }
         if !bound.service.servers.is_empty() {
@@ -125,6 +141,40 @@ fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
     let to_tls = client.open.entry.to_tls.as_ref().filter(|_| !exchange.tls)?;
     let belongs = !known || (to_tls.certified)(&canonical_host(exchange.request.host()));
     belongs.then(|| to_tls.redirection.answer(exchange)).flatten()
+}
+
+/// The router's middlewares; what one of them has to ask is waited for here.
+async fn middlewares_in(client: &Client, bound: &BoundRouter, exchange: &mut Exchange) -> Result<(), Made> {
+    let guard = &client.open.worker.guard;
+    let mut from = 0;
+    loop {
+        match middleware::step(&bound.router.middlewares, from, exchange, guard) {
+            Step::On => return Ok(()),
+            Step::Made(made) => return Err(made),
+            Step::Ask(at, question) => {
+                question.ask(guard).await?;
+                from = at;
+            }
+        }
+    }
+}
+
+/// The answer to what no router takes.
+fn no_route(client: &Client) -> Made {
+    match client.open.entry.not_found.filter(|_| client.tls) {
+        Some(text) => {
+            let mut made = Made::new(StatusCode::NOT_FOUND, text, Reason::NoRoute);
+            made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            made
+        }
+        None => Made::not_found(Reason::NoRoute),
+    }
+}
+
+/// The refusal of a peer that may not use services at all.
+fn shut_out(client: &Client, exchange: &Exchange) -> Option<Made> {
+    let allowed = client.open.worker.settings.services_allow.as_ref()?;
+    middleware::peer_within(allowed, StatusCode::FORBIDDEN, exchange)
 }
 
 fn route(client: &Client, exchange: &Exchange) -> Option<Rc<BoundRouter>> {

@@ -1,7 +1,7 @@
 //! What a worker is told at its start. Plain values: where they come from is `config`'s affair.
 
 use crate::http::HeaderValue;
-use crate::middleware::Redirection;
+use crate::middleware::{Redirection, UserFiles};
 use crate::upstream;
 use ipnet::IpNet;
 use std::fmt;
@@ -23,6 +23,8 @@ pub struct EntryPoint {
     pub redirect: Option<Redirection>,
     /// Which requests belong on an encrypted entry point; asked of plain connections only.
     pub to_tls: Option<ToTls>,
+    /// What is said with a 404 to requests over TLS that no router takes; Traefik's words without it.
+    pub not_found: Option<&'static str>,
     /// Whose `X-Forwarded-*` are believed.
     pub trust: Trust,
     /// From the first byte of a request's head to its end; until the first byte and the end of a TLS
@@ -49,6 +51,7 @@ impl EntryPoint {
             name: name.into(),
             redirect: None,
             to_tls: None,
+            not_found: None,
             trust: Trust::default(),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::ZERO,
@@ -106,6 +109,10 @@ pub struct Settings {
     pub security_headers: bool,
     /// `X-Forwarded-Server`: this machine's name.
     pub hostname: Option<HeaderValue>,
+    /// Peers that may use routes other than the built-in ones, by their TCP address; `None` means all.
+    pub services_allow: Option<Arc<[IpNet]>>,
+    /// What the files of users hold.
+    pub user_files: UserFiles,
     /// A switched connection (WebSocket) on which nothing moves in either direction. Zero means none.
     pub tunnel_idle: Duration,
 }
@@ -118,6 +125,8 @@ impl Default for Settings {
             max_waiting: 1_000,
             security_headers: false,
             hostname: None,
+            services_allow: None,
+            user_files: UserFiles::default(),
             tunnel_idle: Duration::ZERO,
         }
     }

@@ -5,6 +5,7 @@ use super::accept;
 use super::routes::Routes;
 use super::settings::{EntryPoint, Settings, TlsSource};
 use crate::http::HeaderValue;
+use crate::middleware::Guard;
 use crate::observe::record::Sink;
 use crate::table::Table;
 use crate::upstream::{Pools, Registry};
@@ -130,6 +131,7 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
 /// What all tasks of a worker share; never leaves its thread.
 pub(super) struct Worker {
     pub(super) settings: Settings,
+    pub(super) guard: Guard,
     pub(super) registry: Arc<Registry>,
     pub(super) pools: Pools,
     pub(super) routes: RefCell<Routes>,
@@ -159,6 +161,7 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
     let worker = Rc::new(Worker {
         pools: Pools::new(config.settings.upstream.clone()),
         routes: RefCell::new(Routes::new(config.table)),
+        guard: Guard::new(config.settings.user_files.clone()),
         settings: config.settings,
         registry: config.registry,
         sink: (config.sink)(),

@@ -6,6 +6,8 @@
 //! End: `/ready` turns to 503, listeners stay open for `requestAcceptGraceTimeout`, then the workers drain.
 
 mod control;
+mod control_plane;
+mod credentials;
 mod direct;
 mod files;
 mod keep;
@@ -33,12 +35,13 @@ use crate::listen::{self, ListenError, Listening};
 use crate::observe::access::{self, AccessLogError, AccessLogWriter};
 use crate::observe::log::{self, Log, LogError};
 use crate::observe::metrics::Metrics;
-use crate::proxy::EntryPoint;
 use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
+use crate::proxy::{self, EntryPoint};
 use crate::table::{Planner, Store, Stored};
 use crate::tags::{self, Decoder};
 use crate::upstream::Registry;
 use control::Control;
+use credentials::Credentials;
 use direct::Direct;
 use keep::{Keeper, LastGood, Trouble};
 use rest::Rest;
@@ -179,6 +182,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         None => None,
     };
     let client_tls = transport::client_config(&settled.servers_transport)?;
+    let nomad_tls = control_plane::nomad(&settled).and_then(|(_, tls)| tls).map(transport::agent_config).transpose()?;
 
     let (admin, public): (Vec<_>, Vec<_>) =
         settled.entry_points.values().map(translate::endpoint).partition(|e| &*e.name == ADMIN_ENTRY_POINT);
@@ -204,6 +208,8 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         certificates,
         tls,
         client_tls,
+        credentials: Credentials::default(),
+        nomad_tls,
         access,
         log,
         bound: bound.clone(),
@@ -266,6 +272,9 @@ struct Parts {
     certificates: Certificates,
     tls: Arc<rustls::ServerConfig>,
     client_tls: Arc<rustls::ClientConfig>,
+    credentials: Credentials,
+    /// To the Nomad of the control-plane site, where that is HTTPS.
+    nomad_tls: Option<Arc<rustls::ClientConfig>>,
     access: Option<AccessLogWriter>,
     log: Option<Log>,
     bound: Bound,
@@ -370,6 +379,9 @@ impl Parts {
             // those that files name are served from the first handshake on
             self.certificates.rescan(CERTIFICATES_LIMIT);
         }
+        let schemes = self.settled.own.fabio_auth.values();
+        let users = schemes.map(|scheme| scheme.file.display().to_string().into()).collect();
+        self.credentials.start(&self.state, users, watchers.clone());
         let workers = self.workers(public)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
@@ -479,7 +491,10 @@ impl Parts {
     fn entry_point(&self, ep: &config::EntryPoint) -> EntryPoint {
         let built_in = self.default_entry_points && &*ep.name == "web";
         let to_tls = built_in.then(|| translate::to_tls(&self.bound, &self.certificates)).flatten();
-        translate::entry_point(ep, &self.bound, to_tls)
+        EntryPoint {
+            not_found: self.default_entry_points.then_some(translate::HIND_NOT_FOUND),
+            ..translate::entry_point(ep, &self.bound, to_tls)
+        }
     }
 
     /// Starts the worker threads.
@@ -487,7 +502,10 @@ impl Parts {
         let entry_points: Vec<EntryPoint> = self.settled.entry_points.values().map(|ep| self.entry_point(ep)).collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-        let settings = translate::settings(&self.settled, Some(self.client_tls.clone()), hostname);
+        let settings = proxy::Settings {
+            user_files: self.credentials.files(),
+            ..translate::settings(&self.settled, Some(self.client_tls.clone()), self.nomad_tls.clone(), hostname)
+        };
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {
             let tls = self.tls.clone();
             let metrics = self.metrics.clone();
@@ -538,6 +556,7 @@ impl Parts {
             bound: self.bound.clone(),
             trouble,
             rest: rest.zip(self.settled.rest.as_ref().map(|rest| rest.insecure)),
+            credentials: self.credentials.clone(),
         };
         let options = api::Options {
             insecure: self.settled.api_insecure,

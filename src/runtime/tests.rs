@@ -43,6 +43,7 @@ fn inventory(names: &[&str]) -> Arc<Inventory> {
             create_index: 1,
             job: "".into(),
             alloc: "".into(),
+            checks: None,
         };
         (key.clone(), Arc::new(Service { key, instances: vec![instance] }))
     };

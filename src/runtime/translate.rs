@@ -1,25 +1,28 @@
 //! The static configuration in the words of each stage: stages do not know `config`'s types where they can do without.
 
+use super::control_plane;
 use crate::catalog::Health;
 use crate::certs::Store as Certificates;
 use crate::config::{self, Bound, CatalogCommon, EntryPoint, Settled};
-use crate::declare::Dialect;
-use crate::declare::Dynamic;
+use crate::declare::{self, Dialect};
 use crate::listen::Endpoint;
 use crate::model::Provider;
 use crate::observe::{access, log, metrics};
 use crate::proxy;
 use crate::table::{self, BuildOptions};
-use crate::tags::{LegacyMode, LegacyOptions, TagOptions};
+use crate::tags::{LegacyMode, LegacyOptions, TagOptions, auth_middleware};
 use crate::{http, middleware, upstream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What `listen` binds for an entry point.
 pub(super) fn endpoint(entry_point: &EntryPoint) -> Endpoint {
     Endpoint { name: entry_point.name.clone(), host: entry_point.address.host.clone(), port: entry_point.address.port }
 }
+
+/// What HinD's Caddy says over TLS where no site fits; said on the built-in entry points.
+pub(super) const HIND_NOT_FOUND: &str = "_________________ 🕵️‍♀️ with regret, not found 🕵️‍♀️ _________________";
 
 /// What the proxy knows of an entry point.
 pub(crate) fn entry_point(ep: &EntryPoint, bound: &Bound, to_tls: Option<proxy::ToTls>) -> proxy::EntryPoint {
@@ -62,17 +65,33 @@ pub(super) fn to_tls(bound: &Bound, certificates: &Certificates) -> Option<proxy
 pub(super) fn settings(
     settled: &Settled,
     tls: Option<Arc<rustls::ClientConfig>>,
+    nomad_tls: Option<Arc<rustls::ClientConfig>>,
     host: Option<String>,
 ) -> proxy::Settings {
     let transport = &settled.servers_transport;
+    let servers = upstream::Settings {
+        dial_timeout: transport.dial_timeout,
+        response_header_timeout: transport.response_header_timeout,
+        idle_timeout: transport.idle_conn_timeout,
+        max_idle: transport.max_idle_per_server,
+        tls,
+        ..upstream::Settings::default()
+    };
+    let mut own = BTreeMap::new();
+    if let Some((_, tls)) = control_plane::nomad(settled) {
+        // Nomad's long polls answer after minutes.
+        let nomad = upstream::Settings {
+            response_header_timeout: Duration::ZERO,
+            tls: nomad_tls,
+            server_name: tls.and_then(|tls| tls.server_name.as_deref()).map(Arc::from),
+            ..servers.clone()
+        };
+        own.insert(control_plane::service_id(), nomad);
+    }
+    let allowed = &settled.hind.allowed_remote_ips_services;
     proxy::Settings {
-        upstream: upstream::Settings {
-            dial_timeout: transport.dial_timeout,
-            response_header_timeout: transport.response_header_timeout,
-            idle_timeout: transport.idle_conn_timeout,
-            max_idle: transport.max_idle_per_server,
-            tls,
-        },
+        upstream: upstream::Settings { own, ..servers },
+        services_allow: (!allowed.is_empty()).then(|| allowed.clone().into()),
         linger_wait: settled.own.linger_wait,
         security_headers: settled.own.security_headers,
         hostname: host.and_then(|host| http::HeaderValue::from_str(&host).ok()),
@@ -99,7 +118,6 @@ fn of_provider(settled: &Settled, common: &CatalogCommon, strict_checks: BTreeSe
         config::Dialect::Urlprefix => Dialect::Urlprefix,
         config::Dialect::Site => Dialect::Site,
     });
-    let port_of = |name: &str| settled.entry_points.get(name).map(|ep| ep.address.port);
     let ports =
         settled.entry_points.values().filter(|ep| ep.address.port != 0 && &*ep.name != config::ADMIN_ENTRY_POINT);
     TagOptions {
@@ -116,13 +134,23 @@ fn of_provider(settled: &Settled, common: &CatalogCommon, strict_checks: BTreeSe
                 config::LegacyMode::Off => LegacyMode::Off,
             },
             prefix: common.legacy_tags.prefix.as_str().into(),
+            matcher: common.legacy_tags.matcher.parse().unwrap_or_default(),
+            glob_disabled: common.legacy_tags.glob_disabled,
+            service_status: common.legacy_tags.service_status.iter().filter_map(|s| Health::named(s)).collect(),
+            all_checks: common.legacy_tags.all_checks,
+            auth_schemes: settled.own.fabio_auth.keys().map(|name| name.as_str().into()).collect(),
             ports: ports.map(|ep| (ep.address.port, ep.name.clone())).collect(),
-            redirect_port: match port_of("websecure") {
-                None | Some(0 | 443) => Arc::default(),
-                Some(port) => port.to_string().into(),
-            },
+            redirect_port: redirect_port(settled),
             ..LegacyOptions::default()
         },
+    }
+}
+
+/// Port in a redirect to HTTPS; empty means 443.
+fn redirect_port(settled: &Settled) -> Arc<str> {
+    match settled.entry_points.get("websecure").map(|ep| ep.address.port) {
+        None | Some(0 | 443) => Arc::default(),
+        Some(port) => port.to_string().into(),
     }
 }
 
@@ -133,12 +161,31 @@ pub(crate) fn build_options(settled: &Settled) -> BuildOptions {
         entry_points: entry_points
             .map(|ep| table::EntryPoint { name: ep.name.clone(), tls: ep.tls, as_default: ep.as_default })
             .collect(),
-        internal: Dynamic::default(),
+        internal: internal(settled),
         primary: match settled.own.primary {
             config::Primary::Nomad => Provider::Nomad,
             config::Primary::Consul => Provider::ConsulCatalog,
         },
     }
+}
+
+/// What is built in: the control-plane site, and the schemes of Fabio's `auth=`.
+fn internal(settled: &Settled) -> declare::Dynamic {
+    let mut dynamic = control_plane::control_plane(settled, &redirect_port(settled));
+    for (name, scheme) in &settled.own.fabio_auth {
+        let kind = declare::MiddlewareKind::BasicAuth {
+            users: declare::Hashes::default(),
+            users_file: scheme.file.display().to_string().into(),
+            realm: scheme.realm.as_str().into(),
+            remove_header: false,
+            header_field: Arc::default(),
+            plain: true,
+        };
+        let source = declare::Source::default();
+        let middleware = Arc::new(declare::Middleware { kind, source });
+        dynamic.http.middlewares.insert(auth_middleware(name), middleware);
+    }
+    dynamic
 }
 
 /// How the process logs.

@@ -1,5 +1,6 @@
 //! The admin API's view: everything read from where it lives, nothing kept.
 
+use super::credentials::Credentials;
 use super::keep::Trouble;
 use super::rest::Rest;
 use super::state::State;
@@ -42,6 +43,7 @@ pub(super) struct View {
     pub tag_options: BTreeMap<Provider, TagOptions>,
     /// The catalog that wins between equal routers.
     pub primary: Provider,
+    pub credentials: Credentials,
 }
 
 /// [`Documents`] over the REST provider.
@@ -135,6 +137,7 @@ impl Source for View {
     fn problems(&self) -> Vec<Diagnostic> {
         let mut problems = self.state.problems();
         problems.extend(self.certificates.diagnostics(SystemTime::now()));
+        problems.extend(self.credentials.problems());
         problems.extend(self.trouble.as_ref().and_then(Trouble::now));
         problems
     }

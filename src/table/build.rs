@@ -472,6 +472,7 @@ impl Builder<'_> {
         }
         let names: Arc<[Arc<str>]> = self.options.entry_points.iter().map(|e| e.name.clone()).collect();
         let index: Index = old.index.update(&names, entries.iter().copied(), changed.into_iter());
+        self.problems.extend(super::reserved::claims(&index, &self.options.internal));
         let routers =
             self.good.values().flat_map(|g| g.routers.values()).map(|e| (e.router.id.clone(), e.router.clone()));
         let services =

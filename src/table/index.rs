@@ -207,6 +207,13 @@ impl Index {
         index
     }
 
+    /// The routers that are found by a host, whatever the entry point.
+    pub fn of_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Arc<Router>> {
+        let shard = usize::from(shard_of(host));
+        let shards = self.candidates.iter().filter_map(move |c| c.shards.get(shard)?.as_ref());
+        shards.filter_map(move |s| s.get(host)).flat_map(|list| list.iter().map(|c| &c.entry.router))
+    }
+
     /// The one walk of a request over its candidates: what [`Table::find`](super::Table::find)
     /// answers by and [`Table::explain`](super::Table::explain) reports.
     pub fn walk(

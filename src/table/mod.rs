@@ -10,10 +10,12 @@ mod explain;
 mod index;
 mod linger;
 mod ready;
+mod reserved;
 mod resolve;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
+mod users;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build};
 pub use diff::{Cause, Change, Changes, Diff, diff};
@@ -22,6 +24,7 @@ pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
+pub use users::Users;
 
 /// What the data side needs of the stages before, so that it knows the table alone.
 pub use crate::declare::MiddlewareKind;

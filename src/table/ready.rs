@@ -1,5 +1,6 @@
 //! Middlewares made ready to be asked: what their declarations say as text, compiled once.
 
+use super::Users;
 use crate::declare::MiddlewareKind;
 use http::HeaderValue;
 use ipnet::IpNet;
@@ -41,6 +42,35 @@ impl Middleware {
                 let network = |text: &Arc<str>| text.parse().map_err(|_| format!("`{text}` is not a network"));
                 Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
             }
+            MiddlewareKind::IpAllowList { source_range, reject_status_code } => {
+                if source_range.is_empty() {
+                    return Err("`sourceRange` is empty".to_owned());
+                }
+                if *reject_status_code != 0 && http::StatusCode::from_u16(*reject_status_code).is_err() {
+                    return Err(format!("`rejectStatusCode`: `{reject_status_code}` is not a status"));
+                }
+                let network = |text: &Arc<str>| match text.trim().parse::<IpNet>() {
+                    Ok(network) => Ok(network),
+                    Err(_) => match text.trim().parse::<std::net::IpAddr>() {
+                        Ok(address) => Ok(address.to_canonical().into()),
+                        Err(_) => Err(format!("`sourceRange`: `{text}` is not an address or a network")),
+                    },
+                };
+                Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
+            }
+            MiddlewareKind::BasicAuth { users, users_file, header_field, .. } => {
+                let (users, bad) = Users::read(users.0.iter().map(|user| &**user));
+                if let Some(at) = bad.first() {
+                    return Err(format!("`users`: number {at} is not `name:hash`"));
+                }
+                if users.any().is_none() && users_file.is_empty() {
+                    return Err("it names neither `users` nor a `usersFile`".to_owned());
+                }
+                if !header_field.is_empty() && http::HeaderName::try_from(&**header_field).is_err() {
+                    return Err(format!("`headerField`: `{header_field}` is not the name of a field"));
+                }
+                Ready::Users(users)
+            }
             MiddlewareKind::Refuse { status } if http::StatusCode::from_u16(*status).is_err() => {
                 return Err(format!("`{status}` is not a status"));
             }
@@ -61,6 +91,8 @@ pub enum Ready {
     Pattern(regex::Regex),
     /// Networks.
     Networks(Vec<IpNet>),
+    /// Users with the hashes of their passwords.
+    Users(Users),
     /// The Host that a server gets.
     Host(HeaderValue),
 }

@@ -23,6 +23,7 @@ mod standing;
 pub mod template;
 mod traefik;
 mod urlprefix;
+mod urlprefix_tcp;
 
 pub use crate::declare::options;
 pub use decoder::Decoder;
@@ -77,6 +78,11 @@ pub struct LegacyOptions {
     pub matcher: PathMatcher,
     /// Fabio's `glob.matching.disabled`: hosts are literal.
     pub glob_disabled: bool,
+    /// Schemes of `auth=` that the configuration defines ([`auth_middleware`]); all others are
+    /// middlewares of the file provider.
+    pub auth_schemes: BTreeSet<Arc<str>>,
+    /// All checks of an instance must be in a state of [`Self::service_status`], not only one.
+    pub all_checks: bool,
     /// No static configuration is known (`render`, `explain`): a port that is neither in
     /// [`Self::ports`] nor 80 or 443 has an entry point of its own ([`port_entry_point`]).
     pub any_port: bool,
@@ -85,6 +91,11 @@ pub struct LegacyOptions {
 /// The entry point that stands for a port where no static configuration is known.
 pub fn port_entry_point(port: u16) -> Arc<str> {
     format!("port-{port}").into()
+}
+
+/// The built-in middleware of a scheme that the configuration defines.
+pub fn auth_middleware(scheme: &str) -> Arc<str> {
+    format!("fabio-auth-{scheme}").into()
 }
 
 /// How a prefix's path is compared: Fabio's `proxy.matcher`.
@@ -135,6 +146,8 @@ impl Default for LegacyOptions {
             redirect_port: Arc::default(),
             matcher: PathMatcher::Prefix,
             glob_disabled: false,
+            auth_schemes: BTreeSet::new(),
+            all_checks: false,
             any_port: false,
         }
     }

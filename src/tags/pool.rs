@@ -10,10 +10,11 @@
 use super::fragment::{Def, origin_of, service};
 use super::glob::{is_glob, quote, specificity, to_regex};
 use super::names::{fnv1, namespace, quoted, slug};
-use super::{LegacyOptions, PathMatcher};
+use super::{LegacyOptions, PathMatcher, auth_middleware};
 use crate::catalog::ServiceKey;
 use crate::declare::{self, MiddlewareKind, RouterTls, Server, Source, Strategy};
 use crate::diagnostic::Diagnostic;
+use crate::model::Provider;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,6 +64,8 @@ pub enum ShareKind {
         https: bool,
         /// Exact path.
         path: Option<Arc<str>>,
+        /// The entry point of a port of its own.
+        entry_point: Option<Arc<str>>,
     },
 }
 
@@ -265,8 +268,11 @@ impl Made {
             names.push(self.middleware(called("deny"), kind, source));
         }
         if !options.auth.is_empty() {
-            // a middleware of that name from the file provider; without it the router is refused
-            names.push(format!("{}@file", options.auth).into());
+            // without the middleware the router lets nobody in
+            names.push(match legacy.auth_schemes.contains(&options.auth) {
+                true => format!("{}@{}", auth_middleware(&options.auth), Provider::Internal).into(),
+                false => format!("{}@file", options.auth).into(),
+            });
         }
         if let Some((code, url)) = &options.redirect {
             let permanent = matches!(code, 301 | 308);
@@ -293,6 +299,9 @@ impl Made {
             let kind = MiddlewareKind::StripPrefix { prefixes: vec![options.strip.clone()] };
             names.push(self.middleware(called("strip"), kind, source));
         }
+        if !options.strip.is_empty() && !options.prepend.is_empty() {
+            names.push(self.middleware(called("root"), MiddlewareKind::LeadingSlash {}, source));
+        }
         if !options.prepend.is_empty() {
             let kind = MiddlewareKind::AddPrefix { prefix: options.prepend.clone() };
             names.push(self.middleware(called("prepend"), kind, source));
@@ -302,19 +311,21 @@ impl Made {
 
     /// A site: a router for each of its paths, and for HTTPS a redirect from plain HTTP.
     fn site(&mut self, host: &str, shares: &[&Share], legacy: &LegacyOptions) {
-        let mut parts: BTreeMap<(bool, &Option<Arc<str>>), Vec<&Share>> = BTreeMap::new();
+        let mut parts: BTreeMap<Part<'_>, Vec<&Share>> = BTreeMap::new();
         for share in shares {
-            if let ShareKind::Site { https, path } = &share.kind {
-                parts.entry((*https, path)).or_default().push(share);
+            if let ShareKind::Site { https, path, entry_point } = &share.kind {
+                parts.entry((*https, path, entry_point)).or_default().push(share);
             }
         }
         let (host_rule, priority) = site_rule(host);
-        let plain_taken = parts.contains_key(&(false, &None));
+        let plain_taken = parts.contains_key(&(false, &None, &None));
         let mut redirect_to: Option<(Arc<str>, Source)> = None;
-        for ((https, path), shares) in parts {
+        for ((https, path, entry_point), shares) in parts {
             let Some(first) = shares.first() else { continue };
             let kind = if https { "site" } else { "site-http" };
             let name = pool_name(kind, host, path.as_deref().unwrap_or_default());
+            let name = entry_point.as_ref().map_or(name.clone(), |at| format!("{name}-{at}").into());
+            let usual = if https { &legacy.websecure } else { &legacy.web };
             let mut made_service = service(servers(shares.iter().map(|s| &s.url), &[]), first.source.clone());
             if let Some(lb) = &mut made_service.load_balancer {
                 lb.strategy = Strategy::IpHash;
@@ -330,7 +341,7 @@ impl Made {
             self.router(
                 &name,
                 declare::Router {
-                    entry_points: vec![if https { legacy.websecure.clone() } else { legacy.web.clone() }],
+                    entry_points: vec![entry_point.as_ref().unwrap_or(usual).clone()],
                     service: name.clone(),
                     rule: rule.into(),
                     priority,
@@ -339,7 +350,7 @@ impl Made {
                     ..declare::Router::default()
                 },
             );
-            if https && redirect_to.is_none() {
+            if https && entry_point.is_none() && redirect_to.is_none() {
                 redirect_to = Some((name, first.source.clone()));
             }
         }
@@ -366,6 +377,9 @@ impl Made {
         }
     }
 }
+
+/// What of a site is a router of its own: HTTPS, path, the entry point of a port.
+type Part<'a> = (bool, &'a Option<Arc<str>>, &'a Option<Arc<str>>);
 
 /// `fb-shop-example-org--cart-1a2b3c`: readable, and apart for `/a-b` and `/a/b`.
 fn pool_name(kind: &str, host: &str, path: &str) -> Arc<str> {
@@ -457,12 +471,19 @@ fn redirect_regex(url: &str, strip: &str, prepend: &str) -> (String, String) {
         return ("^.*$".to_owned(), url.replace('$', "$$"));
     }
     let (host, first) = if url.contains("$host") { ("([^/]+)", 2) } else { ("[^/]+", 1) };
-    let (cut, slash) =
-        if strip.is_empty() { (String::new(), "") } else { (format!("{}/?", regex::escape(strip)), "/") };
+    // What is left of a path stands right behind `prepend`; without that there is a slash before it.
+    let cut = regex::escape(strip);
+    let (cut, slash) = match (strip.is_empty(), prepend.is_empty()) {
+        (true, _) => (String::new(), ""),
+        (false, true) => (format!("(?:{cut})?/?"), "/"),
+        (false, false) => (format!("(?:{cut})?"), ""),
+    };
     let regex = format!("^https?://{host}{cut}([^?]*)(\\?.*)?$");
     let query = if url.contains('?') { String::new() } else { format!("${{{}}}", first + 1) };
     let path = format!("{prepend}{slash}${{{first}}}{query}");
-    (regex, url.replace("$host", "${1}").replace("$path", &path))
+    // one slash, whether the target has one before `$path` or not
+    let url = url.replacen("/$path", "$path", usize::from(!url.contains("//$path")));
+    (regex, url.replacen("$host", "${1}", 1).replacen("$path", &path, 1))
 }
 
 /// Servers with the shares that Fabio's arithmetic gives: fixed weights first (scaled down above
@@ -506,66 +527,5 @@ fn slots(fixed: &[Option<f64>]) -> Option<Vec<u32>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_as_recorded() {
-        assert_eq!(slots(&[None, None]), None);
-        assert_eq!(slots(&[Some(1.0)]), Some(vec![10_000]));
-        assert_eq!(slots(&[Some(0.3), Some(0.1)]), Some(vec![7_500, 2_500]));
-        assert_eq!(slots(&[None, Some(2.0)]), Some(vec![0, 10_000]));
-        assert_eq!(slots(&[Some(0.666_667), Some(0.333_333)]), Some(vec![6_666, 3_333]));
-        assert_eq!(slots(&[Some(0.7), Some(0.6), Some(0.5)]), Some(vec![3_888, 3_333, 2_777]));
-        assert_eq!(slots(&[Some(0.142_857); 7]), Some(vec![1_428; 7]));
-        assert_eq!(slots(&[None, Some(0.999_99)]), Some(vec![1, 9_999]));
-        assert_eq!(slots(&[Some(f64::MAX), Some(f64::MAX)]), Some(vec![0, 0]));
-    }
-
-    #[test]
-    fn priorities_keep_fabios_order() {
-        let ranked = |matcher| move |host, path| prefix_rule(host, path, false, matcher).1;
-        let rank = ranked(PathMatcher::Prefix);
-        assert!(rank("a.example.org", "/") > rank("*.example.org", "/very/long/path"));
-        assert!(rank("*.example.org", "/") > rank("*.org", "/x"));
-        assert!(rank("*.org", "/") > rank("*", "/"));
-        assert!(rank("*", "/") > rank("", "/a/long/path"));
-        assert!(rank("a", "/a/b") > rank("a", "/a"));
-        assert!(rank("app-*.h", "/") > rank("*.h", "/a/b"));
-        assert!(prefix_rule("a", "/", true, PathMatcher::Prefix).1 > rank("a", "/a/b"));
-        let iprefix = ranked(PathMatcher::IPrefix);
-        assert!(iprefix("", "/foo") > iprefix("", "/FOO/bar") && iprefix("", "/foo/BAR") > iprefix("", "/foo"));
-        assert!(iprefix("*.h", "/") > iprefix("", "/foo") && iprefix("h", "/") > iprefix("*.h", "/foo"));
-        let glob = ranked(PathMatcher::Glob);
-        assert!(glob("", "/?") > glob("", "/*") && glob("", "/a*") > glob("", "/?"));
-        let rule = |host, path, matcher| prefix_rule(host, path, false, matcher).0;
-        assert_eq!(rule("app-*.h", "/x", PathMatcher::Prefix), r"HostRegexp(`^app\-.*\.h$`) && PathPrefix(`/x`)");
-        assert_eq!(rule("", "/", PathMatcher::Prefix), "PathPrefix(`/`)");
-        assert_eq!(rule("h", "/a.b", PathMatcher::IPrefix), r"Host(`h`) && PathRegexp(`(?i)^\/a\.b`)");
-        assert_eq!(rule("h", "/a*", PathMatcher::Glob), r"Host(`h`) && PathRegexp(`^\/a.*$`)");
-        assert_eq!(rule("", "/a", PathMatcher::Glob), "Path(`/a`)");
-        assert_eq!(site_rule("*.a.example"), (r"HostRegexp(`^[^.]+\.a\.example$`)".to_owned(), 2));
-    }
-
-    #[test]
-    fn names_stay_apart() {
-        assert_ne!(pool_name("fb", "h", "/a-b"), pool_name("fb", "h", "/a/b"));
-        assert_ne!(pool_name("fb", "h", "/X"), pool_name("fb", "h", "/x"));
-        assert!(pool_name("fb", "*.shop.example", "/c").starts_with("fb-any-shop-example--c-"));
-    }
-
-    #[test]
-    fn redirects_as_measured() {
-        assert_eq!(
-            redirect_regex("https://n$path", "", ""),
-            (r"^https?://[^/]+([^?]*)(\?.*)?$".into(), "https://n${1}${2}".into())
-        );
-        assert_eq!(redirect_regex("https://n/fixed", "", ""), ("^.*$".into(), "https://n/fixed".into()));
-        assert_eq!(
-            redirect_regex("https://n$path", "/s", ""),
-            (r"^https?://[^/]+/s/?([^?]*)(\?.*)?$".into(), "https://n/${1}${2}".into())
-        );
-        assert_eq!(redirect_regex("https://n$path?x=1", "", "/n").1, "https://n/n${1}?x=1");
-        assert_eq!(redirect_regex("https://$host$path", "", "").1, "https://${1}${2}${3}");
-    }
-}
+#[path = "pool_tests.rs"]
+mod tests;

@@ -1,13 +1,17 @@
 //! The `https://host` dialect: a tag is a site, as in HinD's Caddyfile template: the tag's address
 //! is the host, an optional path matches exactly, several addresses may be separated by commas or
-//! blanks, `*.host` stands for one label. `http://host` is an extension: a site on plain HTTP.
-//! Servers are all passing instances with the tag, chosen by the client's address.
+//! blanks, `*.host` stands for one label. Servers are all passing instances with the tag, chosen by
+//! the client's address.
+//!
+//! As there, only a tag that begins with `https://` is one; an `http://host` behind it in the same tag
+//! is a site on plain HTTP. A port of its own needs an entry point that listens on it: Caddy would
+//! open the port, here no tag can.
 
-use super::LegacyOptions;
 use super::fragment::{Fragment, address, origin_of, source};
 use super::names::join_host_port;
 use super::pool::{PoolKey, Share, ShareKind};
 use super::urlprefix::routed;
+use super::{LegacyOptions, port_entry_point};
 use crate::catalog::{Instance, ServiceKey};
 use crate::declare::Dialect;
 use crate::diagnostic::Diagnostic;
@@ -16,7 +20,7 @@ use std::sync::Arc;
 
 /// Whether a tag is a site.
 pub fn is_site(tag: &str) -> bool {
-    tag.starts_with("https://") || tag.starts_with("http://")
+    tag.starts_with("https://")
 }
 
 /// Reads the site tags of an instance into the fragment. True when there is one.
@@ -41,7 +45,7 @@ pub fn decode(
         let mut sites = Vec::new();
         for text in tag.split([',', ' ', '\t']).filter(|t| !t.is_empty()) {
             let column = tag.find(text).and_then(|at| tag.get(..at)).map_or(0, |t| t.chars().count()) + 1;
-            match read(text) {
+            match read(text, legacy) {
                 Ok(site) => sites.push(site),
                 Err((code, message)) => problem(code, column, message),
             }
@@ -54,8 +58,9 @@ pub fn decode(
             continue;
         };
         let url: Arc<str> = format!("http://{}", join_host_port(address, &instance.port.to_string())).into();
-        for Site { https, host, path } in sites {
-            let share = Share { source: source.clone(), url: url.clone(), kind: ShareKind::Site { https, path } };
+        for Site { https, host, path, entry_point } in sites {
+            let kind = ShareKind::Site { https, path, entry_point };
+            let share = Share { source: source.clone(), url: url.clone(), kind };
             into.shares.entry(PoolKey::Site { host }).or_default().push(share);
         }
     }
@@ -68,10 +73,12 @@ struct Site {
     https: bool,
     host: Arc<str>,
     path: Option<Arc<str>>,
+    /// Of a port of its own.
+    entry_point: Option<Arc<str>>,
 }
 
 /// Reads one address. A bare name behind a comma is HTTPS, as Caddy takes it.
-fn read(text: &str) -> Result<Site, (&'static str, String)> {
+fn read(text: &str, legacy: &LegacyOptions) -> Result<Site, (&'static str, String)> {
     let (https, rest) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest),
         Some(("http", rest)) => (false, rest),
@@ -83,9 +90,20 @@ fn read(text: &str) -> Result<Site, (&'static str, String)> {
         None => (rest, None),
     };
     let (host, port) = host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port)));
-    if port.is_some_and(|p| p != if https { "443" } else { "80" }) {
-        return Err(("bad_site", format!("a site has no port of its own, got `{text}`: name it `https://host`")));
-    }
+    let entry_point = match port {
+        None => None,
+        Some(port) if port == if https { "443" } else { "80" } => None,
+        Some(text) => {
+            let number = text.parse::<u16>().ok().filter(|port| !matches!(port, 0 | 80 | 443));
+            let known = number.and_then(|port| match legacy.any_port {
+                true => Some(port_entry_point(port)),
+                false => legacy.ports.get(&port).cloned(),
+            });
+            let none =
+                || ("bad_site", format!("no entry point listens on the port `{text}`: name the site `https://host`"));
+            Some(known.ok_or_else(none)?)
+        }
+    };
     if host.is_empty() {
         return Err(("bad_site", "expected a host behind `://`, got nothing".to_owned()));
     }
@@ -99,7 +117,7 @@ fn read(text: &str) -> Result<Site, (&'static str, String)> {
     {
         return Err(("bad_site", format!("a path cannot hold the character {bad:?}")));
     }
-    Ok(Site { https, host: host.into(), path })
+    Ok(Site { https, host: host.into(), path, entry_point })
 }
 
 #[cfg(test)]
@@ -108,15 +126,28 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let site =
-            |https, host: &str, path: Option<&str>| Ok(Site { https, host: host.into(), path: path.map(Into::into) });
+        let legacy = LegacyOptions { ports: [(8443, "alt".into())].into(), ..LegacyOptions::default() };
+        let read = |text| read(text, &legacy);
+        let site = |https, host: &str, path: Option<&str>| {
+            Ok(Site { https, host: host.into(), path: path.map(Into::into), entry_point: None })
+        };
+        assert_eq!(read("https://a:8443").unwrap().entry_point.as_deref(), Some("alt"));
         assert_eq!(read("https://A.Example"), site(true, "a.example", None));
         assert_eq!(read("https://a.example:443/x"), site(true, "a.example", Some("/x")));
         assert_eq!(read("http://a.example/"), site(false, "a.example", Some("/")));
         assert_eq!(read("*.a.example"), site(true, "*.a.example", None));
-        for bad in
-            ["https://", "https://a:8443", "ftp://a", "https://a..b", "https://{$X}", "https://a/\"x", "https://*"]
-        {
+        for bad in [
+            "https://",
+            "https://a:8444",
+            "https://a:80",
+            "https://a:",
+            "https://a:+443",
+            "ftp://a",
+            "https://a..b",
+            "https://{$X}",
+            "https://a/\"x",
+            "https://*",
+        ] {
             assert_eq!(read(bad).unwrap_err().0, "bad_site", "{bad}");
         }
     }

@@ -10,7 +10,7 @@ use super::fragment::{Fragment, address, origin_of, source};
 use super::glob::{GlobError, is_glob, to_regex};
 use super::names::join_host_port;
 use super::pool::{PoolKey, PrefixOptions, Share, ShareKind};
-use super::{LegacyOptions, PathMatcher, port_entry_point};
+use super::{LegacyOptions, PathMatcher, port_entry_point, urlprefix_tcp};
 use crate::catalog::{Health, Instance, ServiceKey};
 use crate::declare::Dialect;
 use crate::declare::options::nearest;
@@ -37,7 +37,12 @@ pub fn decode(
         found = true;
         let source = source(key, instance, tag, Dialect::Urlprefix);
         let mut notes = Notes { problems: Vec::new(), tag };
-        let read = read(text, legacy, &instance.datacenter, &mut notes);
+        let text = text.trim();
+        let tcp = urlprefix_tcp::is_tcp(text).then(|| tcp(text, legacy, &mut notes));
+        let read = match tcp {
+            Some(_) => None,
+            None => read(text, legacy, &instance.datacenter, &mut notes),
+        };
         for mut problem in notes.problems {
             let column = problem.origin.column;
             problem.origin = origin_of(&source);
@@ -46,8 +51,8 @@ pub fn decode(
                 into.problems.push(problem);
             }
         }
-        let Some(read) = read else { continue };
-        if !routed(instance, provider, legacy) {
+        let tcp = tcp.flatten();
+        if (read.is_none() && tcp.is_none()) || !passes(instance, provider, legacy) {
             continue;
         }
         let Some(address) = address(instance, provider) else {
@@ -55,6 +60,10 @@ pub fn decode(
             into.problems.push(Diagnostic::error("no_address", message).with_origin(origin_of(&source)));
             continue;
         };
+        if let Some(route) = tcp {
+            urlprefix_tcp::declare(route, address, instance.port, &source, into);
+        }
+        let Some(read) = read else { continue };
         let url = format!("{}://{}", read.scheme, join_host_port(address, &instance.port.to_string()));
         let share = Share {
             source,
@@ -78,6 +87,27 @@ pub fn decode(
         }
     }
     found
+}
+
+/// A TCP route: declared, and not served yet.
+fn tcp(text: &str, legacy: &LegacyOptions, notes: &mut Notes<'_>) -> Option<urlprefix_tcp::Route> {
+    let at = text.split(' ').next().unwrap_or(text);
+    match urlprefix_tcp::read(text, legacy) {
+        Ok(route) => {
+            let message = format!("`{at}` is a TCP route; TCP routes are known and not served yet");
+            notes.warn("not_served", at, message);
+            Some(route)
+        }
+        Err((code, message)) => notes.error(code, at, message),
+    }
+}
+
+/// Whether an instance is routed by Fabio's tags: as Fabio, by the checks of the instance alone, as long
+/// as its node is up and nothing is in maintenance (`registry/consul/passing.go`).
+fn passes(instance: &Instance, provider: Provider, legacy: &LegacyOptions) -> bool {
+    let Some(checks) = &instance.checks else { return routed(instance, provider, legacy) };
+    let good = checks.own.iter().filter(|state| legacy.service_status.contains(state)).count();
+    !checks.out && good > 0 && (!legacy.all_checks || good == checks.own.len())
 }
 
 /// Whether an instance is in a state that is routed. Nomad tells none; a state that Consul tells and
@@ -324,6 +354,12 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
             return None;
         }
     }
+    if read.scheme == "https" && !matches!(&*read.options.send_host, "" | "dst") {
+        let host = format!("host={}", read.options.send_host);
+        let message =
+            format!("`{host}`: servers get it as Host; as the name in the TLS handshake it is not served yet");
+        notes.warn("not_served", &host, message);
+    }
     if read.options.redirect.is_some() && proto_behind_redirect {
         let message = "`proto=` behind `redirect=` would redirect to the instance itself".to_owned();
         return notes.error("bad_value", "proto=", message);
@@ -345,11 +381,17 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
 
 /// An option that only sets a value.
 fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions, notes: &mut Notes<'_>) -> Option<()> {
+    if value.contains('\\') {
+        let message = format!("a backslash counts twice in an option, as in Fabio: `{option}`");
+        notes.warn("backslash", option, message);
+    }
+    // Fabio writes options quoted into a command, and reads them back without undoing it
+    let value = &*value.replace('\\', "\\\\");
     match name {
         "strip" if value.starts_with('/') => into.strip = if value == "/" { Arc::default() } else { value.into() },
-        "strip" if value.is_empty() => {}
+        "strip" if value.is_empty() => into.strip = Arc::default(),
         "strip" => notes.warn("bad_value", option, format!("`{option}` cuts nothing: a path starts with `/`")),
-        "prepend" if value.is_empty() => {}
+        "prepend" if value.is_empty() => into.prepend = Arc::default(),
         "prepend" => into.prepend = if value.starts_with('/') { value.into() } else { format!("/{value}").into() },
         "host" => into.send_host = value.into(),
         "auth" => into.auth = value.into(),
@@ -410,7 +452,8 @@ fn redirect(code: &str, url: &str, option: &str, notes: &mut Notes<'_>) -> Optio
 fn networks(value: &str) -> Result<Vec<Arc<str>>, &str> {
     let mut found = Vec::new();
     for item in value.split(',').filter(|_| !value.is_empty()) {
-        let address = item.trim().strip_prefix("ip:").map(str::trim);
+        let typed = item.split_once(':').filter(|(kind, _)| kind.trim().eq_ignore_ascii_case("ip"));
+        let address = typed.map(|(_, address)| address.trim());
         let network = address.and_then(|a| match a.parse::<ipnet::IpNet>() {
             Ok(net) => Some(net),
             Err(_) => a.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical().into()),
@@ -444,136 +487,5 @@ fn expand(text: &str, datacenter: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tag(text: &str) -> (Option<Read>, Vec<Diagnostic>) {
-        let full = format!("urlprefix-{text}");
-        let mut notes = Notes { problems: Vec::new(), tag: &full };
-        let read = read(text, &LegacyOptions::default(), "DC-East", &mut notes);
-        (read, notes.problems)
-    }
-
-    fn key(text: &str) -> String {
-        match tag(text).0.map(|r| r.key) {
-            Some(PoolKey::Prefix { host, path }) => format!("{host}|{path}"),
-            other => format!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn sources_as_recorded() {
-        assert_eq!(key("shop.example.org/"), "shop.example.org|/");
-        assert_eq!(key("SHOP.Example.ORG/Cart"), "shop.example.org|/Cart");
-        assert_eq!(key("*.example.org"), "*.example.org|/");
-        assert_eq!(key("/"), "|/");
-        assert_eq!(key("//x"), "|//x");
-        assert_eq!(key("shop.example.org:443/"), "shop.example.org:443|/");
-        assert_eq!(key("h/$DC/x"), "h|/DC-East/x");
-        assert_eq!(key("h/$NOPE/x"), "h|//x");
-        assert_eq!(key("h/$1x"), "h|/x");
-        assert_eq!(key("h/$*a"), "h|/a");
-        assert_eq!(key("${DC}.example.org/"), "dc-east.example.org|/");
-        assert_eq!(key("h/x    strip=/x"), "h|/x");
-    }
-
-    #[test]
-    fn refused_sources_say_why() {
-        for (text, code) in [
-            ("", "bad_route"),
-            (":", "bad_port"),
-            (":5432", "not_served"),
-            ("bücher.example/", "bad_host"),
-            ("#x/", "bad_host"),
-            ("[ab.example.org/", "bad_glob"),
-            ("h:8443/", "no_entry_point"),
-            ("h:http/", "bad_port"),
-            ("h/a\nb", "bad_path"),
-            ("h/ weight=50%", "bad_value"),
-            ("h/ weight=+Inf", "bad_value"),
-            ("h/ proto=tcp", "not_served"),
-            ("h/ redirect=400,https://x/", "bad_value"),
-            ("h/ redirect=301,https://%zz/", "bad_value"),
-            ("h/ redirect=301,https://x/ proto=https", "bad_value"),
-        ] {
-            let (read, problems) = tag(text);
-            assert!(read.is_none(), "{text}");
-            assert_eq!(&*problems.last().unwrap().code, code, "{text}: {problems:?}");
-        }
-    }
-
-    #[test]
-    fn broken_access_rules_let_nobody_in() {
-        for text in
-            ["h/ allow=192.0.2.1", "h/ allow=ip:192.0.2.1,ip:x", "h/ deny=ip:", "h/ allow=ip:::1 deny=ip:10.0.0.0/8"]
-        {
-            let (read, problems) = tag(text);
-            assert!(read.unwrap().options.closed, "{text}");
-            assert_eq!(&*problems.last().unwrap().code, "bad_value", "{text}: {problems:?}");
-        }
-        assert!(!tag("h/ allow=").0.unwrap().options.closed);
-    }
-
-    #[test]
-    fn a_state_that_nobody_knows_is_good_only_where_none_is_told() {
-        let instance = |health| Instance {
-            id: "i".into(),
-            node: "n".into(),
-            address: "10.0.0.1".into(),
-            node_address: "".into(),
-            port: 80,
-            tags: vec![],
-            health,
-            datacenter: "dc1".into(),
-            create_index: 1,
-            job: "".into(),
-            alloc: "".into(),
-        };
-        let is = |health, provider| routed(&instance(health), provider, &LegacyOptions::default());
-        assert!(is(Health::Unknown, Provider::Nomad) && is(Health::Passing, Provider::ConsulCatalog));
-        assert!(!is(Health::Unknown, Provider::ConsulCatalog) && !is(Health::Warning, Provider::ConsulCatalog));
-    }
-
-    #[test]
-    fn settings_of_fabio() {
-        let with = |text: &str, legacy: &LegacyOptions| {
-            let mut notes = Notes { problems: Vec::new(), tag: text };
-            (read(text, legacy, "dc1", &mut notes), notes.problems)
-        };
-        let any_port = LegacyOptions { any_port: true, ..LegacyOptions::default() };
-        assert_eq!(with("h:8443/", &any_port).0.unwrap().options.entry_points, [Arc::from("port-8443")]);
-        let no_globs = LegacyOptions { glob_disabled: true, ..LegacyOptions::default() };
-        let (read, problems) = with("*.h/", &no_globs);
-        assert!(read.is_none() && &*problems[0].code == "dead_route");
-        assert!(with("h/*", &no_globs).0.is_some());
-        let globs = LegacyOptions { matcher: PathMatcher::Glob, ..LegacyOptions::default() };
-        let (read, problems) = with("h/[a", &globs);
-        assert!(read.is_none() && &*problems[0].code == "bad_glob");
-    }
-
-    #[test]
-    fn options() {
-        let (read, problems) = tag("h/c strip=/c prepend=v1 proto=https weight=0.3 host=dst");
-        let read = read.unwrap();
-        assert_eq!(problems, []);
-        assert_eq!((read.scheme, read.weight), ("https", Some(0.3)));
-        assert_eq!((&*read.options.strip, &*read.options.prepend, &*read.options.send_host), ("/c", "/v1", "dst"));
-
-        let (read, problems) = tag("h/c stripp=/c");
-        assert!(read.is_some());
-        assert_eq!(problems[0].help.as_deref(), Some("did you mean `strip=`?"));
-        assert_eq!(problems[0].origin.column, Some(15));
-
-        let (read, _) = tag("h/c proto=tcp proto=https");
-        assert_eq!(read.unwrap().scheme, "https", "the last protocol counts");
-
-        let (read, _) = tag("h:80/ redirect=301,https://h$path");
-        assert!(read.unwrap().options.to_https);
-        let (read, _) = tag("h:80/ redirect=301,https://other$path");
-        assert!(!read.unwrap().options.to_https);
-        let (read, problems) = tag("h/ redirect=");
-        assert!(read.unwrap().options.redirect.is_none() && problems.len() == 1);
-        let (read, _) = tag("h/ allow=ip:::ffff:192.0.2.1,ip:10.0.0.0/8");
-        assert_eq!(read.unwrap().options.allow, ["192.0.2.1/32".into(), "10.0.0.0/8".into()]);
-    }
-}
+#[path = "urlprefix_tests.rs"]
+mod tests;

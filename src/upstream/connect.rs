@@ -66,7 +66,8 @@ pub(super) async fn connect(
         }
         let no_tls = || ConnectError::NoTls(endpoint.host.clone());
         let config = settings.tls.clone().ok_or_else(no_tls)?;
-        let name = ServerName::try_from(endpoint.host.to_string()).map_err(|_| no_tls())?;
+        let name = settings.server_name.as_ref().unwrap_or(&endpoint.host);
+        let name = ServerName::try_from(name.to_string()).map_err(|_| no_tls())?;
         let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::Tls)?;
         Ok(Stream::Tls(Box::new(stream)))
     };

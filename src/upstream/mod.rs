@@ -14,6 +14,7 @@ pub use connect::ConnectError;
 pub use pool::{Answer, Connection, Endpoint, InFlight, Pool, Pools, SendError};
 pub use registry::{Registry, ServerState, ServerView, ServiceState};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,10 @@ pub struct Settings {
     pub max_idle: usize,
     /// How `https://` servers are verified.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The name that `https://` servers must prove instead of their host.
+    pub server_name: Option<Arc<str>>,
+    /// Services that are reached in a way of their own, by qualified name.
+    pub own: BTreeMap<Arc<str>, Settings>,
 }
 
 impl Default for Settings {
@@ -40,6 +45,8 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(90),
             max_idle: 200,
             tls: None,
+            server_name: None,
+            own: BTreeMap::new(),
         }
     }
 }

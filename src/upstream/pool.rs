@@ -34,18 +34,15 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub struct Pools {
     settings: Rc<Settings>,
+    own: HashMap<Arc<str>, Rc<Settings>>,
     pools: RefCell<HashMap<ServerId, Rc<Pool>>>,
 }
 
 impl Pools {
     /// Without any connection.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings: Rc::new(settings), pools: RefCell::default() }
-    }
-
-    /// The settings.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn new(mut settings: Settings) -> Self {
+        let own = std::mem::take(&mut settings.own).into_iter().map(|(service, own)| (service, Rc::new(own)));
+        Self { own: own.collect(), settings: Rc::new(settings), pools: RefCell::default() }
     }
 
     /// The pool of a server, made if need be.
@@ -55,7 +52,7 @@ impl Pools {
             Some(pool) if pool.endpoint == *endpoint => pool.clone(),
             _ => {
                 let pool = Rc::new(Pool {
-                    settings: self.settings.clone(),
+                    settings: self.own.get(&id.service).unwrap_or(&self.settings).clone(),
                     state: registry.server(id),
                     addresses: Rc::new(Addresses::new(endpoint.host.clone(), endpoint.port)),
                     endpoint: endpoint.clone(),
@@ -71,7 +68,7 @@ impl Pools {
     pub fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
-            idle.retain(|kept| kept.is_usable(now, &self.settings));
+            idle.retain(|kept| kept.is_usable(now, &pool.settings));
             Rc::strong_count(pool) > 1 || !idle.is_empty()
         });
     }
@@ -129,6 +126,11 @@ impl Pool {
     pub fn enter(self: &Rc<Self>) -> InFlight {
         self.state.request(1);
         InFlight(self.clone())
+    }
+
+    /// How the server is reached.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The server's shared state.

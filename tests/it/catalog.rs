@@ -47,7 +47,15 @@ fn common(endpoint: &str, token: Token) -> CatalogCommon {
         default_rule: String::new(),
         prefix: "traefik".into(),
         constraints: String::new(),
-        legacy_tags: LegacyTags { mode: LegacyMode::Off, prefix: String::new(), dialects: Vec::new() },
+        legacy_tags: LegacyTags {
+            mode: LegacyMode::Off,
+            prefix: String::new(),
+            dialects: Vec::new(),
+            matcher: String::new(),
+            glob_disabled: false,
+            service_status: Vec::new(),
+            all_checks: false,
+        },
     }
 }
 

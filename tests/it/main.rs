@@ -2,6 +2,7 @@
 
 mod admin;
 mod architecture;
+mod auth;
 mod catalog;
 mod cli;
 mod config;
@@ -9,6 +10,7 @@ mod corpora;
 mod embedded;
 mod explain;
 mod files;
+mod hind;
 mod proxy;
 mod real;
 mod render;

@@ -28,6 +28,7 @@ pub(crate) fn service(name: &str, instances: &[(&str, u16, &[&str])]) -> Service
         create_index: 10 + at as u64,
         job: "".into(),
         alloc: "".into(),
+        checks: None,
     });
     Service { key: ServiceKey { namespace: "default".into(), name: name.into() }, instances: instances.collect() }
 }
@@ -215,6 +216,7 @@ fn a_prefix_is_one_pool_over_services() {
         kinds,
         [
             &MiddlewareKind::StripPrefix { prefixes: vec!["/cart".into()] },
+            &MiddlewareKind::LeadingSlash {},
             &MiddlewareKind::AddPrefix { prefix: "/v1".into() }
         ]
     );
@@ -308,7 +310,7 @@ fn a_host_claimed_by_two_namespaces_stays_with_the_older_one() {
 
 #[test]
 fn plain_sites_and_wildcards() {
-    let tags = &["http://plain.example", "https://*.apps.example", "https://x.example/only"];
+    let tags = &["http://ignored.example", "https://*.apps.example, http://plain.example", "https://x.example/only"];
     let (http, problems) = read(Provider::Nomad, vec![service("s", &[("10.0.0.1", 80, tags)])], options());
     assert_eq!(problems, []);
     let rules: BTreeSet<(&str, &str, bool)> =
@@ -322,10 +324,10 @@ fn plain_sites_and_wildcards() {
 #[test]
 fn routing_tags_are_told_from_others() {
     let opts = options();
-    for tag in ["traefik.enable=true", "urlprefix-a/", "  urlprefix-a/", "https://a", "http://a"] {
+    for tag in ["traefik.enable=true", "urlprefix-a/", "  urlprefix-a/", "https://a"] {
         assert!(is_routing_tag(tag, &opts), "{tag}");
     }
-    for tag in ["traefik", "traefikx.enable=true", "Traefik.enable=true", "blue", "ftp://a", ""] {
+    for tag in ["traefik", "traefikx.enable=true", "Traefik.enable=true", "blue", "ftp://a", "http://a", ""] {
         assert!(!is_routing_tag(tag, &opts), "{tag}");
     }
     let mut off = options();

@@ -7,7 +7,7 @@
 //! its node's checks included; maintenance outranks critical, since it was asked for.
 
 use crate::catalog::http::Error;
-use crate::catalog::{Health, Instance};
+use crate::catalog::{Checks, Health, Instance};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// Check that puts a node into maintenance.
 const NODE_MAINTENANCE: &str = "_node_maintenance";
+/// Check of the node itself.
+const NODE: &str = "serfHealth";
 /// Begin of the check that puts an instance into maintenance.
 const SERVICE_MAINTENANCE: &str = "_service_maintenance";
 
@@ -62,6 +64,8 @@ struct RawCheck<'a> {
     check_id: Text<'a>,
     #[serde(borrow, default, deserialize_with = "nullable")]
     status: Text<'a>,
+    #[serde(borrow, default, rename = "ServiceID", deserialize_with = "nullable")]
+    service_id: Text<'a>,
 }
 
 /// A text that is borrowed where it has no escapes.
@@ -114,7 +118,25 @@ fn instance(raw: &RawEntry<'_>) -> Instance {
         create_index: raw.service.create_index,
         job: Arc::from(""),
         alloc: Arc::from(""),
+        checks: checks(&raw.checks),
     }
+}
+
+/// The checks that are the instance's own: those with a service's id.
+fn checks(all: &[RawCheck<'_>]) -> Option<Checks> {
+    let maintenance = |check: &RawCheck<'_>| check.check_id.0.starts_with(SERVICE_MAINTENANCE);
+    let own = || all.iter().filter(|check| !check.service_id.0.is_empty());
+    if own().all(maintenance) {
+        return None;
+    }
+    let critical = |check: &RawCheck<'_>| &*check.status.0 == "critical";
+    let out = all.iter().any(|check| match &*check.check_id.0 {
+        NODE => critical(check),
+        NODE_MAINTENANCE => true,
+        _ => maintenance(check) && critical(check),
+    });
+    let state = |check: &RawCheck<'_>| Health::named(&check.status.0).unwrap_or(Health::Unknown);
+    Some(Checks { own: own().map(state).collect(), out })
 }
 
 fn health(checks: &[RawCheck<'_>]) -> Health {

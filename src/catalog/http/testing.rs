@@ -21,7 +21,15 @@ pub(in crate::catalog) fn common(address: &str) -> CatalogCommon {
         default_rule: String::new(),
         prefix: "traefik".into(),
         constraints: String::new(),
-        legacy_tags: LegacyTags { mode: LegacyMode::Off, prefix: String::new(), dialects: Vec::new() },
+        legacy_tags: LegacyTags {
+            mode: LegacyMode::Off,
+            prefix: String::new(),
+            dialects: Vec::new(),
+            matcher: String::new(),
+            glob_disabled: false,
+            service_status: Vec::new(),
+            all_checks: false,
+        },
     }
 }
 

@@ -205,6 +205,7 @@ fn registration(raw: &RawRegistration<'_>) -> Registration {
             create_index: raw.create_index,
             job: raw.job_id.shared(),
             alloc: raw.alloc_id.shared(),
+            checks: None,
         },
     }
 }

@@ -50,10 +50,15 @@ fn tls_on_the_admin_entry_point_is_refused_and_what_only_tunes_it_is_told() {
 
 #[test]
 fn a_list_of_addresses_that_may_come_is_not_passed_over() {
-    let refused = given().env("ALLOWED_REMOTE_IPS_SERVICES", "192.0.2.0/24").refused();
-    assert!(refused[0].starts_with("$ALLOWED_REMOTE_IPS_SERVICES: error[not_served]"), "{refused:?}");
-    let told = given().env("FQDN", "hind.example").env("ALLOWED_REMOTE_IPS_CONTROL_PLANE", "192.0.2.0/24").warnings();
-    assert_eq!(told.len(), 2, "Nomad's own pages are not routed: nothing is open. {told:?}");
+    for name in ["ALLOWED_REMOTE_IPS_SERVICES", "ALLOWED_REMOTE_IPS_CONTROL_PLANE"] {
+        let refused = given().env(name, "192.0.2.0/24 somewhere").refused();
+        assert!(refused[0].starts_with(&format!("${name}: error")), "{refused:?}");
+    }
+    let control = given().env("ALLOWED_REMOTE_IPS_CONTROL_PLANE", "192.0.2.0/24");
+    assert!(control.warnings()[0].contains("neither `FQDN` nor `NOMAD_ADDR_EXTRA`"), "{:?}", control.warnings());
+    assert_eq!(control.env("FQDN", "hind.example").warnings(), [""; 0]);
+    let socket = given().env("FQDN", "hind.example").env("NOMAD_ADDR", "unix:///secrets/api.sock").warnings();
+    assert!(socket[0].contains("the control plane of `FQDN` is not served"), "{socket:?}");
 }
 
 #[test]

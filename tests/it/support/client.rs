@@ -1,7 +1,7 @@
 //! A small blocking HTTP/1.1 client that shows exactly what came back.
 
 use super::PATIENCE;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 
 /// An answer as it came.
@@ -50,48 +50,7 @@ impl Connection {
 
     /// Reads one answer.
     pub fn read(&mut self, head_only: bool) -> std::io::Result<Answer> {
-        let bad = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
-        let mut line = String::new();
-        if self.reader.read_line(&mut line)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        let status = line.split(' ').nth(1).and_then(|s| s.trim().parse().ok()).ok_or_else(|| bad(&line))?;
-        let mut headers = Vec::new();
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line)? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            let line = line.trim_end_matches(['\r', '\n']);
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = line.split_once(':').ok_or_else(|| bad(line))?;
-            headers.push((name.to_owned(), value.trim().to_owned()));
-        }
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        if head_only || status == 204 || status == 304 || status < 200 {
-            return Ok(answer);
-        }
-        if answer.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
-            loop {
-                let mut size = String::new();
-                self.reader.read_line(&mut size)?;
-                let size = usize::from_str_radix(size.trim(), 16).map_err(|_| bad("chunk size"))?;
-                let mut chunk = vec![0; size + 2];
-                self.reader.read_exact(&mut chunk)?;
-                if size == 0 {
-                    break;
-                }
-                answer.body.extend_from_slice(&chunk[..size]);
-            }
-        } else if let Some(length) = answer.header("content-length") {
-            answer.body = vec![0; length.parse().map_err(|_| bad("content-length"))?];
-            self.reader.read_exact(&mut answer.body)?;
-        } else {
-            self.reader.read_to_end(&mut answer.body)?;
-        }
-        Ok(answer)
+        read(&mut self.reader, head_only)
     }
 
     /// One GET on this connection.
@@ -99,6 +58,57 @@ impl Connection {
         self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
         self.read(false)
     }
+}
+
+/// Reads one answer.
+fn read(reader: &mut impl BufRead, head_only: bool) -> std::io::Result<Answer> {
+    let bad = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let status = line.split(' ').nth(1).and_then(|s| s.trim().parse().ok()).ok_or_else(|| bad(&line))?;
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end_matches(['\r', '\n']);
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').ok_or_else(|| bad(line))?;
+        headers.push((name.to_owned(), value.trim().to_owned()));
+    }
+    let mut answer = Answer { status, headers, body: Vec::new() };
+    if head_only || status == 204 || status == 304 || status < 200 {
+        return Ok(answer);
+    }
+    if answer.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size)?;
+            let size = usize::from_str_radix(size.trim(), 16).map_err(|_| bad("chunk size"))?;
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk)?;
+            if size == 0 {
+                break;
+            }
+            answer.body.extend_from_slice(&chunk[..size]);
+        }
+    } else if let Some(length) = answer.header("content-length") {
+        answer.body = vec![0; length.parse().map_err(|_| bad("content-length"))?];
+        reader.read_exact(&mut answer.body)?;
+    } else {
+        reader.read_to_end(&mut answer.body)?;
+    }
+    Ok(answer)
+}
+
+/// An answer of which all bytes are there.
+pub fn parse(bytes: &[u8]) -> std::io::Result<Answer> {
+    read(&mut BufReader::new(bytes), false)
 }
 
 /// One GET on a connection of its own.

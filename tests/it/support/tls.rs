@@ -5,11 +5,37 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 /// One GET over TLS with the host as SNI; gives the status, or `None` where handshake or answer fail.
 pub fn get(addr: SocketAddr, root_pem: &[u8], authority: &str, path: &str) -> Option<u16> {
+    let host = authority.split(':').next()?;
+    let mut tls = connect(addr, Ipv4Addr::UNSPECIFIED, root_pem, host)?;
+    write!(tls, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    // Servers may close without close_notify; what came before counts.
+    drop(tls.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+}
+
+/// A connection from an address of this machine (unspecified: any).
+pub fn tcp(addr: SocketAddr, from: Ipv4Addr) -> std::io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((from, 0)).into())?;
+    socket.connect(&addr.into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// A TLS connection from an address, with the host as SNI.
+pub fn connect(
+    addr: SocketAddr,
+    from: Ipv4Addr,
+    root_pem: &[u8],
+    host: &str,
+) -> Option<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(root_pem) {
         roots.add(cert.ok()?).ok()?;
@@ -20,14 +46,6 @@ pub fn get(addr: SocketAddr, root_pem: &[u8], authority: &str, path: &str) -> Op
         .ok()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let host = authority.split(':').next()?.to_owned();
-    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(host).ok()?).ok()?;
-    let stream = TcpStream::connect(addr).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let mut tls = StreamOwned::new(connection, stream);
-    write!(tls, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = Vec::new();
-    // Servers may close without close_notify; what came before counts.
-    drop(tls.read_to_end(&mut answer));
-    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(host.to_owned()).ok()?).ok()?;
+    Some(StreamOwned::new(connection, tcp(addr, from).ok()?))
 }

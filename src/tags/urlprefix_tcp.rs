@@ -1,0 +1,132 @@
+//! TCP in the `urlprefix-` dialect: `urlprefix-:5432` (a port) and `urlprefix-host/ proto=tcp` (the name
+//! that a TLS client asks for), as Fabio's TCP and SNI proxies read them (<https://fabiolb.net/feature/tcp-proxy/>).
+//! They become TCP routers that are declared and printed; nothing serves them yet.
+
+use super::fragment::{Def, Fragment, add};
+use super::names::{join_host_port, quoted, slug};
+use super::{LegacyOptions, port_entry_point};
+use crate::declare::{ProxyProtocol, Source, TcpLoadBalancer, TcpRouter, TcpRouterTls, TcpServer, TcpService};
+use std::sync::Arc;
+
+/// A TCP route of a tag.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route {
+    name: Arc<str>,
+    rule: String,
+    entry_points: Vec<Arc<str>>,
+    sni: bool,
+    proxy_protocol: bool,
+}
+
+/// Whether a tag asks for TCP at all.
+pub fn is_tcp(text: &str) -> bool {
+    let (route, options) = text.split_once(' ').unwrap_or((text, ""));
+    // the last protocol counts
+    let known = ["tcp", "https", "grpc", "grpcs"];
+    let proto = options.split_whitespace().filter_map(|o| o.strip_prefix("proto=")).rfind(|p| known.contains(p));
+    route.starts_with(':') || proto == Some("tcp")
+}
+
+/// Reads what stands behind the prefix.
+///
+/// # Errors
+/// Code and words of what is wrong.
+pub fn read(text: &str, legacy: &LegacyOptions) -> Result<Route, (&'static str, String)> {
+    let (route, options) = text.split_once(' ').unwrap_or((text, ""));
+    let (host, path) = route.split_once('/').map_or((route, ""), |(host, path)| (host, path));
+    let (host, port) = host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port)));
+    if !path.is_empty() {
+        return Err(("bad_route", format!("a TCP route has no path, got `{route}`")));
+    }
+    let has = |name: &str| {
+        options.split_whitespace().any(|o| o.strip_prefix(name).is_some_and(|v| v.starts_with('=') && v.len() > 1))
+    };
+    if has("allow") || has("deny") {
+        return Err((
+            "not_served",
+            format!("access rules on the TCP route `{route}` are known and not served yet: it is refused"),
+        ));
+    }
+    let mut entry_points = Vec::new();
+    if let Some(port) = port {
+        let number = port.parse::<u16>().ok().filter(|port| *port > 0);
+        let Some(number) = number else {
+            return Err(("bad_port", format!("expected a port behind `:`, got `{route}`")));
+        };
+        match legacy.ports.get(&number).cloned().or_else(|| legacy.any_port.then(|| port_entry_point(number))) {
+            Some(entry_point) => entry_points.push(entry_point),
+            None => return Err(("no_entry_point", format!("no entry point listens on port {number}"))),
+        }
+    }
+    let host = host.to_ascii_lowercase();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let wildcard = host.strip_prefix("*.").unwrap_or(&host);
+    if !wildcard.chars().all(plain) || (host.is_empty() && port.is_none()) {
+        return Err(("bad_host", format!("no TLS client asks for the name `{host}`")));
+    }
+    let rule = match (host.as_str(), host.strip_prefix("*.")) {
+        ("", _) => "HostSNI(`*`)".to_owned(),
+        (_, Some(rest)) => format!("HostSNIRegexp({})", quoted(&format!("^.+\\.{}$", regex::escape(rest)))),
+        (exact, None) => format!("HostSNI({})", quoted(exact)),
+    };
+    let port = port.unwrap_or_default();
+    Ok(Route {
+        name: format!("fb-tcp-{}-{port}", slug(&host.replace('*', "any"))).into(),
+        rule,
+        entry_points,
+        sni: !host.is_empty(),
+        proxy_protocol: options.split_whitespace().any(|option| option == "pxyproto=true"),
+    })
+}
+
+/// Declares a route with one instance behind it.
+pub fn declare(route: Route, address: &str, port: u16, source: &Source, into: &mut Fragment) {
+    let server = TcpServer { address: join_host_port(address, &port.to_string()).into(), tls: false };
+    let service = TcpService {
+        load_balancer: Some(TcpLoadBalancer {
+            servers: vec![server],
+            // Fabio speaks its first version
+            proxy_protocol: route.proxy_protocol.then_some(ProxyProtocol { version: 1 }),
+            ..TcpLoadBalancer::default()
+        }),
+        source: source.clone(),
+        ..TcpService::default()
+    };
+    let tls = route.sni.then(|| TcpRouterTls { passthrough: true, ..TcpRouterTls::default() });
+    let router = TcpRouter {
+        entry_points: route.entry_points,
+        service: route.name.clone(),
+        rule: route.rule.into(),
+        tls,
+        source: source.clone(),
+        ..TcpRouter::default()
+    };
+    add(&mut into.tcp_services, &route.name, Def::Good(Arc::new(service)), &mut into.problems);
+    add(&mut into.tcp_routers, &route.name, Def::Good(Arc::new(router)), &mut into.problems);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_and_names() {
+        let legacy = LegacyOptions { ports: [(5432, "db".into())].into(), ..LegacyOptions::default() };
+        let of = |text: &str| read(text, &legacy).map(|r| (r.rule, r.entry_points.concat(), r.sni, r.proxy_protocol));
+        assert_eq!(of(":5432"), Ok(("HostSNI(`*`)".into(), "db".into(), false, false)));
+        assert_eq!(of(":5432 proto=tcp pxyproto=true"), Ok(("HostSNI(`*`)".into(), "db".into(), false, true)));
+        assert_eq!(of("Db.example/ proto=tcp"), Ok(("HostSNI(`db.example`)".into(), String::new(), true, false)));
+        for (bad, code) in [
+            (":5433", "no_entry_point"),
+            (":", "bad_port"),
+            (":x", "bad_port"),
+            ("h/x proto=tcp", "bad_route"),
+            ("/ proto=tcp", "bad_host"),
+            ("h{/ proto=tcp", "bad_host"),
+            (":5432 allow=ip:10.0.0.0/8", "not_served"),
+        ] {
+            assert_eq!(read(bad, &legacy).unwrap_err().0, code, "{bad}");
+        }
+        assert!(is_tcp("h/ proto=tcp") && is_tcp(":1") && !is_tcp("h/ proto=tcp proto=https") && !is_tcp("h/"));
+    }
+}
