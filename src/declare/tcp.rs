@@ -3,8 +3,8 @@
 //! are declared and printed; nothing serves them yet.
 
 use super::{Domain, GoDuration, Options, Source, is_default};
+use crate::model::Map;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The `tcp` section.
@@ -12,14 +12,14 @@ use std::sync::Arc;
 #[serde(rename_all = "camelCase", default)]
 pub struct Tcp {
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub routers: BTreeMap<Arc<str>, Arc<TcpRouter>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub routers: Map<Arc<str>, TcpRouter>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<Arc<str>, Arc<TcpService>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub services: Map<Arc<str>, TcpService>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub middlewares: BTreeMap<Arc<str>, Arc<TcpMiddleware>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub middlewares: Map<Arc<str>, TcpMiddleware>,
 }
 
 /// A TCP router.
@@ -196,11 +196,11 @@ pub struct TcpMiddleware {
 #[serde(default)]
 pub struct Udp {
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub routers: BTreeMap<Arc<str>, Arc<UdpRouter>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub routers: Map<Arc<str>, UdpRouter>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<Arc<str>, Arc<UdpService>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub services: Map<Arc<str>, UdpService>,
 }
 
 /// A UDP router.
@@ -253,8 +253,8 @@ pub struct UdpServer {
 #[serde(default)]
 pub struct Tls {
     /// Certificate stores by name; there is only `default`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub stores: BTreeMap<Arc<str>, Arc<TlsStore>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub stores: Map<Arc<str>, TlsStore>,
 }
 
 /// A certificate store: its options (`defaultGeneratedCert`).

@@ -11,11 +11,13 @@ mod index;
 mod linger;
 mod ready;
 mod resolve;
+mod rivals;
+mod router;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
 
-pub use build::{Accepted, BuildOptions, Built, EntryPoint, build};
+pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss};
 pub use linger::{Planned, Planner};

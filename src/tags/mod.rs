@@ -24,7 +24,7 @@ pub mod template;
 mod traefik;
 mod urlprefix;
 
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Step};
 
 use crate::catalog::{Health, World};
 use crate::declare::{Declarations, Dialect};

@@ -1,9 +1,10 @@
 //! The table: what is accepted, what is refused, who gets a request, what lingers, what it costs.
 
+mod changes;
 mod walk;
 
 use rust_lb::declare::{self, Declarations, Dynamic, LoadBalancer, MiddlewareKind, NotServed, RouterTls, Source};
-use rust_lb::diagnostic::{Diagnostic, Severity};
+use rust_lb::diagnostic::{Diagnostic, Severity, list};
 use rust_lb::model::Provider;
 use rust_lb::rule::RequestView;
 use rust_lb::table::{Accepted, BuildOptions, Built, Change, EntryPoint, Planner, Table, build, diff};
@@ -441,7 +442,7 @@ fn a_route_outlives_its_last_server_for_a_while() {
     assert!(lingering.service.servers.is_empty());
     assert_eq!(lingering.middlewares.len(), 1);
     assert_eq!(planned.diff.services["s@nomad"], Change::Changed);
-    assert_eq!(codes(&planned.diagnostics), [] as [&str; 0]);
+    assert_eq!(codes(&list(&planned.problems)), [] as [&str; 0]);
     // another change meanwhile does not prolong it
     let planned = planner.plan(BTreeMap::from([(Provider::Nomad, Dynamic::default())]), start + 5 * SECOND);
     assert_eq!(planned.next_deadline, Some(start + 11 * SECOND));
@@ -487,7 +488,7 @@ fn what_lingers_yields_to_what_lives() {
     renamed.http.routers.insert("new".into(), Arc::new(new));
     let planned = planner.plan(BTreeMap::from([(Provider::Nomad, renamed)]), start + SECOND);
     assert_eq!(found(&planned.table, "web", false, "a", "/"), Some("new@nomad"));
-    assert_eq!(codes(&planned.diagnostics), [] as [&str; 0]);
+    assert_eq!(codes(&list(&planned.problems)), [] as [&str; 0]);
 }
 
 #[test]
