@@ -14,8 +14,10 @@ use super::{Middleware, Service, Table};
 use crate::declare::{self, Declarations, Dynamic};
 use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
 use crate::model::{Map, Provider};
+use foldhash::HashMap;
 use imbl::OrdSet;
 use imbl::ordset::DiffItem;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -92,6 +94,9 @@ enum User {
     Router(Name),
 }
 
+/// What one definition names, mostly little.
+type Uses = SmallVec<[Use; 4]>;
+
 /// The accepted definitions of one provider, by name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Good {
@@ -150,7 +155,7 @@ pub(super) fn step(declarations: &Declarations, accepted: &Accepted, options: &B
         problems: Problems::new(),
         touched: Touched::default(),
         likenesses: BTreeSet::new(),
-        indexed: BTreeMap::new(),
+        indexed: HashMap::default(),
     };
     if same_options {
         let known = &accepted.known;
@@ -173,9 +178,18 @@ pub(super) fn step(declarations: &Declarations, accepted: &Accepted, options: &B
 /// What is to be worked out anew.
 #[derive(Default)]
 struct Touched {
-    services: BTreeSet<Name>,
-    middlewares: BTreeSet<Name>,
-    routers: BTreeSet<Name>,
+    services: Vec<Name>,
+    middlewares: Vec<Name>,
+    routers: Vec<Name>,
+}
+
+/// Each name once.
+fn once(names: &mut Vec<Name>) -> Vec<Name> {
+    let mut names = std::mem::take(names);
+    // they come in order, mostly
+    names.sort();
+    names.dedup();
+    names
 }
 
 pub(super) struct Builder<'a> {
@@ -194,7 +208,7 @@ pub(super) struct Builder<'a> {
     /// Likenesses of routers that came, went or changed, told by one of the routers.
     pub likenesses: BTreeSet<Rival>,
     /// What the index has had of those that it may have to change.
-    pub indexed: BTreeMap<Name, Option<Arc<Entry>>>,
+    pub indexed: HashMap<Name, Option<Arc<Entry>>>,
 }
 
 impl Builder<'_> {
@@ -223,7 +237,7 @@ impl Builder<'_> {
 
     /// Services and middlewares; touches who names those that changed.
     fn parts(&mut self) {
-        for of in std::mem::take(&mut self.touched.services) {
+        for of in once(&mut self.touched.services) {
             let (service, problems) = self.service_now(&of);
             self.set_problems(Stage::Part, "service", &of, problems);
             let good = self.good.entry(of.0).or_default();
@@ -237,7 +251,7 @@ impl Builder<'_> {
             if was == is && old.as_ref().map(resolved) == service.as_ref().map(resolved) {
                 continue;
             }
-            let uses = |wanted: Option<Vec<Arc<str>>>| -> BTreeSet<Use> {
+            let uses = |wanted: Option<Vec<Arc<str>>>| -> Uses {
                 let wanted = wanted.into_iter().flatten();
                 let named = wanted.filter_map(|m| reference(&m, of.0).map(|(p, name)| (p, Arc::from(name))));
                 named.map(|of_| Use { part: Part::Middleware, of: of_, by: User::Service(of.clone()) }).collect()
@@ -245,7 +259,7 @@ impl Builder<'_> {
             self.set_uses(uses(was), uses(is));
             self.touch_users(Part::Service, &of);
         }
-        for of in std::mem::take(&mut self.touched.middlewares) {
+        for of in once(&mut self.touched.middlewares) {
             let (middleware, not_served, problems) = self.middleware_now(&of);
             self.set_problems(Stage::Part, "middleware", &of, problems);
             let good = self.good.entry(of.0).or_default();
@@ -261,12 +275,12 @@ impl Builder<'_> {
         }
     }
 
-    fn set_uses(&mut self, was: BTreeSet<Use>, is: BTreeSet<Use>) {
-        for old in was.difference(&is) {
+    fn set_uses(&mut self, was: Uses, is: Uses) {
+        for old in was.iter().filter(|old| !is.contains(old)) {
             self.uses.remove(old);
         }
-        for new in is.difference(&was) {
-            self.uses.insert(new.clone());
+        for new in is.into_iter().filter(|new| !was.contains(new)) {
+            self.uses.insert(new);
         }
     }
 
@@ -277,7 +291,7 @@ impl Builder<'_> {
         let mut services = Vec::new();
         for user in users {
             match &user.by {
-                User::Router(router) => drop(self.touched.routers.insert(router.clone())),
+                User::Router(router) => self.touched.routers.push(router.clone()),
                 User::Service(service) => services.push(service.clone()),
             }
         }
@@ -343,7 +357,7 @@ impl Builder<'_> {
     }
 
     fn routers(&mut self) {
-        for of in std::mem::take(&mut self.touched.routers) {
+        for of in once(&mut self.touched.routers) {
             let was = self.router_uses(&of, &self.before);
             let old = self.good.get(&of.0).and_then(|good| good.routers.get(&of.1)).cloned();
             let (entry, problems) = self.router_now(&of);
@@ -352,8 +366,7 @@ impl Builder<'_> {
             let is = self.router_uses(&of, &self.inputs);
             let was = was.into_iter().chain(old.iter().filter_map(|old| service_use(&of, &old.router.declared)));
             let is = is.into_iter().chain(entry.iter().filter_map(|entry| service_use(&of, &entry.router.declared)));
-            let (was, is) = (was.collect(), is.collect());
-            self.set_uses(was, is);
+            self.set_uses(was.collect(), is.collect());
             if old.as_ref().map(Arc::as_ptr) != entry.as_ref().map(Arc::as_ptr) {
                 self.replace(&of, old, entry);
             }
@@ -361,9 +374,9 @@ impl Builder<'_> {
     }
 
     /// What the declaration of a router names.
-    fn router_uses(&self, of: &Name, inputs: &BTreeMap<Provider, Dynamic>) -> Vec<Use> {
+    fn router_uses(&self, of: &Name, inputs: &BTreeMap<Provider, Dynamic>) -> Uses {
         let Some(declared) = inputs.get(&of.0).and_then(|dynamic| dynamic.http.routers.get(&of.1)) else {
-            return Vec::new();
+            return Uses::new();
         };
         let named = declared.middlewares.iter().filter_map(|name| reference(name, of.0));
         let by = || User::Router(of.clone());
@@ -407,11 +420,11 @@ fn service_use(of: &Name, declared: &declare::Router) -> Option<Use> {
     Some(Use { part: Part::Service, of: (provider, name.into()), by: User::Router(of.clone()) })
 }
 
-fn maps<V>(provider: Provider, before: &Map<Arc<str>, V>, after: &Map<Arc<str>, V>, touched: &mut BTreeSet<Name>) {
+fn maps<V>(provider: Provider, before: &Map<Arc<str>, V>, after: &Map<Arc<str>, V>, touched: &mut Vec<Name>) {
     touched.extend(before.differences(after).map(|difference| (provider, difference.key.clone())));
 }
 
-fn sets(provider: Provider, before: &OrdSet<Arc<str>>, after: &OrdSet<Arc<str>>, touched: &mut BTreeSet<Name>) {
+fn sets(provider: Provider, before: &OrdSet<Arc<str>>, after: &OrdSet<Arc<str>>, touched: &mut Vec<Name>) {
     touched.extend(before.diff(after).map(|item| match item {
         DiffItem::Add(name) | DiffItem::Remove(name) => (provider, name.clone()),
     }));

@@ -65,9 +65,16 @@ impl Builder<'_> {
         let before = &self.accepted.table;
         for likeness in std::mem::take(&mut self.likenesses) {
             let alike = self.rivals.range(likeness.clone()..).take_while(|rival| rival.is_like(&likeness));
-            let entry =
-                |rival: &Rival| Some((rival.of.clone(), self.good.get(&rival.of.0)?.routers.get(&rival.of.1)?.clone()));
-            let mut alike: Vec<(Name, Arc<Entry>)> = alike.filter_map(entry).collect();
+            let alike: SmallVec<[Name; 2]> = alike.map(|rival| rival.of.clone()).collect();
+            // mostly nobody is or was in anybody's way
+            if self.table.shadowed.is_empty() && alike.len() < 2 {
+                continue;
+            }
+            let entry = |of: Name| {
+                let entry = self.good.get(&of.0)?.routers.get(&of.1)?.clone();
+                Some((of, entry))
+            };
+            let mut alike: Vec<(Name, Arc<Entry>)> = alike.into_iter().filter_map(entry).collect();
             alike.sort_by_cached_key(|(_, e)| {
                 let had = before.routers.contains_key(&e.router.id) && !before.shadowed.contains_key(&e.router.id);
                 (e.order.lingering, e.order.provider, !had, e.order.clone())

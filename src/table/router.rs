@@ -71,8 +71,9 @@ impl Builder<'_> {
         }
         let (entry_points, slots) = self.slots(&old.router.declared, name, provider).ok()?;
         let router = Router { service: service.clone(), entry_points, ..(*old.router).clone() };
+        let router = if router == *old.router { old.router.clone() } else { Arc::new(router) };
         Some(Arc::new(Entry {
-            router: Arc::new(router),
+            router,
             matcher: old.matcher.clone(),
             hints: old.hints.clone(),
             slots,
@@ -184,7 +185,10 @@ impl Builder<'_> {
         if let Some(old) = old.filter(|o| o.order == order && o.slots == slots && *o.router == router) {
             return Ok(old.clone());
         }
-        Ok(Arc::new(Entry { router: Arc::new(router), matcher: compiled.matcher, hints: compiled.hints, slots, order }))
+        // who stands where in the order may change without the router
+        let same = old.filter(|o| *o.router == router && Arc::ptr_eq(&o.router.declared, declared));
+        let router = same.map_or_else(|| Arc::new(router), |o| o.router.clone());
+        Ok(Arc::new(Entry { router, matcher: compiled.matcher, hints: compiled.hints, slots, order }))
     }
 
     fn middleware(

