@@ -151,10 +151,8 @@ impl Planner {
         let mut all = new.clone();
         for ((provider, name), service) in &self.services {
             let http = &mut all.entry(*provider).or_default().http;
-            if !http.broken.services.contains_key(name) {
-                if !http.services.contains_key(name) {
-                    http.services.insert(name.clone(), service.empty.clone());
-                }
+            if !http.broken.services.contains_key(name) && !http.services.contains_key(name) {
+                http.services.insert(name.clone(), service.empty.clone());
             }
         }
         for ((provider, name), lingering) in &self.routers {

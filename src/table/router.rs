@@ -23,7 +23,21 @@ impl Builder<'_> {
             if !http.broken.routers.contains(name) {
                 return (None, problems);
             }
-            return (self.kept(name, provider, old), problems);
+            // why it cannot be read has been said; what follows from it depends on what was accepted
+            let kept = self.kept(name, provider, old);
+            problems.push(match &kept {
+                Some(kept) => {
+                    let message = format!("router `{name}` cannot be read: its last good definition stays in force");
+                    let origin = origin(&kept.router.declared.source, provider);
+                    Diagnostic::warning("last_good_kept", message).with_origin(origin)
+                }
+                None => {
+                    let message = format!("router `{name}` cannot be read: it is not routed");
+                    let origin = origin(&declare::Source::default(), provider);
+                    Diagnostic::warning("not_routed", message).with_origin(origin)
+                }
+            });
+            return (kept, problems);
         };
         let lingering = http.lingering.contains(name);
         let mut result = self.router(name, provider, declared, lingering, old, None);

@@ -128,7 +128,7 @@ fn shares<V: PartialEq>(before: &rust_lb::model::Map<Arc<str>, V>, after: &rust_
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn building_on_what_is_known_comes_to_the_same_as_building_all(
         steps in proptest::collection::vec((proptest::collection::vec(any_edit(), 1..5), 0..12), 1..25),

@@ -106,7 +106,7 @@ fn any_declarations() -> impl Strategy<Value = Declarations> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn the_index_finds_what_a_walk_over_all_finds_also_after_changes(
         steps in proptest::collection::vec(any_declarations(), 1..4),
