@@ -1,7 +1,7 @@
 //! Change after change: a build that takes up what the last one found out comes to the same as one that works everything
 //! out, and shares with the last table all that did not change.
 
-use super::walk::{any_router, naive, rule_hosts};
+use super::walk::{any_router, matchers, naive, rule_hosts};
 use super::*;
 use proptest::prelude::*;
 use rust_lb::table::rebuild;
@@ -159,6 +159,7 @@ proptest! {
             }
             prop_assert!(shares(&accepted.table().services, &built.table.services));
             prop_assert!(shares(&accepted.table().middlewares, &built.table.middlewares));
+            let matchers = matchers(&built.table);
             for (host, path) in &requests {
                 for (entry_point, tls) in [("web", false), ("web", true), ("websecure", true)] {
                     let asked = |table: &Table| {
@@ -167,7 +168,7 @@ proptest! {
                         (asked, told.taken.map(|router| router.id.clone()))
                     };
                     let told = asked(&built.table);
-                    let expected = naive(&built.table, &declarations, &options, entry_point, tls, &Request(host, path));
+                    let expected = naive(&built.table, &matchers, &declarations, &options, entry_point, tls, &Request(host, path));
                     prop_assert_eq!(told.1.as_deref(), expected);
                     // how many are asked on the way depends on how the index came about, who takes it does not
                     prop_assert_eq!(told.1, asked(&all.table).1);

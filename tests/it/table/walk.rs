@@ -6,9 +6,17 @@ use proptest::prelude::*;
 use rust_lb::rule::{self, Kind, Matcher, Syntax};
 use rust_lb::tags::Decoder;
 
+/// The matchers of all routers, compiled once.
+pub(super) fn matchers(table: &Table) -> BTreeMap<Arc<str>, Matcher> {
+    let compile =
+        |r: &rust_lb::table::Router| Matcher::compile(&rule::parse(&r.rule, Kind::Http, Syntax::V3).unwrap()).unwrap();
+    table.routers.iter().map(|(id, router)| (id.clone(), compile(router))).collect()
+}
+
 /// What the index must come to: all routers tried in their order.
 pub(super) fn naive<'a>(
     table: &'a Table,
+    matchers: &BTreeMap<Arc<str>, Matcher>,
     declarations: &Declarations,
     options: &BuildOptions,
     entry_point: &str,
@@ -21,10 +29,7 @@ pub(super) fn naive<'a>(
         .values()
         .filter(|r| !table.shadowed.contains_key(&r.id))
         .filter(|r| r.entry_points.iter().any(|e| **e == *entry_point) && (r.tls || by_default) == tls)
-        .filter(|r| {
-            let rule = rule::parse(&r.rule, Kind::Http, Syntax::V3).unwrap();
-            Matcher::compile(&rule).unwrap().matches(request)
-        })
+        .filter(|r| matchers[&r.id].matches(request))
         .collect();
     routers.sort_by_key(|r| {
         let rank = match r.provider {
@@ -116,11 +121,12 @@ proptest! {
         let options = build_options();
         for declarations in steps {
             let built = build(&declarations, &accepted, &options);
+            let matchers = matchers(&built.table);
             for (host, path) in &requests {
                 let request = Request(host, path);
                 for (entry_point, tls) in [("web", false), ("web", true), ("websecure", false), ("websecure", true)] {
                     let found = built.table.find(entry_point, tls, &request).map(|r| &*r.id);
-                    let expected = naive(&built.table, &declarations, &options, entry_point, tls, &request);
+                    let expected = naive(&built.table, &matchers, &declarations, &options, entry_point, tls, &request);
                     prop_assert_eq!(found, expected, "{}{}", host, path);
                     let told = built.table.explain(entry_point, tls, &request);
                     prop_assert_eq!(told.taken.as_ref().map(|r| &*r.id), found);
