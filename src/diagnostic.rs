@@ -2,6 +2,7 @@
 //! and catalog answers all speak of their trouble as a [`Diagnostic`], and the command line, the
 //! API, the log and the metrics all print the same value. A diagnostic never carries a secret.
 
+use crate::model::{Map, Provider};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -105,6 +106,57 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
+}
+
+/// Diagnostics by what they are about: what did not change is neither worked out nor copied again.
+pub type Problems = Map<Subject, [Diagnostic]>;
+
+/// What a diagnostic is about. Its order is that in which diagnostics are told.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    /// Where it was found.
+    pub stage: Stage,
+    /// Whose definition it is.
+    pub provider: Provider,
+    /// The word for what it is; tells apart what may have the same name.
+    pub kind: &'static str,
+    /// Its namespace, where names have them.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// Where a diagnostic was found, in the order of the data's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// The options by which a provider's tags are read.
+    Options,
+    /// The tags of one service.
+    Tags,
+    /// A pool that the tags of several services make.
+    Pool,
+    /// A name that several services define.
+    Name,
+    /// A service or middleware of the table.
+    Part,
+    /// A router of the table.
+    Router,
+    /// Routers that get in each other's way.
+    Rivalry,
+}
+
+/// Sets what there is to say of a subject; nothing, mostly.
+pub fn set(problems: &mut Problems, subject: &Subject, new: Vec<Diagnostic>) {
+    if new.is_empty() {
+        problems.remove(subject);
+    } else if problems.get(subject).is_none_or(|old| **old != *new) {
+        problems.insert(subject.clone(), new.into());
+    }
+}
+
+/// All of them, one after another.
+pub fn list(problems: &Problems) -> Vec<Diagnostic> {
+    problems.values().flat_map(|of_one| of_one.iter().cloned()).collect()
 }
 
 impl fmt::Display for Diagnostic {

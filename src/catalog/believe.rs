@@ -11,6 +11,7 @@
 //! - A service that did not change keeps its `Arc`.
 
 use super::{Instance, Inventory, Service, ServiceKey};
+use crate::model::Map;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub fn trust(known_leader: bool, last_contact: Duration, bound: Duration, back: 
 /// The last good services of a source.
 #[derive(Debug, Clone)]
 pub struct Belief {
-    services: BTreeMap<ServiceKey, Arc<Service>>,
+    services: Map<ServiceKey, Service>,
     held: BTreeMap<ServiceKey, Instant>,
     hold: Duration,
     changed: bool,
@@ -51,7 +52,7 @@ pub struct Belief {
 impl Belief {
     /// Nothing known yet; removals after a reset are held for `hold`.
     pub fn new(hold: Duration) -> Self {
-        Self { services: BTreeMap::new(), held: BTreeMap::new(), hold, changed: false }
+        Self { services: Map::new(), held: BTreeMap::new(), hold, changed: false }
     }
 
     /// Starts from what was believed before: it stays until a read says otherwise.
@@ -61,7 +62,7 @@ impl Belief {
     }
 
     /// The services as they are believed.
-    pub fn services(&self) -> &BTreeMap<ServiceKey, Arc<Service>> {
+    pub fn services(&self) -> &Map<ServiceKey, Service> {
         &self.services
     }
 

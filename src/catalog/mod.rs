@@ -17,7 +17,7 @@ mod source;
 pub use merge::merge;
 pub use source::{Before, Forget, Handle, Spawn, Timing};
 
-use crate::model::Provider;
+use crate::model::{Map, Provider};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -122,19 +122,17 @@ pub struct Service {
 pub struct Inventory {
     /// By namespace and name.
     #[serde(serialize_with = "services_as_list", deserialize_with = "services_from_list")]
-    pub services: BTreeMap<ServiceKey, Arc<Service>>,
+    pub services: Map<ServiceKey, Service>,
 }
 
 fn services_as_list<S: serde::Serializer>(
-    services: &BTreeMap<ServiceKey, Arc<Service>>,
+    services: &Map<ServiceKey, Service>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(services.values())
 }
 
-fn services_from_list<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<ServiceKey, Arc<Service>>, D::Error> {
+fn services_from_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Map<ServiceKey, Service>, D::Error> {
     let list = Vec::<Arc<Service>>::deserialize(deserializer)?;
     Ok(list.into_iter().map(|service| (service.key.clone(), service)).collect())
 }

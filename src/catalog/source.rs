@@ -165,7 +165,8 @@ fn joined(receivers: &mut [watch::Receiver<Snapshot>]) -> Snapshot {
     Snapshot {
         // Complete only when every namespace is.
         inventory: parts.iter().map(|p| p.inventory.as_ref()).collect::<Option<Vec<_>>>().map(|all| {
-            let services = all.iter().flat_map(|i| i.services.clone()).collect();
+            let services =
+                all.iter().flat_map(|i| &i.services).map(|(key, service)| (key.clone(), service.clone())).collect();
             Arc::new(Inventory { services })
         }),
         status: SourceStatus {

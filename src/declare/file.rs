@@ -44,8 +44,8 @@ impl Decoded {
         let names: Vec<_> = names.filter(|name| !http.middlewares.contains_key(*name)).cloned().collect();
         http.broken.middlewares.extend(names);
         for (name, service) in old.services.iter().chain(&old.broken.services) {
-            if !http.services.contains_key(name) {
-                http.broken.services.entry(name.clone()).or_insert_with(|| service.clone());
+            if !http.services.contains_key(name) && !http.broken.services.contains_key(name) {
+                http.broken.services.insert(name.clone(), service.clone());
             }
         }
     }
@@ -162,8 +162,8 @@ pub fn join<'a>(files: impl IntoIterator<Item = &'a Decoded>) -> Decoded {
         let names: Vec<_> = broken.middlewares.iter().filter(free).cloned().collect();
         to.http.broken.middlewares.extend(names);
         for (name, value) in &broken.services {
-            if !to.http.services.contains_key(name) {
-                to.http.broken.services.entry(name.clone()).or_insert_with(|| value.clone());
+            if !to.http.services.contains_key(name) && !to.http.broken.services.contains_key(name) {
+                to.http.broken.services.insert(name.clone(), value.clone());
             }
         }
     }

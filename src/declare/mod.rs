@@ -28,9 +28,10 @@ pub use tcp::{
 
 pub use tls::{ServersTransport, Tls, TlsCertificate, TlsOptions, TlsStore};
 
-use crate::model::Provider;
+use crate::model::{Map, Provider};
+use imbl::OrdSet;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The declarations of one provider, in Traefik's JSON form (names without `@provider`).
@@ -60,23 +61,23 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[serde(rename_all = "camelCase", default)]
 pub struct Http {
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub routers: BTreeMap<Arc<str>, Arc<Router>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub routers: Map<Arc<str>, Router>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<Arc<str>, Arc<Service>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub services: Map<Arc<str>, Service>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub middlewares: BTreeMap<Arc<str>, Arc<Middleware>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub middlewares: Map<Arc<str>, Middleware>,
     /// How servers are reached, by name; declared, not served yet.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub servers_transports: BTreeMap<Arc<str>, Arc<ServersTransport>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub servers_transports: Map<Arc<str>, ServersTransport>,
     /// What is declared and cannot be read: its last good form stays in force.
     #[serde(skip)]
     pub broken: Broken,
     /// Routers that are kept for a while after their last server left; they yield to all others.
     #[serde(skip)]
-    pub lingering: BTreeSet<Arc<str>>,
+    pub lingering: OrdSet<Arc<str>>,
 }
 
 impl Http {
@@ -94,11 +95,11 @@ impl Http {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Broken {
     /// Names of routers.
-    pub routers: BTreeSet<Arc<str>>,
+    pub routers: OrdSet<Arc<str>>,
     /// Names of services, with what could be read of them: the servers of today.
-    pub services: BTreeMap<Arc<str>, Arc<Service>>,
+    pub services: Map<Arc<str>, Service>,
     /// Names of middlewares.
-    pub middlewares: BTreeSet<Arc<str>>,
+    pub middlewares: OrdSet<Arc<str>>,
 }
 
 /// Where a definition was declared. Two definitions that differ only in it are equal.

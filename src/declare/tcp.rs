@@ -3,8 +3,8 @@
 //! are declared and printed; nothing serves them yet.
 
 use super::{Domain, GoDuration, Options, ServersTransport, Source, is_default};
+use crate::model::Map;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The `tcp` section.
@@ -12,17 +12,17 @@ use std::sync::Arc;
 #[serde(rename_all = "camelCase", default)]
 pub struct Tcp {
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub routers: BTreeMap<Arc<str>, Arc<TcpRouter>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub routers: Map<Arc<str>, TcpRouter>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<Arc<str>, Arc<TcpService>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub services: Map<Arc<str>, TcpService>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub middlewares: BTreeMap<Arc<str>, Arc<TcpMiddleware>>,
-    /// How servers are reached, by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub servers_transports: BTreeMap<Arc<str>, Arc<ServersTransport>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub middlewares: Map<Arc<str>, TcpMiddleware>,
+    /// How servers are reached, by name; declared, not served yet.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub servers_transports: Map<Arc<str>, ServersTransport>,
 }
 
 /// A TCP router.
@@ -202,11 +202,11 @@ pub struct TcpMiddleware {
 #[serde(default)]
 pub struct Udp {
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub routers: BTreeMap<Arc<str>, Arc<UdpRouter>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub routers: Map<Arc<str>, UdpRouter>,
     /// By name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<Arc<str>, Arc<UdpService>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub services: Map<Arc<str>, UdpService>,
 }
 
 /// A UDP router.

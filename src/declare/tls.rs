@@ -3,8 +3,8 @@
 //! others are declared and printed.
 
 use super::{Options, Source};
+use crate::model::Map;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The `tls` section (<https://doc.traefik.io/traefik/https/tls/>).
@@ -15,11 +15,11 @@ pub struct Tls {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Arc<TlsCertificate>>,
     /// TLS options by name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub options: BTreeMap<Arc<str>, Arc<TlsOptions>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub options: Map<Arc<str>, TlsOptions>,
     /// Certificate stores by name; there is only `default`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub stores: BTreeMap<Arc<str>, Arc<TlsStore>>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub stores: Map<Arc<str>, TlsStore>,
 }
 
 impl TlsCertificate {

@@ -136,8 +136,8 @@ impl Scene {
         let catalogs: Vec<Catalog> = self.catalogs.iter().filter(|c| !c.is_well()).cloned().collect();
         let mut report = ServiceReport { service: name.to_owned(), catalogs, ..ServiceReport::default() };
         let defaults = TagOptions::default();
-        let all = self.world.sources.iter().flat_map(|(p, inventory)| inventory.services.values().map(|s| (*p, s)));
-        for (provider, service) in all.clone().filter(|(_, service)| *service.key.name == *name) {
+        let all = || self.world.sources.iter().flat_map(|(p, inventory)| inventory.services.values().map(|s| (*p, s)));
+        for (provider, service) in all().filter(|(_, service)| *service.key.name == *name) {
             let options = self.options.get(&provider).unwrap_or(&defaults);
             report.found.push(self.stand(provider, service, options, servers));
         }
@@ -148,7 +148,7 @@ impl Scene {
         report.served = report.found.iter().flat_map(|found| &found.routers).any(gets);
         if report.found.is_empty() {
             let far = |service: &Service| strsim::damerau_levenshtein(&service.key.name, name);
-            let mut near: Vec<_> = all.filter(|(_, s)| far(s) <= 1 + name.len() / 4).collect();
+            let mut near: Vec<_> = all().filter(|(_, s)| far(s) <= 1 + name.len() / 4).collect();
             near.sort_by_key(|(provider, service)| (far(service), *provider, service.key.clone()));
             report.near = near.into_iter().take(MAX_NEAR).map(|(provider, s)| named(provider, s)).collect();
             report.remark = match self.catalogs.is_empty() {

@@ -3,6 +3,7 @@
 
 mod duration;
 mod host;
+mod map;
 mod provider;
 mod secret;
 mod size;
@@ -10,6 +11,7 @@ mod text;
 
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use host::{canonical_host, split_port, without_port};
+pub use map::{Difference, Map};
 pub use provider::Provider;
 pub use secret::Secret;
 pub use size::{SizeError, parse_size};

@@ -127,6 +127,9 @@ pub struct OpenConnections {
     pub open: i64,
 }
 
+/// Without scrapes workers look for series to let go of at most this often, and only when the table changes.
+const SWEEP: Duration = Duration::from_secs(60);
+
 struct Worker {
     asks: mpsc::Sender<Ask>,
     last: Mutex<Arc<Shard>>,
@@ -137,6 +140,8 @@ pub struct Metrics {
     options: Arc<Options>,
     workers: Mutex<Vec<Arc<Worker>>>,
     live: Mutex<Option<Arc<Live>>>,
+    /// When workers were last told of them.
+    told: Mutex<Option<Instant>>,
     reloads: AtomicU64,
     last_reload: AtomicU64,
     added: AtomicU64,
@@ -155,6 +160,7 @@ impl Metrics {
             options: Arc::new(options),
             workers: Mutex::default(),
             live: Mutex::default(),
+            told: Mutex::default(),
             reloads: AtomicU64::new(0),
             last_reload: AtomicU64::new(0),
             added: AtomicU64::new(0),
@@ -182,10 +188,16 @@ impl Metrics {
     }
 
     /// Tells which routers and services there are now. The series of others go when they have
-    /// been missing for [`GRACE`].
+    /// been missing for [`GRACE`]. Workers look for them with each scrape, and without scrapes now and then: a look at
+    /// all series with each of many changes would cost more than the changes.
     pub fn retain(&self, live: Live, now: Instant) {
         let live = Arc::new(live);
         *lock(&self.live) = Some(live.clone());
+        let mut told = lock(&self.told);
+        if told.is_some_and(|at| now.saturating_duration_since(at) < SWEEP) {
+            return;
+        }
+        *told = Some(now);
         for worker in lock(&self.workers).iter() {
             // A full channel means that the worker is asked already; the next ask brings `live` too.
             let _ = worker.asks.try_send(Ask { live: Some(live.clone()), now, reply: None });

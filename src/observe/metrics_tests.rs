@@ -1,5 +1,6 @@
 use super::*;
 use crate::http::{Protocol, Reason};
+use crate::model::Map;
 use crate::observe::record::{RequestRecord, Sink};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -217,8 +218,8 @@ fn series_of_what_has_gone_leave_after_the_grace() {
         finish(&workers[0], &other);
         let start = Instant::now();
         let live = Live {
-            routers: ["b@nomad".into()].into_iter().collect(),
-            services: ["b@nomad".into()].into_iter().collect(),
+            routers: Arc::new(Map::from([("b@nomad".into(), Arc::new(()))])),
+            services: Arc::new(Map::from([("b@nomad".into(), Arc::new(()))])),
         };
         metrics.retain(live, start);
         let services = async |now| {

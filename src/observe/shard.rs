@@ -6,7 +6,8 @@
 
 use super::record::RequestRecord;
 use crate::http::Reason;
-use foldhash::{HashMap, HashSet};
+use crate::model::Map;
+use foldhash::HashMap;
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,10 +144,10 @@ impl Scopes {
         }
     }
 
-    fn sweep(&mut self, live: &HashSet<Arc<str>>, now: Instant) {
+    fn sweep(&mut self, live: &dyn Known, now: Instant) {
         let before = self.list.len();
         self.list.retain_mut(|(name, list)| {
-            let lives = live.contains(name);
+            let lives = live.has(name);
             list.retain(|(_, scope)| {
                 scope.gone = if lives { None } else { Some(scope.gone.unwrap_or(now)) };
                 scope.gone.is_none_or(|since| now.saturating_duration_since(since) < GRACE)
@@ -159,13 +160,24 @@ impl Scopes {
     }
 }
 
+/// Names that can be asked for; a table's maps are that, so that they need not be listed for each table.
+pub trait Known: Send + Sync {
+    /// Whether it has the name.
+    fn has(&self, name: &str) -> bool;
+}
+
+impl<V: Send + Sync + ?Sized> Known for Map<Arc<str>, V> {
+    fn has(&self, name: &str) -> bool {
+        self.contains_key(name)
+    }
+}
+
 /// The names that the routing table has now; series of others go after the grace.
-#[derive(Debug, Default)]
 pub struct Live {
     /// Qualified router names.
-    pub routers: HashSet<Arc<str>>,
+    pub routers: Arc<dyn Known>,
     /// Qualified service names.
-    pub services: HashSet<Arc<str>>,
+    pub services: Arc<dyn Known>,
 }
 
 /// How long the series of a vanished router or service stay, so that its last requests are scraped.
@@ -249,7 +261,7 @@ impl Shard {
 
     /// Marks what is in no table and drops what has been so for the grace.
     pub(super) fn sweep(&mut self, live: &Live, now: Instant) {
-        self.routers.sweep(&live.routers, now);
-        self.services.sweep(&live.services, now);
+        self.routers.sweep(&*live.routers, now);
+        self.services.sweep(&*live.services, now);
     }
 }

@@ -2,7 +2,7 @@
 //! schedules, shared state, pools.
 //!
 //! What always holds: a binding is found by the address of the router's `Arc`, which the binding
-//! itself keeps alive; what a new table shares with the last one stays bound.
+//! itself keeps alive; what a new table shares with the last one stays bound as long as it is used.
 
 use crate::balance::{rendezvous, wrr::Schedule};
 use crate::http::HeaderValue;
@@ -85,10 +85,10 @@ impl BoundService {
 /// A worker's view of the table.
 pub(super) struct Routes {
     table: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
-    // Compared only, never followed.
-    taken: *const Table,
+    // At the last `forget`. Compared only, never followed.
+    seen: *const Table,
     current: Bindings,
-    // Of the tables before; what the present one still has moves over when it is used.
+    // Not used since the last `forget` that saw another table; what is used moves over.
     previous: Bindings,
 }
 
@@ -101,8 +101,8 @@ struct Bindings {
 impl Routes {
     pub(super) fn new(table: Arc<ArcSwap<Table>>) -> Self {
         let mut table = Cache::new(table);
-        let taken = Arc::as_ptr(table.load());
-        Self { table, taken, current: Bindings::default(), previous: Bindings::default() }
+        let seen = Arc::as_ptr(table.load());
+        Self { table, seen, current: Bindings::default(), previous: Bindings::default() }
     }
 
     /// The router that takes a request by the table of this moment.
@@ -114,15 +114,8 @@ impl Routes {
         registry: &Registry,
         pools: &Pools,
     ) -> Option<Rc<BoundRouter>> {
-        let Self { table, taken, current, previous } = self;
-        let table = table.load();
-        if Arc::as_ptr(table) != *taken {
-            *taken = Arc::as_ptr(table);
-            let old = std::mem::take(current);
-            previous.routers.extend(old.routers);
-            previous.services.extend(old.services);
-        }
-        let router = table.find(entry_point, tls, request)?;
+        let Self { table, current, previous, .. } = self;
+        let router = table.load().find(entry_point, tls, request)?;
         let key = Arc::as_ptr(router);
         if let Some(bound) = current.routers.get(&key) {
             return Some(bound.clone());
@@ -138,14 +131,12 @@ impl Routes {
         Some(bound)
     }
 
-    /// Lets go of bindings that only earlier tables had.
+    /// Lets go of bindings that only earlier tables may have: what was not used between two calls with another table.
+    /// A new table by itself costs a worker nothing, however many bindings there are.
     pub(super) fn forget(&mut self) {
         // A worker without requests would otherwise hold an old table for ever.
-        let table = self.table.load();
-        if Arc::as_ptr(table) != self.taken {
-            self.taken = Arc::as_ptr(table);
-            self.current = Bindings::default();
-        }
-        self.previous = Bindings::default();
+        let table = Arc::as_ptr(self.table.load());
+        self.previous = if table == self.seen { Bindings::default() } else { std::mem::take(&mut self.current) };
+        self.seen = table;
     }
 }

@@ -8,8 +8,20 @@ use super::{Kind, Syntax, regex, template};
 pub struct Hint {
     /// The only host, as [`host_key`] gives it for the request's canonical host; `None` = any.
     pub host: Option<String>,
+    /// Where any host is possible: an expression that the canonical host fits, in the `regex` crate's syntax. One that
+    /// fits the empty text says nothing: it stands for every host.
+    pub host_regex: Option<String>,
     /// What the path must be.
     pub path: PathHint,
+    /// Nothing else is asked: a request that satisfies the hint matches, unless its host ends with a dot.
+    pub exact: bool,
+}
+
+impl Hint {
+    /// Whether every request satisfies it.
+    pub fn is_anything(&self) -> bool {
+        self.host.is_none() && self.host_regex.is_none() && self.path == PathHint::Any
+    }
 }
 
 /// What a request's routing path must be.
@@ -26,7 +38,9 @@ pub enum PathHint {
 /// More combinations than this and an `&&` is narrowed by one of its sides only.
 const MAX_COMBINATIONS: usize = 64;
 
-const ANYTHING: Hint = Hint { host: None, path: PathHint::Any };
+const ANYTHING: Hint = Hint { host: None, host_regex: None, path: PathHint::Any, exact: false };
+/// What is true of all requests.
+const EVERYTHING: Hint = Hint { exact: true, ..ANYTHING };
 
 /// The key under which a host is looked up: trailing dots do not count (they are one dot at most
 /// in a rule's comparison, and dropping more of them only finds more candidates).
@@ -53,10 +67,13 @@ fn of(expr: &Expr, rule: &Rule, negated: bool) -> Vec<Hint> {
                     found.push(hint);
                 }
             }
-            if found.contains(&ANYTHING) { vec![ANYTHING] } else { found }
+            match found.iter().find(|hint| hint.is_anything()) {
+                Some(all) => vec![Hint { exact: found.contains(&EVERYTHING), ..all.clone() }],
+                None => found,
+            }
         }
         (Expr::All(parts), false) | (Expr::Any(parts), true) => {
-            parts.iter().map(|part| of(part, rule, negated)).fold(vec![ANYTHING], both)
+            parts.iter().map(|part| of(part, rule, negated)).fold(vec![EVERYTHING], both)
         }
     }
 }
@@ -65,7 +82,8 @@ fn of(expr: &Expr, rule: &Rule, negated: bool) -> Vec<Hint> {
 fn both(left: Vec<Hint>, right: Vec<Hint>) -> Vec<Hint> {
     if left.len() * right.len() > MAX_COMBINATIONS {
         let vague = |hints: &[Hint]| hints.iter().filter(|hint| hint.host.is_none()).count();
-        return if vague(&left) <= vague(&right) { left } else { right };
+        let narrower = if vague(&left) <= vague(&right) { left } else { right };
+        return narrower.into_iter().map(|hint| Hint { exact: false, ..hint }).collect();
     }
     let mut found = Vec::new();
     for (a, b) in left.iter().flat_map(|a| right.iter().map(move |b| (a, b))) {
@@ -75,7 +93,10 @@ fn both(left: Vec<Hint>, right: Vec<Hint>) -> Vec<Hint> {
             (None, None) => None,
         };
         let Some(path) = both_paths(&a.path, &b.path) else { continue };
-        let hint = Hint { host, path };
+        let regexes = [&a.host_regex, &b.host_regex].into_iter().flatten();
+        let told = if host.is_some() { 0 } else { 1 };
+        let exact = a.exact && b.exact && regexes.clone().count() <= told;
+        let hint = Hint { host_regex: regexes.take(told).next().cloned(), host, path, exact };
         if !found.contains(&hint) {
             found.push(hint);
         }
@@ -97,10 +118,15 @@ fn both_paths(a: &PathHint, b: &PathHint) -> Option<PathHint> {
 }
 
 fn test_hints(test: &Test, rule: &Rule) -> Vec<Hint> {
-    let host =
-        |name: &String| Hint { host: Some(host_key(&name.to_ascii_lowercase()).to_owned()), path: PathHint::Any };
-    let path =
-        |path| Hint { host: None, path: if path == PathHint::Prefix(String::new()) { PathHint::Any } else { path } };
+    let host = |name: &String| {
+        let key = host_key(name);
+        let exact = !key.is_empty() && name.len() - key.len() < 2 && rule.kind() == Kind::Http;
+        Hint { host: Some(key.to_ascii_lowercase()), exact, ..ANYTHING }
+    };
+    let path = |path| {
+        let any = path == PathHint::Prefix(String::new());
+        Hint { path: if any { PathHint::Any } else { path }, ..ANYTHING }
+    };
     let args = test.args.iter();
     match (test.name, rule.syntax()) {
         // A wildcard stands for hosts without number; in v2, with TCP, so does `*`.
@@ -112,8 +138,21 @@ fn test_hints(test: &Test, rule: &Rule) -> Vec<Hint> {
         {
             args.map(host).collect()
         }
-        (Name::Path, Syntax::V3) => args.map(|arg| path(PathHint::Exact(arg.clone()))).collect(),
-        (Name::PathPrefix, Syntax::V3) => args.map(|arg| path(PathHint::Prefix(arg.clone()))).collect(),
+        (Name::Path, Syntax::V3) => {
+            args.map(|arg| Hint { exact: true, ..path(PathHint::Exact(arg.clone())) }).collect()
+        }
+        (Name::PathPrefix, Syntax::V3) => {
+            args.map(|arg| Hint { exact: true, ..path(PathHint::Prefix(arg.clone())) }).collect()
+        }
+        (Name::HostRegexp, Syntax::V3) => args
+            .map(|arg| {
+                regex::translate(arg).map_or(ANYTHING, |regex| Hint {
+                    host_regex: Some(regex),
+                    exact: true,
+                    ..ANYTHING
+                })
+            })
+            .collect(),
         (Name::Path | Name::PathPrefix, Syntax::V2) => {
             let template = |arg| match template::literal_prefix(arg) {
                 (text, true) if test.name == Name::Path => path(PathHint::Exact(text.to_owned())),

@@ -430,11 +430,14 @@ fn hints_name_hosts_and_paths() {
         assert_eq!(got, expected, "{text}");
     }
     let rule = parse("HostSNI(`A`) && ALPN(`h2`)", Kind::Tcp, Syntax::V3).expect("a TCP rule");
-    assert_eq!(hints(&rule), [Hint { host: Some("a".to_owned()), path: PathHint::Any }]);
+    let [hint] = &*hints(&rule) else { panic!("one hint") };
+    assert_eq!((hint.host.as_deref(), &hint.path, hint.exact), (Some("a"), &PathHint::Any, false));
 }
 
 fn satisfies(hint: &Hint, asked: &Asked) -> bool {
+    let fits = |regex: &str| ::regex::Regex::new(regex).is_ok_and(|r| r.is_match("") || r.is_match(&asked.host));
     hint.host.as_deref().is_none_or(|host| host == host_key(&asked.host))
+        && hint.host_regex.as_deref().is_none_or(fits)
         && match &hint.path {
             PathHint::Any => true,
             PathHint::Prefix(prefix) => asked.path.starts_with(&**prefix),
@@ -546,6 +549,9 @@ proptest! {
         for request in &requests {
             if matcher.matches(request) {
                 prop_assert!(hints.iter().any(|hint| satisfies(hint, request)), "{text} on {request:?}: {hints:?}");
+            } else if !request.host.ends_with('.') {
+                let exact = hints.iter().any(|hint| hint.exact && satisfies(hint, request));
+                prop_assert!(!exact, "{text} on {request:?}: {hints:?}");
             }
         }
     }

@@ -5,19 +5,18 @@
 //! the table in force and is told in the log and in `/health`; it is tried again with every change and after a while, from scratch.
 
 use super::direct::Direct;
-use super::keep::{Keeper, LastGood};
+use super::keep::{Keeper, Latest};
 use super::source::Source;
-use super::state::State;
-use crate::api::{self, Refused};
+use super::state::{Finder, Judged, State};
+use crate::api;
 use crate::catalog::{Snapshot, SourceState, World, merge};
-use crate::declare::Declarations;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::Problems;
 use crate::model::Provider;
 use crate::observe::metrics::{Live, Metrics};
 use crate::table::{Change, Diff, Planner, Table};
-use crate::tags::Decoder;
+use crate::tags::{Decoder, Step};
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,13 +47,13 @@ pub(super) struct Control {
     /// How long what is kept counts as confirmed, before it is written again although nothing changed.
     pub confirm_every: Duration,
     /// What is kept, and when it was handed over.
-    pub kept: Option<(LastGood, Instant)>,
+    pub kept: Option<(Latest, Instant)>,
     /// Dropped once every catalog has been read and its services are in the table.
     pub unread: Option<std::sync::mpsc::Sender<()>>,
     /// What the last step was done for, and when its plan wants to be looked at again.
     pub applied: Option<(World, Option<Instant>)>,
     /// Problems that the log knows already.
-    pub told: Vec<Diagnostic>,
+    pub told: BTreeMap<Finder, Problems>,
 }
 
 impl Control {
@@ -145,24 +144,20 @@ impl Control {
             self.note_read(&snapshots);
             return deadline;
         }
-        let mut decoded = self.decoder.decode(&world);
-        self.direct.add(&mut decoded.declarations, &mut decoded.diagnostics);
-        let planned = self.planner.plan(decoded.declarations.clone(), now);
-
-        let mut problems = decoded.diagnostics;
-        problems.extend(planned.diagnostics);
+        let Step { mut declarations, problems } = self.decoder.step(&world);
+        let mut problems: BTreeMap<Finder, Problems> =
+            problems.into_iter().map(|(provider, found)| (Finder::Reader(provider), found)).collect();
+        self.direct.add(&mut declarations, &mut problems);
+        let planned = self.planner.plan(declarations.clone(), now);
+        problems.insert(Finder::Table, planned.problems);
         self.tell(&problems);
-        let refused = refused(&decoded.declarations, &planned.table, &problems);
-        self.state.set_problems(problems, refused);
+        self.state.set_judged(Judged { declarations, table: planned.table.clone(), problems });
         self.state.set_world(&world);
 
         // What came from disk alone is not written again: it would look younger than it is.
         if answered && (!planned.diff.is_empty() || self.kept.is_none()) {
-            self.keep(LastGood {
-                world: world.clone(),
-                indexes: self.indexes(),
-                accepted: planned.table.declarations(),
-            });
+            let latest = Latest { world: world.clone(), indexes: self.indexes(), table: planned.table.clone() };
+            self.keep(latest);
         }
         if !planned.diff.is_empty() {
             self.publish(planned.table, planned.diff);
@@ -179,10 +174,10 @@ impl Control {
         }
     }
 
-    fn keep(&mut self, last_good: LastGood) {
+    fn keep(&mut self, latest: Latest) {
         if let Some(keeper) = &self.keeper {
-            keeper.keep(last_good.clone());
-            self.kept = Some((last_good, Instant::now()));
+            keeper.keep(latest.clone());
+            self.kept = Some((latest, Instant::now()));
         }
     }
 
@@ -207,8 +202,8 @@ impl Control {
     fn confirm(&mut self) {
         let connected = |source: &Source| source.snapshots.borrow().status.state == SourceState::Connected;
         match (self.kept.take(), self.sources.iter().any(connected)) {
-            (Some((last_good, _)), true) => self.keep(LastGood { indexes: self.indexes(), ..last_good }),
-            (Some((last_good, _)), false) => self.kept = Some((last_good, Instant::now())),
+            (Some((latest, _)), true) => self.keep(Latest { indexes: self.indexes(), ..latest }),
+            (Some((latest, _)), false) => self.kept = Some((latest, Instant::now())),
             (None, _) => {}
         }
     }
@@ -225,22 +220,22 @@ impl Control {
             "routing table changed"
         );
         self.metrics.table_changed(now, change.added.len(), change.changed.len(), change.removed.len());
-        let live = Live {
-            routers: table.routers.keys().cloned().collect(),
-            services: table.services.keys().cloned().collect(),
-        };
+        let live = Live { routers: Arc::new(table.routers.clone()), services: Arc::new(table.services.clone()) };
         self.state.publish(table, change);
         self.metrics.retain(live, Instant::now());
     }
 
     /// Logs each problem once, when it comes.
-    fn tell(&mut self, problems: &[Diagnostic]) {
-        if self.told == problems {
-            return;
+    fn tell(&mut self, problems: &BTreeMap<Finder, Problems>) {
+        let nothing = Problems::new();
+        for (finder, now) in problems {
+            for difference in self.told.get(finder).unwrap_or(&nothing).differences(now) {
+                let known = |problem| difference.before.is_some_and(|before| before.contains(problem));
+                let now = difference.after.map_or(&[][..], |now| now);
+                now.iter().filter(|problem| !known(problem)).for_each(super::tell);
+            }
         }
-        let known: BTreeSet<&Diagnostic> = self.told.iter().collect();
-        problems.iter().filter(|problem| !known.contains(problem)).for_each(super::tell);
-        self.told = problems.to_vec();
+        self.told.clone_from(problems);
     }
 }
 
@@ -265,26 +260,6 @@ fn change(at: SystemTime, diff: Diff) -> api::Change {
         }
     }
     change
-}
-
-/// Routers that are declared and not in the table, with what the diagnostics say of them.
-fn refused(declarations: &Declarations, table: &Table, problems: &[Diagnostic]) -> Vec<Refused> {
-    let mut refused = Vec::new();
-    for (provider, dynamic) in declarations {
-        for (name, router) in &dynamic.http.routers {
-            let id: Arc<str> = format!("{name}@{provider}").into();
-            if table.routers.contains_key(&id) {
-                continue;
-            }
-            let about = format!("router `{name}`");
-            let errors = problems
-                .iter()
-                .filter(|d| d.origin.provider.as_deref() == Some(provider.as_str()) && d.message.starts_with(&about));
-            let errors = errors.map(|d| d.message.clone()).collect();
-            refused.push(Refused { id, provider: *provider, router: router.clone(), errors });
-        }
-    }
-    refused
 }
 
 /// What a panic said.

@@ -1,11 +1,13 @@
 //! Providers that declare directly, without a catalog: files and the API. Each publishes what it
 //! says now; the control loop joins it with what the catalogs' tags declare.
 
+use super::state::Finder;
 use crate::catalog::{SourceState, SourceStatus};
 use crate::certs::Store as Certificates;
 use crate::declare::{Declarations, Dynamic};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
 use crate::model::Provider;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -44,6 +46,8 @@ pub(super) type Saying = watch::Receiver<Arc<Said>>;
 pub(super) struct Direct {
     sayings: Vec<Saying>,
     taken: Vec<Arc<Said>>,
+    /// What is wrong with what was taken.
+    problems: BTreeMap<Finder, Problems>,
     /// What stands for one that was not read yet.
     restored: Declarations,
     /// Where certificates that they name are served.
@@ -52,7 +56,7 @@ pub(super) struct Direct {
 
 impl Direct {
     pub fn new(sayings: Vec<Saying>, restored: Declarations, certificates: Certificates) -> Self {
-        Self { sayings, taken: Vec::new(), restored, certificates: Some(certificates) }
+        Self { sayings, restored, certificates: Some(certificates), ..Self::default() }
     }
 
     /// Waits until one of them says something else.
@@ -78,6 +82,10 @@ impl Direct {
         let revisions = |said: &[Arc<Said>]| said.iter().map(|said| said.revision).collect::<Vec<_>>();
         let changed = revisions(&now) != revisions(&self.taken);
         self.taken = now;
+        if changed {
+            let read = self.taken.iter().filter(|said| said.is_read());
+            self.problems = read.map(|said| (Finder::Reader(said.status.provider), problems_of(said))).collect();
+        }
         if let Some(certificates) = self.certificates.as_ref().filter(|_| changed) {
             certificates.name(self.pairs());
         }
@@ -108,15 +116,29 @@ impl Direct {
     }
 
     /// Adds what they said to what the catalogs' tags came to. One that was not read yet is `restored`.
-    pub fn add(&self, declarations: &mut Declarations, problems: &mut Vec<Diagnostic>) {
+    pub fn add(&self, declarations: &mut Declarations, problems: &mut BTreeMap<Finder, Problems>) {
         for said in &self.taken {
             let provider = said.status.provider;
             if said.is_read() {
                 declarations.insert(provider, said.dynamic.clone());
-                problems.extend(said.problems.iter().cloned());
             } else if let Some(restored) = self.restored.get(&provider) {
                 declarations.insert(provider, restored.clone());
             }
         }
+        problems.extend(self.problems.iter().map(|(finder, of_one)| (*finder, of_one.clone())));
     }
+}
+
+/// Its problems under one subject: they are told together, in the order of the text.
+fn problems_of(said: &Said) -> Problems {
+    let mut problems = Problems::new();
+    let subject = Subject {
+        stage: Stage::Options,
+        provider: said.status.provider,
+        kind: "document",
+        namespace: Arc::default(),
+        name: Arc::default(),
+    };
+    diagnostic::set(&mut problems, &subject, said.problems.clone());
+    problems
 }

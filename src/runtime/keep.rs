@@ -1,12 +1,12 @@
 //! Writes the last good state on a thread of its own: the state directory may be on a network file system that hangs,
-//! and nothing may wait for it. Only the newest value counts; at most one write a second. What could not be written is
+//! and nothing may wait for it. Only the newest value counts; at most one write a second, fewer where a write takes long. What could not be written is
 //! tried again until it is, or something newer is there.
 
 use crate::catalog::World;
 use crate::declare::Declarations;
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
-use crate::table::{Store, StoreError};
+use crate::table::{Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,14 +24,37 @@ pub struct LastGood {
     pub accepted: Declarations,
 }
 
+/// What is to be kept, as the control loop hands it over: it costs nothing to make, and becomes a [`LastGood`] on the
+/// writing thread.
+#[derive(Debug, Clone, Default)]
+pub struct Latest {
+    /// Inventories by provider.
+    pub world: World,
+    /// Highest index seen by provider.
+    pub indexes: BTreeMap<Provider, u64>,
+    /// What is served.
+    pub table: Arc<Table>,
+}
+
+impl Latest {
+    fn last_good(&self) -> LastGood {
+        LastGood { world: self.world.clone(), indexes: self.indexes.clone(), accepted: self.table.declarations() }
+    }
+}
+
 /// Least time between two writes.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So many times as long as a write took no other follows, up to [`LONGEST_PAUSE`]: a state of ten thousand services
+/// takes tenths of a second, and changes may come ten times a second.
+const REST: u32 = 50;
+/// What the next start may miss at most after a crash, in time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Before a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Slot {
-    newest: Option<LastGood>,
+    newest: Option<Latest>,
     ended: bool,
     problem: Option<Diagnostic>,
 }
@@ -56,7 +79,7 @@ impl Keeper {
     }
 
     /// Hands over the newest value; never waits for the disk.
-    pub fn keep(&self, value: LastGood) {
+    pub fn keep(&self, value: Latest) {
         lock(&self.shared.0).newest = Some(value);
         self.shared.1.notify_one();
     }
@@ -100,7 +123,9 @@ fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
         };
         let mut pause = PAUSE;
         if let Some(value) = value {
-            let outcome = store.write(&value, SystemTime::now());
+            let start = Instant::now();
+            let outcome = store.write(&value.last_good(), SystemTime::now());
+            pause = pause.max(start.elapsed().saturating_mul(REST).min(LONGEST_PAUSE));
             let failed = outcome.is_err();
             let mut slot = lock(&shared.0);
             report(&mut slot.problem, outcome);
@@ -112,7 +137,7 @@ fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
         if ended {
             return;
         }
-        // A storm of changes costs one write a second; the end is not delayed by it.
+        // A storm of changes costs a fiftieth of a core at most; the end is not delayed by it.
         let slot = lock(&shared.0);
         drop(shared.1.wait_timeout_while(slot, pause, |slot| !slot.ended));
     }

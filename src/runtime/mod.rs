@@ -364,7 +364,7 @@ impl Parts {
             kept: None,
             unread: Some(unread),
             applied: None,
-            told: Vec::new(),
+            told: std::collections::BTreeMap::new(),
         };
         // What was served is what counts as accepted: a definition that is bad by now keeps that form.
         control.guarded(|control| {

@@ -4,14 +4,59 @@
 use super::direct::Saying;
 use crate::api::{Change, Refused};
 use crate::catalog::{Forget, Handle, Snapshot, SourceStatus, World};
-use crate::diagnostic::Diagnostic;
+use crate::declare::Declarations;
+use crate::diagnostic::{self, Diagnostic, Problems};
 use crate::model::Provider;
 use crate::table::Table;
 use arc_swap::ArcSwap;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+
+/// Who found problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Finder {
+    /// Who read what a provider declares.
+    Reader(Provider),
+    /// Who made the table of it.
+    Table,
+}
+
+/// What a step of the control loop judged, kept as it came: what people ask of it is worked out when they ask.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// What every provider declares.
+    pub declarations: Declarations,
+    /// The table of it.
+    pub table: Arc<Table>,
+    /// What is wrong, by who found it.
+    pub problems: BTreeMap<Finder, Problems>,
+}
+
+impl Judged {
+    /// Routers that are declared and not in the table, with what the diagnostics say of them.
+    fn refused(&self) -> Vec<Refused> {
+        let mut said: HashMap<(&str, &str), Vec<String>> = HashMap::new();
+        for problem in self.problems.values().flat_map(|of_one| of_one.values()).flat_map(|list| list.iter()) {
+            let name = problem.message.strip_prefix("router `").and_then(|rest| rest.split('`').next());
+            if let (Some(provider), Some(name)) = (&problem.origin.provider, name) {
+                said.entry((provider, name)).or_default().push(problem.message.clone());
+            }
+        }
+        let mut refused = Vec::new();
+        for (provider, dynamic) in &self.declarations {
+            for (name, router) in &dynamic.http.routers {
+                let id: Arc<str> = format!("{name}@{provider}").into();
+                if !self.table.routers.contains_key(&id) {
+                    let errors = said.get(&(provider.as_str(), name)).cloned().unwrap_or_default();
+                    refused.push(Refused { id, provider: *provider, router: router.clone(), errors });
+                }
+            }
+        }
+        refused
+    }
+}
 
 /// Shared by the control loop (writes), the workers (read the table) and the API (reads).
 pub(super) struct State {
@@ -29,8 +74,7 @@ pub(super) struct State {
     direct: Mutex<Vec<Saying>>,
     history: Mutex<VecDeque<Change>>,
     history_size: usize,
-    refused: ArcSwap<Vec<Refused>>,
-    problems: ArcSwap<Vec<Diagnostic>>,
+    judged: ArcSwap<Judged>,
     world: ArcSwap<World>,
     static_problems: Vec<Diagnostic>,
 }
@@ -48,8 +92,7 @@ impl State {
             direct: Mutex::default(),
             history: Mutex::default(),
             history_size,
-            refused: ArcSwap::default(),
-            problems: ArcSwap::default(),
+            judged: ArcSwap::default(),
             world: ArcSwap::default(),
             static_problems,
         }
@@ -74,20 +117,21 @@ impl State {
         (**self.world.load()).clone()
     }
 
-    /// Replaces what is wrong with tags and rules now.
-    pub fn set_problems(&self, problems: Vec<Diagnostic>, refused: Vec<Refused>) {
-        self.problems.store(Arc::new(problems));
-        self.refused.store(Arc::new(refused));
+    /// Replaces what was declared, what came of it and what is wrong with it.
+    pub fn set_judged(&self, judged: Judged) {
+        self.judged.store(Arc::new(judged));
     }
 
     /// Everything that is wrong now, the static configuration first.
     pub fn problems(&self) -> Vec<Diagnostic> {
-        self.static_problems.iter().chain(self.problems.load().iter()).cloned().collect()
+        let judged = self.judged.load();
+        let found = judged.problems.values().flat_map(diagnostic::list);
+        self.static_problems.iter().cloned().chain(found).collect()
     }
 
     /// Routers that were declared and do not act.
     pub fn refused(&self) -> Vec<Refused> {
-        self.refused.load().to_vec()
+        self.judged.load().refused()
     }
 
     /// Takes note of a source; one of the same provider is replaced.

@@ -1,7 +1,7 @@
 //! The control loop without a catalog: sources are channels that the test writes to.
 
 use super::control::Control;
-use super::keep::{Keeper, LastGood};
+use super::keep::{Keeper, LastGood, Latest};
 use super::source::{Source, Start};
 use super::state::State;
 use crate::catalog::{
@@ -88,7 +88,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
         restored_indexes: std::collections::BTreeMap::new(),
         unread: None,
         applied: None,
-        told: Vec::new(),
+        told: std::collections::BTreeMap::new(),
         state,
     }
 }
@@ -211,7 +211,7 @@ fn what_could_not_be_written_is_tried_again_at_the_end_and_told_meanwhile() {
     let store = Store::<LastGood>::new(&state, "last-good.json");
     let keeper = Keeper::start(store.clone()).unwrap();
     let trouble = keeper.trouble();
-    keeper.keep(LastGood::default());
+    keeper.keep(Latest::default());
     while trouble.now().is_none() {
         std::thread::yield_now();
     }

@@ -1,8 +1,8 @@
 //! What changed between two tables, and who caused it.
 
-use super::{Router, Service, Table};
+use super::{Router, Table};
 use crate::declare::Source;
-use crate::model::Provider;
+use crate::model::{Difference, Map, Provider};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Diff {
     }
 }
 
-/// Compares two tables. What both share is told by its `Arc`, so that a small change is found fast.
+/// Compares two tables. What both share is passed over, so that it costs what differs.
 pub fn diff(before: &Table, after: &Table) -> Diff {
     let routers = changes(&before.routers, &after.routers);
     let services = changes(&before.services, &after.services);
@@ -60,28 +60,22 @@ pub fn diff(before: &Table, after: &Table) -> Diff {
         let Source { namespace, service, .. } = &router.declared.source;
         Cause { provider: router.provider, namespace: namespace.clone(), service: service.clone() }
     };
+    // whoever routes to a service that changed is among them: the service is a part of the router
     for name in routers.keys() {
         causes.extend(after.routers.get(name).or_else(|| before.routers.get(name)).map(cause));
-    }
-    // a service whose servers changed is caused by whoever routes to it
-    if !services.is_empty() {
-        let touched = |service: &Arc<Service>| services.contains_key(&service.id);
-        causes.extend(after.routers.values().filter(|r| touched(&r.service)).map(cause));
     }
     Diff { routers, services, causes }
 }
 
-fn changes<T: PartialEq>(before: &BTreeMap<Arc<str>, Arc<T>>, after: &BTreeMap<Arc<str>, Arc<T>>) -> Changes {
-    let mut changes = Changes::new();
-    for (name, new) in after {
-        match before.get(name) {
-            None => drop(changes.insert(name.clone(), Change::Added)),
-            Some(old) if !Arc::ptr_eq(old, new) && old != new => drop(changes.insert(name.clone(), Change::Changed)),
-            Some(_) => {}
-        }
-    }
-    for name in before.keys().filter(|name| !after.contains_key(*name)) {
-        changes.insert(name.clone(), Change::Removed);
-    }
-    changes
+fn changes<T: PartialEq>(before: &Map<Arc<str>, T>, after: &Map<Arc<str>, T>) -> Changes {
+    let change = |difference: Difference<'_, Arc<str>, T>| {
+        let change = match (difference.before, difference.after) {
+            (None, _) => Change::Added,
+            (_, None) => Change::Removed,
+            (Some(old), Some(new)) if old != new => Change::Changed,
+            _ => return None,
+        };
+        Some((difference.key.clone(), change))
+    };
+    before.differences(after).filter_map(change).collect()
 }

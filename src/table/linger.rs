@@ -6,13 +6,13 @@
 //! that vanished together with it. They yield to every other router. A router that vanishes while
 //! its service has servers was taken out on purpose and goes at once, and so does what files and the API declared.
 
-use super::build::{Accepted, BuildOptions, build};
-use super::diff::{Diff, diff};
+use super::build::{Accepted, BuildOptions, step};
+use super::diff::{Cause, Diff, diff};
 use super::resolve::reference;
 use super::table::Table;
-use crate::declare::{self, Declarations};
-use crate::diagnostic::Diagnostic;
-use crate::model::Provider;
+use crate::declare::{self, Declarations, Dynamic};
+use crate::diagnostic::Problems;
+use crate::model::{Difference, Provider};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub struct Planned {
     /// The table to serve.
     pub table: Arc<Table>,
-    /// What was refused or deserves a remark.
-    pub diagnostics: Vec<Diagnostic>,
+    /// What was refused or deserves a remark; what did not change is shared with the step before.
+    pub problems: Problems,
     /// How it differs from the table before.
     pub diff: Diff,
     /// When to call [`Planner::tick`] at the latest: something that lingers goes then.
@@ -81,15 +81,25 @@ impl Planner {
         self.remember(&declarations, now);
         let lingering = self.with_lingering(&declarations);
         let before = self.accepted.table().clone();
-        let built = build(lingering.as_ref().unwrap_or(&declarations), &self.accepted, &self.options);
-        self.accepted = built.accepted;
-        self.last = declarations;
-        Planned {
-            diff: diff(&before, &built.table),
-            table: built.table,
-            diagnostics: built.diagnostics,
-            next_deadline: self.services.values().map(|s| s.until).min(),
+        let (accepted, problems) = step(lingering.as_ref().unwrap_or(&declarations), &self.accepted, &self.options);
+        self.accepted = accepted;
+        let table = self.accepted.table().clone();
+        let mut diff = diff(&before, &table);
+        // a service that no router leads to, for its router was refused: whoever declares it, or did
+        for id in diff.services.keys() {
+            let Some((name, of)) = id.rsplit_once('@') else { continue };
+            let said = [&declarations, &self.last].into_iter().find_map(|all| {
+                let (provider, dynamic) = all.iter().find(|(provider, _)| provider.as_str() == of)?;
+                let http = &dynamic.http;
+                let service = http.services.get(name).or_else(|| http.broken.services.get(name))?;
+                Some((*provider, service.source.clone()))
+            });
+            if let Some((provider, source)) = said {
+                diff.causes.insert(Cause { provider, namespace: source.namespace, service: source.service });
+            }
         }
+        self.last = declarations;
+        Planned { diff, table, problems, next_deadline: self.services.values().map(|s| s.until).min() }
     }
 
     /// The same declarations at a later time.
@@ -103,10 +113,13 @@ impl Planner {
         if self.linger_for.is_zero() {
             return;
         }
+        let nothing = Dynamic::default();
+        let now_of = |provider: &Provider| &new.get(provider).unwrap_or(&nothing).http;
         // what people write into files and the API is taken out on purpose
         let lingers = |provider: &Provider| !matches!(provider, Provider::File | Provider::Rest);
         for (provider, dynamic) in self.last.iter().filter(|(provider, _)| lingers(provider)) {
-            for (name, service) in &dynamic.http.services {
+            for Difference { key: name, before, .. } in dynamic.http.services.differences(&now_of(provider).services) {
+                let Some(service) = before else { continue };
                 let had = service.load_balancer.as_ref().is_some_and(|lb| !lb.servers.is_empty());
                 if had && !has_servers(new, *provider, name) {
                     let mut empty = (**service).clone();
@@ -121,10 +134,8 @@ impl Planner {
         }
         self.services.retain(|(provider, name), s| s.until > now && !has_servers(new, *provider, name));
         for (provider, dynamic) in &self.last {
-            for (name, router) in &dynamic.http.routers {
-                if declared(new, *provider, name) {
-                    continue;
-                }
+            for Difference { key: name, before, .. } in dynamic.http.routers.differences(&now_of(provider).routers) {
+                let Some(router) = before.filter(|_| !declared(new, *provider, name)) else { continue };
                 let Some((of, service)) = reference(&router.service, *provider) else { continue };
                 let service = (of, Arc::from(service));
                 if !self.services.contains_key(&service) {
@@ -151,14 +162,16 @@ impl Planner {
         let mut all = new.clone();
         for ((provider, name), service) in &self.services {
             let http = &mut all.entry(*provider).or_default().http;
-            if !http.broken.services.contains_key(name) {
-                http.services.entry(name.clone()).or_insert_with(|| service.empty.clone());
+            if !http.broken.services.contains_key(name) && !http.services.contains_key(name) {
+                http.services.insert(name.clone(), service.empty.clone());
             }
         }
         for ((provider, name), lingering) in &self.routers {
             for ((of, name), middleware) in &lingering.middlewares {
                 let http = &mut all.entry(*of).or_default().http;
-                http.middlewares.entry(name.clone()).or_insert_with(|| middleware.clone());
+                if !http.middlewares.contains_key(name) {
+                    http.middlewares.insert(name.clone(), middleware.clone());
+                }
             }
             let http = &mut all.entry(*provider).or_default().http;
             http.routers.insert(name.clone(), lingering.router.clone());

@@ -12,12 +12,14 @@ mod linger;
 mod ready;
 mod reserved;
 mod resolve;
+mod rivals;
+mod router;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
 mod users;
 
-pub use build::{Accepted, BuildOptions, Built, EntryPoint, build};
+pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use linger::{Planned, Planner};

@@ -1,7 +1,7 @@
 //! Hosts that built-in routers have: whoever else asks for one is told.
 
 use super::Router;
-use super::index::Index;
+use super::index::Entry;
 use super::resolve::origin;
 use crate::declare::Dynamic;
 use crate::diagnostic::Diagnostic;
@@ -10,24 +10,27 @@ use crate::rule::{self, Kind, Syntax};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// One error for each service that asks for a host of a built-in router, with both named. It costs
-/// what those hosts have of routers, whatever the size of the table.
-pub(super) fn claims(index: &Index, internal: &Dynamic) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
-    let mut told = BTreeSet::new();
-    for (name, reserved) in &internal.http.routers {
-        let Ok(rule) = rule::parse(&reserved.rule, Kind::Http, Syntax::V3) else { continue };
+/// A host of a built-in router, and which router.
+pub(super) type Reserved = Vec<(String, Arc<str>)>;
+
+/// The hosts of built-in routers.
+pub(super) fn hosts(internal: &Dynamic) -> Reserved {
+    let mut reserved = Reserved::new();
+    for (name, router) in &internal.http.routers {
+        let Ok(rule) = rule::parse(&router.rule, Kind::Http, Syntax::V3) else { continue };
         let hosts: BTreeSet<String> = rule::hints(&rule).into_iter().filter_map(|hint| hint.host).collect();
-        for host in &hosts {
-            for router in index.of_host(host).filter(|router| router.provider != Provider::Internal) {
-                let source = &router.declared.source;
-                if told.insert((host.clone(), router.provider, source.namespace.clone(), source.service.clone())) {
-                    problems.push(claim(name, host, router));
-                }
-            }
-        }
+        reserved.extend(hosts.into_iter().map(|host| (host, name.clone())));
     }
-    problems
+    reserved
+}
+
+/// What is wrong with an entry that asks for a host of a built-in router: both are named.
+pub(super) fn claims(entry: &Entry, reserved: &Reserved) -> Vec<Diagnostic> {
+    if entry.router.provider == Provider::Internal {
+        return Vec::new();
+    }
+    let asks = |host: &str| entry.hints.iter().any(|hint| hint.host.as_deref() == Some(host));
+    reserved.iter().filter(|(host, _)| asks(host)).map(|(host, name)| claim(name, host, &entry.router)).collect()
 }
 
 fn claim(reserved: &str, host: &str, router: &Arc<Router>) -> Diagnostic {

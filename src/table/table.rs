@@ -3,7 +3,7 @@
 use super::index::Index;
 use super::{Middleware, Router, Service};
 use crate::declare::{self, Declarations, LoadBalancer};
-use crate::model::Provider;
+use crate::model::{Map, Provider};
 use crate::rule::RequestView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     /// Routers, those that lost a conflict included.
-    pub routers: BTreeMap<Arc<str>, Arc<Router>>,
+    pub routers: Map<Arc<str>, Router>,
     /// Services.
-    pub services: BTreeMap<Arc<str>, Arc<Service>>,
+    pub services: Map<Arc<str>, Service>,
     /// Middlewares.
-    pub middlewares: BTreeMap<Arc<str>, Arc<Middleware>>,
+    pub middlewares: Map<Arc<str>, Middleware>,
     /// Routers that get no requests because another one of equal rule, priority and entry points
     /// does: by the loser's name, the winner's.
-    pub shadowed: BTreeMap<Arc<str>, Arc<str>>,
+    pub shadowed: Map<Arc<str>, str>,
     pub(super) index: Index,
 }
 
@@ -42,6 +42,11 @@ impl Table {
     /// name. `tls` tells whether the connection is encrypted. Allocates nothing.
     pub fn find(&self, entry_point: &str, tls: bool, request: &impl RequestView) -> Option<&Arc<Router>> {
         self.index.walk(entry_point, tls, request, &mut ())
+    }
+
+    /// Whether a router gets requests, as far as routers that are alike go.
+    pub(super) fn is_active(&self, id: &str) -> bool {
+        !self.shadowed.contains_key(id)
     }
 
     /// The accepted definitions as declarations, for the store: built again they give this table.

@@ -7,9 +7,10 @@ use super::pool::{self, Made, PoolKey, Share};
 use super::traefik::{self, Compiled};
 use super::{Decoded, LegacyMode, TagOptions, site, urlprefix};
 use crate::catalog::{Inventory, Service, ServiceKey, World};
-use crate::declare::{self, Dialect, Dynamic};
-use crate::diagnostic::Diagnostic;
-use crate::model::Provider;
+use crate::declare::{self, Declarations, Dialect, Dynamic};
+use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
+use crate::model::{Difference, Map, Provider};
+use imbl::OrdSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,30 +28,40 @@ impl Decoder {
         Self { compiled, states: BTreeMap::new() }
     }
 
-    /// Decodes the world. Sources that are missing in it declare nothing.
+    /// Decodes the world; what was refused is copied into one list.
     pub fn decode(&mut self, world: &World) -> Decoded {
+        let Step { declarations, problems } = self.step(world);
+        Decoded { declarations, diagnostics: problems.values().flat_map(diagnostic::list).collect() }
+    }
+
+    /// Decodes the world. Sources that are missing in it declare nothing.
+    pub fn step(&mut self, world: &World) -> Step {
         self.states.retain(|provider, _| world.sources.contains_key(provider));
-        let mut decoded = Decoded::default();
+        let mut step = Step::default();
         for (&provider, inventory) in &world.sources {
             let compiled = self.compiled.entry(provider).or_insert_with(|| Compiled::new(TagOptions::default()));
-            let state = self.states.entry(provider).or_default();
-            state.update(inventory, provider, compiled);
-            decoded.declarations.insert(provider, state.out.clone());
-            let name: Arc<str> = provider.as_str().into();
-            let problems = compiled.problems.iter().chain(state.problems.values().flatten());
-            decoded.diagnostics.extend(problems.cloned().map(|mut problem| {
-                problem.origin.provider = Some(name.clone());
-                problem
-            }));
+            let state = self.states.entry(provider).or_insert_with(|| State::new(provider, compiled));
+            state.update(inventory, compiled);
+            step.declarations.insert(provider, state.out.clone());
+            step.problems.insert(provider, state.problems.all.clone());
         }
-        decoded
+        step
     }
 }
 
+/// What decoding came to, cheap to copy and to compare with the step before.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// What every provider declares.
+    pub declarations: Declarations,
+    /// What was refused or deserves a remark, by provider.
+    pub problems: BTreeMap<Provider, Problems>,
+}
+
 /// What is known of one provider.
-#[derive(Default)]
 struct State {
-    services: BTreeMap<ServiceKey, (Arc<Service>, Fragment)>,
+    inventory: Map<ServiceKey, Service>,
+    fragments: BTreeMap<ServiceKey, Fragment>,
     pools: BTreeMap<PoolKey, Pool>,
     touched_pools: BTreeSet<PoolKey>,
     routers: Names<declare::Router>,
@@ -63,17 +74,28 @@ struct State {
     udp_services: Names<declare::UdpService>,
     tls_stores: Names<declare::TlsStore>,
     out: Dynamic,
-    problems: Problems,
+    problems: Told,
 }
 
-type Problems = BTreeMap<About, Vec<Diagnostic>>;
+/// What is told of one provider's tags.
+struct Told {
+    provider: Provider,
+    name: Arc<str>,
+    all: Problems,
+}
 
-/// Whose problems they are.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum About {
-    Service(ServiceKey),
-    Pool(PoolKey),
-    Name(&'static str, Arc<str>),
+impl Told {
+    fn new(provider: Provider) -> Self {
+        Self { provider, name: provider.as_str().into(), all: Problems::new() }
+    }
+
+    fn set(&mut self, stage: Stage, kind: &'static str, key: ServiceKey, mut new: Vec<Diagnostic>) {
+        for problem in &mut new {
+            problem.origin.provider = Some(self.name.clone());
+        }
+        let ServiceKey { namespace, name } = key;
+        diagnostic::set(&mut self.all, &Subject { stage, provider: self.provider, kind, namespace, name }, new);
+    }
 }
 
 #[derive(Default)]
@@ -83,17 +105,40 @@ struct Pool {
 }
 
 impl State {
-    fn update(&mut self, inventory: &Inventory, provider: Provider, compiled: &Compiled) {
-        let gone: Vec<ServiceKey> =
-            self.services.keys().filter(|key| !inventory.services.contains_key(*key)).cloned().collect();
-        for key in gone {
-            self.replace(&key, None, Fragment::default());
+    fn new(provider: Provider, compiled: &Compiled) -> Self {
+        let mut problems = Told::new(provider);
+        let nobody = ServiceKey { namespace: Arc::default(), name: Arc::default() };
+        problems.set(Stage::Options, "", nobody, compiled.problems.clone());
+        Self {
+            inventory: Map::new(),
+            fragments: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            touched_pools: BTreeSet::new(),
+            routers: Names::default(),
+            backends: Names::default(),
+            middlewares: Names::default(),
+            tcp_routers: Names::default(),
+            tcp_services: Names::default(),
+            tcp_middlewares: Names::default(),
+            udp_routers: Names::default(),
+            udp_services: Names::default(),
+            tls_stores: Names::default(),
+            out: Dynamic::default(),
+            problems,
         }
-        for (key, service) in &inventory.services {
-            let known = self.services.get(key).is_some_and(|(old, _)| Arc::ptr_eq(old, service) || old == service);
-            if !known {
-                let fragment = read(service, provider, compiled);
-                self.replace(key, Some(service.clone()), fragment);
+    }
+
+    fn update(&mut self, inventory: &Inventory, compiled: &Compiled) {
+        let before = std::mem::replace(&mut self.inventory, inventory.services.clone());
+        // what went is taken back first, so that its names are free
+        let (gone, here): (Vec<_>, Vec<_>) =
+            before.differences(&inventory.services).partition(|difference| difference.after.is_none());
+        for difference in gone {
+            self.replace(difference.key, None);
+        }
+        for Difference { key, before, after } in here {
+            if let Some(service) = after.filter(|service| before != Some(service)) {
+                self.replace(key, Some(read(service, self.problems.provider, compiled)));
             }
         }
         for key in std::mem::take(&mut self.touched_pools) {
@@ -120,8 +165,10 @@ impl State {
     }
 
     /// Puts what a service declares now in the place of what it declared.
-    fn replace(&mut self, key: &ServiceKey, service: Option<Arc<Service>>, new: Fragment) {
-        let old = self.services.remove(key).map(|(_, fragment)| fragment).unwrap_or_default();
+    fn replace(&mut self, key: &ServiceKey, fragment: Option<Fragment>) {
+        let old = self.fragments.remove(key).unwrap_or_default();
+        let nothing = Fragment::default();
+        let new = fragment.as_ref().unwrap_or(&nothing);
         self.routers.replace(key, &old.routers, &new.routers);
         self.backends.replace(key, &old.services, &new.services);
         self.middlewares.replace(key, &old.middlewares, &new.middlewares);
@@ -143,9 +190,9 @@ impl State {
                 self.touched_pools.insert(pool.clone());
             }
         }
-        set(&mut self.problems, About::Service(key.clone()), new.problems.clone());
-        if let Some(service) = service {
-            self.services.insert(key.clone(), (service, new));
+        self.problems.set(Stage::Tags, "service", key.clone(), new.problems.clone());
+        if let Some(fragment) = fragment {
+            self.fragments.insert(key.clone(), fragment);
         }
     }
 
@@ -169,7 +216,7 @@ impl State {
         self.routers.replace(&after, &old.routers, &pool.made.routers);
         self.backends.replace(&after, &old.services, &pool.made.services);
         self.middlewares.replace(&after, &old.middlewares, &pool.made.middlewares);
-        set(&mut self.problems, About::Pool(key.clone()), pool.made.problems.clone());
+        self.problems.set(Stage::Pool, "pool", claimant(&key, Arc::default()), pool.made.problems.clone());
         if pool.shares.is_empty() {
             self.pools.remove(&key);
         }
@@ -185,19 +232,11 @@ fn claimant(key: &PoolKey, owner: Arc<str>) -> ServiceKey {
     ServiceKey { namespace: owner, name: name.into() }
 }
 
-fn mark(names: &mut BTreeSet<Arc<str>>, name: &Arc<str>, is: bool) {
+fn mark(names: &mut OrdSet<Arc<str>>, name: &Arc<str>, is: bool) {
     if is {
         names.insert(name.clone());
     } else {
         names.remove(name);
-    }
-}
-
-fn set(problems: &mut BTreeMap<About, Vec<Diagnostic>>, about: About, new: Vec<Diagnostic>) {
-    if new.is_empty() {
-        problems.remove(&about);
-    } else {
-        problems.insert(about, new);
     }
 }
 
@@ -221,21 +260,22 @@ impl<T: Define> Names<T> {
     /// Writes down what the touched names stand for now. `broken` learns of each whether it is.
     fn settle(
         &mut self,
-        out: &mut BTreeMap<Arc<str>, Arc<T>>,
-        problems: &mut Problems,
+        out: &mut Map<Arc<str>, T>,
+        problems: &mut Told,
         mut broken: impl FnMut(&Arc<str>, Option<&Arc<T>>, bool),
     ) {
         for name in std::mem::take(&mut self.touched) {
             let (def, refused) = self.claims.resolve(&name);
-            set(problems, About::Name(T::WORD, name.clone()), refused);
+            let key = ServiceKey { namespace: Arc::default(), name: name.clone() };
+            problems.set(Stage::Name, T::WORD, key, refused);
             broken(&name, def.as_ref().map(Def::value), matches!(def, Some(Def::Broken(_))));
             match def {
                 // an equal definition keeps its Arc, unless what messages say of it changed
-                Some(Def::Good(new)) => match out.get_mut(&name) {
-                    Some(old) if **old == *new && old.source().same(new.source()) => {}
-                    Some(old) => *old = new,
-                    None => drop(out.insert(name, new)),
-                },
+                Some(Def::Good(new)) => {
+                    if !out.get(&name).is_some_and(|old| **old == *new && old.source().same(new.source())) {
+                        out.insert(name, new);
+                    }
+                }
                 _ => drop(out.remove(&name)),
             }
         }

@@ -26,7 +26,7 @@ mod urlprefix;
 mod urlprefix_tcp;
 
 pub use crate::declare::options;
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Step};
 pub use standing::{Reading, Standing, standing};
 
 use crate::catalog::{Health, World};

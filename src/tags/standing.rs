@@ -114,7 +114,7 @@ pub fn standing(service: &Arc<Service>, provider: Provider, options: &TagOptions
         Reading { tag: shown(tag), says, counts }
     };
     let tags = all.iter().map(reading).collect();
-    let inventory = Inventory { services: BTreeMap::from([(service.key.clone(), service.clone())]) };
+    let inventory = Inventory { services: [(service.key.clone(), service.clone())].into() };
     let alone = World { sources: BTreeMap::from([(provider, Arc::new(inventory))]) };
     let declared = super::decode(&alone, &BTreeMap::from([(provider, options.clone())])).declarations;
     Standing { reasons, tags, declared }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let table: &[(&str, &[&str])] = &[
         ("model", &[]),
-        ("diagnostic", &[]),
+        ("diagnostic", &["model"]),
         ("document", &[]),
         ("http", &["model"]),
         ("observe", &["model", "http", "diagnostic"]),

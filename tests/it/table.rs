@@ -1,9 +1,10 @@
 //! The table: what is accepted, what is refused, who gets a request, what lingers, what it costs.
 
+mod changes;
 mod walk;
 
 use rust_lb::declare::{self, Declarations, Dynamic, LoadBalancer, MiddlewareKind, NotServed, RouterTls, Source};
-use rust_lb::diagnostic::{Diagnostic, Severity};
+use rust_lb::diagnostic::{Diagnostic, Severity, list};
 use rust_lb::model::Provider;
 use rust_lb::rule::RequestView;
 use rust_lb::table::{Accepted, BuildOptions, Built, Change, EntryPoint, Planner, Table, build, diff};
@@ -212,6 +213,50 @@ fn a_services_middlewares_run_behind_the_routers_and_are_never_left_out() {
 }
 
 #[test]
+fn two_services_of_two_catalogs_with_one_rule_are_told_of_and_one_service_in_both_is_not() {
+    let of = |service: &str| declare::Router {
+        source: Source { service: service.into(), ..Source::default() },
+        ..router("Host(`a`)")
+    };
+    for (service, expected) in [("web", &[][..]), ("shop", &["shadowed_router"])] {
+        let mut both = nomad(vec![("n", of("web"))]);
+        both.insert(Provider::ConsulCatalog, dynamic(vec![("c", of(service))]));
+        assert_eq!(codes(&fresh(&both).diagnostics), expected, "{service}");
+    }
+}
+
+#[test]
+fn a_problem_names_the_tag_that_it_is_about_and_what_follows() {
+    let rule = "traefik.http.routers.r.rule=Host(`a`)";
+    let source = |tag: &str, options: &[&str]| Source {
+        tag: tag.into(),
+        options: options.iter().map(|o| Arc::from(*o)).collect(),
+        ..Source::default()
+    };
+    let points = "traefik.http.routers.r.entrypoints=web,wbe";
+    let some = declare::Router {
+        entry_points: vec!["web".into(), "wbe".into()],
+        source: source(rule, &[rule, points]),
+        ..router("Host(`a`)")
+    };
+    let problem = fresh(&nomad(vec![("r", some)])).diagnostics.remove(0);
+    assert_eq!((&*problem.code, problem.origin.tag.as_deref()), ("unknown_entry_point", Some(points)));
+
+    let mut declarations = nomad(vec![("r", declare::Router { source: source(rule, &[rule]), ..router("Host(`a`)") })]);
+    let of_service = "traefik.http.services.s.middlewares=none";
+    let http = &mut declarations.get_mut(&Provider::Nomad).unwrap().http;
+    let service = declare::Service {
+        middlewares: vec!["none".into()],
+        source: source(of_service, &[]),
+        ..backend(&["http://10.0.0.1:80"])
+    };
+    http.services.insert("s".into(), Arc::new(service));
+    let problem = fresh(&declarations).diagnostics.remove(0);
+    assert_eq!((&*problem.code, problem.origin.tag.as_deref()), ("unknown_middleware", Some(of_service)));
+    assert_eq!(problem.help.as_deref(), Some("router `r` is not routed"));
+}
+
+#[test]
 fn other_tls_options_than_the_default_ones_are_never_left_out() {
     let with = |options: &str| {
         let tls = Some(RouterTls { options: options.into(), ..RouterTls::default() });
@@ -302,6 +347,10 @@ fn what_the_decoder_could_not_read_keeps_its_last_good_form() {
     bad.http.broken.middlewares.insert("m".into());
     bad.http.broken.services.insert("s".into(), Arc::new(backend(&["http://10.0.0.2:80"])));
     let second = build(&BTreeMap::from([(Provider::Nomad, bad)]), &first.accepted, &build_options());
+    assert_eq!(codes(&second.diagnostics), ["last_good_kept"]);
+    let mut never = Dynamic::default();
+    never.http.broken.routers.insert("r".into());
+    assert_eq!(codes(&fresh(&BTreeMap::from([(Provider::Nomad, never)])).diagnostics), ["not_routed"]);
     let kept = &second.table.routers["r@nomad"];
     assert_eq!((&*kept.service.servers[0].authority, kept.service.pass_host_header), ("10.0.0.2:80", false));
     assert_eq!(kept.middlewares.len(), 1);
@@ -441,7 +490,7 @@ fn a_route_outlives_its_last_server_for_a_while() {
     assert!(lingering.service.servers.is_empty());
     assert_eq!(lingering.middlewares.len(), 1);
     assert_eq!(planned.diff.services["s@nomad"], Change::Changed);
-    assert_eq!(codes(&planned.diagnostics), [] as [&str; 0]);
+    assert_eq!(codes(&list(&planned.problems)), [] as [&str; 0]);
     // another change meanwhile does not prolong it
     let planned = planner.plan(BTreeMap::from([(Provider::Nomad, Dynamic::default())]), start + 5 * SECOND);
     assert_eq!(planned.next_deadline, Some(start + 11 * SECOND));
@@ -487,7 +536,7 @@ fn what_lingers_yields_to_what_lives() {
     renamed.http.routers.insert("new".into(), Arc::new(new));
     let planned = planner.plan(BTreeMap::from([(Provider::Nomad, renamed)]), start + SECOND);
     assert_eq!(found(&planned.table, "web", false, "a", "/"), Some("new@nomad"));
-    assert_eq!(codes(&planned.diagnostics), [] as [&str; 0]);
+    assert_eq!(codes(&list(&planned.problems)), [] as [&str; 0]);
 }
 
 #[test]
