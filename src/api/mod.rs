@@ -76,6 +76,9 @@ pub struct Change {
     /// Which services caused it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Arc<str>>,
+    /// The same, each with its provider and namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<table::Cause>,
     /// Routers that came, by qualified name.
     pub added: Vec<Arc<str>>,
     /// Routers that differ, or whose service does.

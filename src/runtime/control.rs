@@ -246,6 +246,7 @@ fn change(at: SystemTime, diff: Diff) -> api::Change {
         // A change with several authors names them by their services alone.
         provider: diff.causes.first().map(|c| c.provider).filter(|p| diff.causes.iter().all(|c| c.provider == *p)),
         services: diff.causes.iter().filter(|c| !c.service.is_empty()).map(|c| c.service.clone()).collect(),
+        causes: diff.causes.iter().cloned().collect(),
         added: Vec::new(),
         changed: Vec::new(),
         removed: Vec::new(),

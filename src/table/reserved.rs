@@ -13,13 +13,15 @@ use std::sync::Arc;
 /// A host of a built-in router, and which router.
 pub(super) type Reserved = Vec<(String, Arc<str>)>;
 
-/// The hosts of built-in routers.
+/// The hosts of built-in routers, each with the first of them.
 pub(super) fn hosts(internal: &Dynamic) -> Reserved {
     let mut reserved = Reserved::new();
     for (name, router) in &internal.http.routers {
         let Ok(rule) = rule::parse(&router.rule, Kind::Http, Syntax::V3) else { continue };
         let hosts: BTreeSet<String> = rule::hints(&rule).into_iter().filter_map(|hint| hint.host).collect();
-        reserved.extend(hosts.into_iter().map(|host| (host, name.clone())));
+        let new = hosts.into_iter().filter(|host| !reserved.iter().any(|(known, _)| known == host));
+        let new: Vec<_> = new.map(|host| (host, name.clone())).collect();
+        reserved.extend(new);
     }
     reserved
 }

@@ -1,5 +1,6 @@
 //! `explain`: Fabio's recorded answers, and what people are told.
 
+mod history;
 mod live;
 
 use rust_lb::cli::explain;

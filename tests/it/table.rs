@@ -403,7 +403,7 @@ fn internal_routers_cannot_be_taken() {
     ]);
     let built = build(&thief, &Accepted::default(), &options);
     assert_eq!(found(&built.table, "web", false, "control", "/"), Some("fqdn@internal"));
-    assert_eq!(codes(&built.diagnostics), ["reserved_rule", "reserved_host"]);
+    assert_eq!(codes(&built.diagnostics), ["reserved_host", "reserved_host", "reserved_rule"]);
 }
 
 #[test]

@@ -150,6 +150,7 @@ impl Source for Fake {
             at: UNIX_EPOCH,
             provider: Some(Provider::Nomad),
             services: vec!["web".into()],
+            causes: Vec::new(),
             added: vec!["web@nomad".into()],
             changed: Vec::new(),
             removed: Vec::new(),
