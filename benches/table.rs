@@ -167,6 +167,7 @@ fn service(i: usize, port: u16, rule: &str) -> Arc<Service> {
     let key = ServiceKey { namespace: "default".into(), name: format!("service-{i}").into() };
     let tags = ["traefik.enable=true".into(), format!("traefik.http.routers.service-{i}.rule={rule}").into()];
     let instance = |n: usize| Instance {
+        checks: None,
         id: format!("_nomad-task-{i}-{n}").into(),
         node: "node".into(),
         address: format!("10.0.{}.{}", i / 250, i % 250).into(),
