@@ -21,7 +21,7 @@ enum State<T> {
 #[derive(Debug, Clone)]
 enum Edit {
     Router(usize, String, State<declare::Router>, bool),
-    Service(usize, usize, State<declare::Service>),
+    Service(usize, usize, State<Arc<declare::Service>>),
     Middleware(usize, usize, State<MiddlewareKind>),
     Provider(usize),
 }
@@ -72,7 +72,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         8 => (provider.clone(), "[a-j]", any_state(router), proptest::bool::weighted(0.1))
             .prop_map(|(p, name, state, lingers)| Edit::Router(p, name, state, lingers)),
-        4 => (provider.clone(), 0..SERVICES.len(), any_state(any_service())).prop_map(|(p, n, state)| Edit::Service(p, n, state)),
+        4 => (provider.clone(), 0..SERVICES.len(), any_state(any_service().prop_map(Arc::new))).prop_map(|(p, n, state)| Edit::Service(p, n, state)),
         3 => (provider.clone(), 0..MIDDLEWARES.len(), any_state(any_middleware()))
             .prop_map(|(p, n, state)| Edit::Middleware(p, n, state)),
         1 => provider.prop_map(Edit::Provider),
@@ -102,8 +102,8 @@ fn apply(edit: Edit, declarations: &mut Declarations) {
             http.broken.services.remove(&name);
             http.services.remove(&name);
             match state {
-                State::Good(service) => drop(http.services.insert(name, Arc::new(service))),
-                State::Broken(service) => drop(http.broken.services.insert(name, Arc::new(service))),
+                State::Good(service) => drop(http.services.insert(name, service)),
+                State::Broken(service) => drop(http.broken.services.insert(name, service)),
                 State::Gone => {}
             }
         }
