@@ -20,7 +20,7 @@ enum State<T> {
 
 #[derive(Debug, Clone)]
 enum Edit {
-    Router(usize, String, State<declare::Router>, bool),
+    Router(usize, String, Box<State<declare::Router>>, bool),
     Service(usize, usize, State<Arc<declare::Service>>),
     Middleware(usize, usize, State<MiddlewareKind>),
     Provider(usize),
@@ -71,7 +71,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     let provider = 0..PROVIDERS.len();
     prop_oneof![
         8 => (provider.clone(), "[a-j]", any_state(router), proptest::bool::weighted(0.1))
-            .prop_map(|(p, name, state, lingers)| Edit::Router(p, name, state, lingers)),
+            .prop_map(|(p, name, state, lingers)| Edit::Router(p, name, Box::new(state), lingers)),
         4 => (provider.clone(), 0..SERVICES.len(), any_state(any_service().prop_map(Arc::new))).prop_map(|(p, n, state)| Edit::Service(p, n, state)),
         3 => (provider.clone(), 0..MIDDLEWARES.len(), any_state(any_middleware()))
             .prop_map(|(p, n, state)| Edit::Middleware(p, n, state)),
@@ -87,7 +87,7 @@ fn apply(edit: Edit, declarations: &mut Declarations) {
             http.broken.routers.remove(&name);
             http.lingering.remove(&name);
             http.routers.remove(&name);
-            match state {
+            match *state {
                 State::Good(router) => drop(http.routers.insert(name.clone(), Arc::new(router))),
                 State::Broken(_) => drop(http.broken.routers.insert(name.clone())),
                 State::Gone => {}
