@@ -68,9 +68,23 @@ pub enum MiddlewareKind {
         /// 301 (308 for other methods than GET) instead of 302 (307).
         #[serde(default, skip_serializing_if = "is_default")]
         permanent: bool,
-        /// rust-lb's own, for Fabio's `redirect=`: this status whatever the method; 0 means none.
-        #[serde(default, skip_serializing_if = "is_default")]
+    },
+    /// rust-lb's own, for Fabio's `redirect=<status>,<url>` (<https://fabiolb.net/feature/http-redirects/>).
+    PrefixRedirect {
+        /// The target, in which `$host` and `$path` stand for the request's.
+        url: Arc<str>,
+        /// Status of the answer, whatever the method.
         status: u16,
+        /// Cut off the request's path.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        strip: Arc<str>,
+        /// Put before what is left of it.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        prepend: Arc<str>,
+        /// The port of HTTPS where the redirect leads there on the request's own host; in place of any in
+        /// the target. Empty means 443.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<Arc<str>>,
     },
     /// Sets fields of the request. Only `Host` is served.
     #[serde(rename_all = "camelCase")]

@@ -36,6 +36,10 @@ impl Scene {
             return report.end(&Made::not_found(Reason::NoRoute));
         };
         report.entry_point = door.name.clone();
+        let forwarded = |(name, _): &(String, String)| name.to_ascii_lowercase().starts_with("x-forwarded-");
+        if door.trust.everybody && question.headers.iter().any(forwarded) {
+            report.remarks.push(format!("the entry point `{}` believes everybody's `X-Forwarded-*`", door.name));
+        }
         let peer = question.peer();
         let arrived = question
             .request()

@@ -9,6 +9,7 @@ mod access;
 mod auth;
 mod htpasswd;
 mod path;
+mod prefix_redirect;
 mod redirect;
 mod security;
 
@@ -82,12 +83,17 @@ fn one(middleware: &Middleware, exchange: &mut Exchange) -> Option<Made> {
                 return made;
             }
         }
-        MiddlewareKind::RedirectRegex { replacement, permanent, status, .. } => {
+        MiddlewareKind::RedirectRegex { replacement, permanent, .. } => {
             let Ready::Pattern(regex) = &middleware.ready else { return Some(internal()) };
-            let made = redirect::redirect_regex(regex, replacement, *permanent, *status, exchange);
+            let made = redirect::redirect_regex(regex, replacement, *permanent, exchange);
             if made.is_some() {
                 return made;
             }
+        }
+        MiddlewareKind::PrefixRedirect { url, status, strip, prepend, port } => {
+            let Ok(status) = StatusCode::from_u16(*status) else { return Some(internal()) };
+            let to = prefix_redirect::Redirect { url, strip, prepend, port: port.as_deref() };
+            return Some(to.answer(status, exchange));
         }
         MiddlewareKind::Headers { .. } => {
             if let Ready::Host(host) = &middleware.ready {

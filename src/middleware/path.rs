@@ -50,16 +50,21 @@ fn lead(path: &[u8]) -> Cow<'_, [u8]> {
 /// `/api%2F%2Fhost` would be read as a host. Slashes that a prefix itself brings (`/v1/` before `/x`) stay, as Traefik and
 /// Fabio send them.
 fn agree(decoded: Cow<'_, [u8]>, escaped: Cow<'_, [u8]>) -> String {
-    let path = match std::str::from_utf8(&escaped) {
-        Ok(text) if text.bytes().all(is_path_byte) && decode(text) == decoded => text.to_owned(),
-        _ => encode(&decoded),
-    };
+    let path = written(&decoded, &escaped);
     let climbs = path.starts_with("//") || path.split('/').any(|segment| matches!(segment, "." | ".."));
     if climbs { clean(&path).into_owned() } else { path }
 }
 
+/// The escaped form where it says the same as the decoded one, else the decoded one escaped.
+pub(super) fn written(decoded: &[u8], escaped: &[u8]) -> String {
+    match std::str::from_utf8(escaped) {
+        Ok(text) if text.bytes().all(is_path_byte) && *decode(text) == *decoded => text.to_owned(),
+        _ => encode(decoded, b""),
+    }
+}
+
 /// Undoes percent-encoding; what is no encoding stays.
-fn decode(text: &str) -> Cow<'_, [u8]> {
+pub(super) fn decode(text: &str) -> Cow<'_, [u8]> {
     let bytes = text.as_bytes();
     if memchr::memchr(b'%', bytes).is_none() {
         return Cow::Borrowed(bytes);
@@ -87,11 +92,11 @@ fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/[]%".contains(&byte)
 }
 
-/// Escapes what Go's `url.URL.EscapedPath` escapes.
-fn encode(path: &[u8]) -> String {
+/// Escapes what Go's `url.URL.EscapedPath` escapes, besides what is to be kept.
+pub(super) fn encode(path: &[u8], keep: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     for byte in path {
-        if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(byte) {
+        if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(byte) || keep.contains(byte) {
             text.push(*byte as char);
         } else {
             const DIGITS: &[u8; 16] = b"0123456789ABCDEF";

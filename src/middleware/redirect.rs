@@ -41,12 +41,11 @@ pub(super) fn redirect_scheme(scheme: &str, port: &str, permanent: bool, exchang
 }
 
 /// Redirects what the expression matches (the whole URL) to what the replacement makes of it; a URL
-/// that is its own target passes. `fixed` is the status whatever the method; 0 means none.
+/// that is its own target passes.
 pub(super) fn redirect_regex(
     regex: &regex::Regex,
     replacement: &str,
     permanent: bool,
-    fixed: u16,
     exchange: &Exchange,
 ) -> Option<Made> {
     let uri = exchange.request.request_uri();
@@ -56,8 +55,7 @@ pub(super) fn redirect_regex(
         Cow::Owned(same) if same == url => return None,
         Cow::Owned(location) => location,
     };
-    let fixed = StatusCode::from_u16(fixed).ok().filter(StatusCode::is_redirection);
-    Some(moved(fixed.unwrap_or_else(|| status(permanent, exchange)), location))
+    Some(moved(status(permanent, exchange), location))
 }
 
 /// The status that keeps the method where it is not GET.
@@ -70,14 +68,14 @@ fn status(permanent: bool, exchange: &Exchange) -> StatusCode {
     }
 }
 
-fn moved(status: StatusCode, location: String) -> Made {
+pub(super) fn moved(status: StatusCode, location: String) -> Made {
     // Host and target have been checked, so the value is one; if it were not, not redirecting would loop.
     let location = HeaderValue::try_from(location).ok();
     location.map_or_else(Made::bad_request, |location| Made::redirect(status, location))
 }
 
 /// The scheme that the client used, by the word of a trusted proxy before us where there is one.
-fn client_scheme(exchange: &Exchange) -> &'static str {
+pub(super) fn client_scheme(exchange: &Exchange) -> &'static str {
     let said = exchange.request.headers.text(&X_FORWARDED_PROTO).unwrap_or("");
     if said.eq_ignore_ascii_case("https") || said.eq_ignore_ascii_case("wss") {
         "https"

@@ -147,27 +147,89 @@ fn security_headers_leave_the_servers_own() {
 
 #[test]
 fn redirects_by_expression() {
-    let kind = |replacement: &str, permanent, status| MiddlewareKind::RedirectRegex {
+    let kind = |replacement: &str, permanent| MiddlewareKind::RedirectRegex {
         regex: "^https?://[^/]+([^?]*)(\\?.*)?$".into(),
         replacement: replacement.into(),
         permanent,
-        status,
     };
     for (method, kind, status, expected) in [
-        (Method::GET, kind("https://n${1}${2}", true, 0), 301, "https://n/a%20b?x=1"),
-        (Method::POST, kind("https://n${1}", false, 0), 307, "https://n/a%20b"),
-        (Method::POST, kind("/else", true, 303), 303, "/else"),
-        // no status of a redirect
-        (Method::GET, kind("https://n/", false, 200), 302, "https://n/"),
+        (Method::GET, kind("https://n${1}${2}", true), 301, "https://n/a%20b?x=1"),
+        (Method::POST, kind("https://n${1}", false), 307, "https://n/a%20b"),
+        (Method::POST, kind("/else", true), 308, "/else"),
     ] {
         let mut exchange = exchange(method, "/a%20b?x=1", "h.test", false);
         assert_eq!(location(kind, &mut exchange), Some((status, expected.to_owned())));
     }
     // its own target, and what is no header's value
-    let there = kind("http://h.test${1}${2}", true, 301);
+    let there = kind("http://h.test${1}${2}", true);
     assert_eq!(location(there, &mut exchange(Method::GET, "/x?y", "h.test", false)), None);
-    let bad = kind("https://n/\n", true, 0);
+    let bad = kind("https://n/\n", true);
     assert_eq!(location(bad, &mut exchange(Method::GET, "/", "h.test", false)).map(|(status, _)| status), Some(400));
+}
+
+#[test]
+fn redirects_as_fabio_does() {
+    let to = |url: &str, strip: &str, prepend: &str, target: &str| {
+        let (url, strip, prepend) = (url.into(), strip.into(), prepend.into());
+        let kind = MiddlewareKind::PrefixRedirect { url, status: 307, strip, prepend, port: None };
+        let (status, location) = location(kind, &mut exchange(Method::GET, target, "h.test:80", false)).unwrap();
+        assert_eq!(status, 307);
+        location
+    };
+    for (url, strip, prepend, target, expected) in [
+        ("https://n$path", "", "", "/a/b?x=1", "https://n/a/b?x=1"),
+        ("https://n/x", "", "", "/a/b?x=1", "https://n/x"),
+        ("https://n", "", "", "/a", "https://n/"),
+        ("https://n$path?x=1", "", "", "/a?y", "https://n/a?x=1"),
+        ("https://n$path", "", "", "/a?", "https://n/a"),
+        ("https://$host$path", "", "", "/a", "https://h.test:80/a"),
+        ("/x/$path", "", "", "/a", "/x/a"),
+        ("//n/$path", "", "", "/a", "//n/a"),
+        ("https://u:p@n/$path#top", "", "", "/a", "https://n/a"),
+        // what is cut off and put before is text
+        ("http://n/x$path", "/a", "", "/ab", "http://n/xb"),
+        ("http://n/x$path", "/a", "", "/b", "http://n/x/b"),
+        ("http://n$path", "/a", "", "/ab", "http://n/b"),
+        ("http://n$path", "/a", "", "/a", "http://n/"),
+        ("http://n$path", "/a", "p", "/a/b", "http://n/p/b"),
+        ("http://n/x$path", "", "p", "/a", "http://n/xp/a"),
+        ("http://n$path", "/", "/p", "/a", "http://n/pa"),
+        // the path as escaped by the client behind a path, written anew behind a host, an escaped slash stays
+        ("http://n/$path", "", "", "/a!b%2Fc", "http://n/a!b%2Fc"),
+        ("http://n$path", "", "", "/a!b%2Fc", "http://n/a%21b%2Fc"),
+        ("http://n/x%20y/$path", "", "", "/%C3%A9", "http://n/x%20y/%C3%A9"),
+        ("http://n/\u{e9}$path", "", "", "/a?\u{e9}", "http://n/%C3%A9/a?%c3%a9"),
+        // no path makes another host of a target without one
+        ("/$path", "/a", "", "/a%2F%2Fevil.test", "/%2F%2Fevil.test"),
+        ("$path", "/a", "/", "/a/evil.test", "/evil.test"),
+    ] {
+        assert_eq!(to(url, strip, prepend, target), expected, "{url} {strip} {prepend} {target}");
+    }
+}
+
+#[test]
+fn a_redirect_to_itself_is_not_found() {
+    let asked = |url: &str, port: Option<&str>, host: &'static str, tls: bool| {
+        let (url, port) = (url.into(), port.map(Into::into));
+        let kind = MiddlewareKind::PrefixRedirect {
+            url,
+            status: 301,
+            strip: Default::default(),
+            prepend: Default::default(),
+            port,
+        };
+        let made = enter(&chain([kind]), &mut exchange(Method::GET, "/x", host, tls)).unwrap();
+        let location = made.head.headers.text(&name::LOCATION).unwrap_or_default().to_owned();
+        (made.head.status.as_u16(), location)
+    };
+    assert_eq!(asked("https://h.test/x", None, "h.test", true).0, 404);
+    assert_eq!(asked("https://$host$path", None, "H.test:443", true).0, 404);
+    assert_eq!(asked("https://h.test/y", None, "h.test", true).0, 301);
+    assert_eq!(asked("https://h.test/x", None, "h.test", false), (301, "https://h.test/x".to_owned()));
+    // a redirect to HTTPS on the same host goes to the port where HTTPS is
+    assert_eq!(asked("https://$host$path", Some(""), "h.test:80", false), (301, "https://h.test/x".to_owned()));
+    let mapped = asked("https://h.test$path", Some("8443"), "h.test", false);
+    assert_eq!(mapped, (301, "https://h.test:8443/x".to_owned()));
 }
 
 #[test]

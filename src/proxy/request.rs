@@ -113,7 +113,10 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
             // Nobody's word about other hops counts on built-in routes.
             forwarded::distrust(exchange, client.peer_text.as_ref(), worker.settings.hostname.as_ref());
         }
-        let redirects = |middleware: &Arc<Middleware>| matches!(middleware.kind, MiddlewareKind::RedirectScheme { .. });
+        let redirects = |middleware: &Arc<Middleware>| {
+            use MiddlewareKind::{PrefixRedirect, RedirectScheme};
+            matches!(middleware.kind, RedirectScheme { .. } | PrefixRedirect { port: Some(_), .. })
+        };
         // A redirect to HTTPS is for everybody, as in HinD: there the refusal comes behind it.
         let mut shut_out = if built_in { None } else { shut_out(client, exchange) };
         if !bound.router.middlewares.first().is_some_and(redirects)
@@ -200,6 +203,10 @@ impl<'a> View<'a> {
 impl RequestView for View<'_> {
     fn host(&self) -> &str {
         &self.host
+    }
+
+    fn authority(&self) -> &str {
+        self.request.host()
     }
 
     fn path(&self) -> &str {

@@ -71,6 +71,9 @@ impl Middleware {
                 }
                 Ready::Users(users)
             }
+            MiddlewareKind::PrefixRedirect { status, .. } if !(300..400).contains(status) => {
+                return Err(format!("`{status}` is not the status of a redirect"));
+            }
             MiddlewareKind::Refuse { status } if http::StatusCode::from_u16(*status).is_err() => {
                 return Err(format!("`{status}` is not a status"));
             }
@@ -121,7 +124,6 @@ mod tests {
             regex: regex.into(),
             replacement: "x".into(),
             permanent: false,
-            status: 0,
         };
         assert!(new(regex("(")).starts_with("`regex`: "));
         let set = |name: &str, value: &str| MiddlewareKind::Headers {

@@ -90,11 +90,26 @@ fn literal(c: char, out: &mut String) {
     out.push(c);
 }
 
-/// How specific a host pattern is: the literal bytes behind its last wildcard, and one more where
-/// there is also text before its wildcards. Fabio orders by the reversed text.
-pub fn specificity(pattern: &str) -> usize {
-    let tail = pattern.len() - pattern.rfind(['*', '?', ']', '}']).map_or(0, |at| at + 1);
-    tail + usize::from(pattern[..pattern.len() - tail].trim_end_matches('*').contains(|c| c != '?'))
+/// What Fabio's order of hosts sees of a pattern first: it goes by the reversed text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Specificity {
+    /// Literal bytes behind the last wildcard.
+    pub tail: usize,
+    /// The byte that ends the last wildcard: `*`, `?`, `]` or `}`.
+    pub last: char,
+    /// There is more than stars before it.
+    pub more: bool,
+}
+
+/// How specific a host pattern is.
+pub fn specificity(pattern: &str) -> Specificity {
+    let wildcard = |c: char| matches!(c, '*' | '?' | ']' | '}');
+    let (before, last) = match pattern.char_indices().rfind(|(_, c)| wildcard(*c)) {
+        Some((at, last)) => (&pattern[..at], last),
+        None => ("", '*'),
+    };
+    let tail = pattern.rfind(wildcard).map_or(pattern.len(), |at| pattern.len() - at - 1);
+    Specificity { tail, last, more: !before.trim_end_matches('*').is_empty() }
 }
 
 #[cfg(test)]
@@ -118,10 +133,15 @@ mod tests {
             assert_eq!(regex, expected);
             assert!(regex::Regex::new(&regex).is_ok(), "{regex}");
         }
-        assert_eq!(specificity("*.example.org"), 12);
-        assert_eq!(specificity("?.example.org"), 12);
-        assert_eq!(specificity("app-*.example.org"), 13);
-        assert_eq!(specificity("**"), 0);
+        let of = |pattern| {
+            let Specificity { tail, last, more } = specificity(pattern);
+            (tail, last, more)
+        };
+        assert_eq!(of("*.example.org"), (12, '*', false));
+        assert_eq!(of("?.example.org"), (12, '?', false));
+        assert_eq!(of("app-*.example.org"), (12, '*', true));
+        assert_eq!(of("{a,b}.h"), (2, '}', true));
+        assert_eq!(of("**"), (0, '*', false));
         for bad in ["[ab.h", "{a,b.h", "[].h", "a\\"] {
             assert!(to_regex(bad).is_err(), "{bad}");
         }

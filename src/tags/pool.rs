@@ -8,7 +8,7 @@
 //! Order and shares are Fabio's (`route/route.go`; measured in tests/oracle).
 
 use super::fragment::{Def, origin_of, service};
-use super::glob::{is_glob, quote, specificity, to_regex};
+use super::glob::{Specificity, is_glob, quote, specificity, to_regex};
 use super::names::{fnv1, namespace, quoted, slug};
 use super::{LegacyOptions, PathMatcher, auth_middleware};
 use crate::catalog::ServiceKey;
@@ -229,7 +229,15 @@ impl Made {
         }
         self.services.insert(name.clone(), Def::Good(Arc::new(made_service)));
         let middlewares = self.prefix_middlewares(&name, options, source, legacy);
-        let (rule, priority) = prefix_rule(&options.host, path, !options.entry_points.is_empty(), legacy.matcher);
+        let v2 = legacy.glob_disabled && !options.host.is_empty();
+        let mut rule = match v2 {
+            true => sent_host_rule(&options.host, path, legacy.matcher),
+            false => prefix_rule(&options.host, path, legacy.matcher),
+        };
+        if let Some(guard) = loop_guard(options, v2) {
+            rule.push_str(&guard);
+        }
+        let priority = priority(&options.host, path, !options.entry_points.is_empty(), legacy.matcher);
         self.router(
             &name,
             declare::Router {
@@ -237,6 +245,7 @@ impl Made {
                 middlewares,
                 service: name.clone(),
                 rule: rule.into(),
+                rule_syntax: if v2 { "v2".into() } else { Arc::default() },
                 priority,
                 tls: options.tls.then(RouterTls::default),
                 source: source.clone(),
@@ -275,17 +284,12 @@ impl Made {
             });
         }
         if let Some((code, url)) = &options.redirect {
-            let permanent = matches!(code, 301 | 308);
-            let kind = if options.to_https {
-                MiddlewareKind::RedirectScheme { scheme: "https".into(), port: legacy.redirect_port.clone(), permanent }
-            } else {
-                let (regex, replacement) = redirect_regex(url, &options.strip, &options.prepend);
-                MiddlewareKind::RedirectRegex {
-                    regex: regex.into(),
-                    replacement: replacement.into(),
-                    permanent,
-                    status: *code,
-                }
+            let kind = MiddlewareKind::PrefixRedirect {
+                url: url.clone(),
+                status: *code,
+                strip: options.strip.clone(),
+                prepend: options.prepend.clone(),
+                port: options.to_https.then(|| legacy.redirect_port.clone()),
             };
             names.push(self.middleware(called("redirect"), kind, source));
             return names;
@@ -303,7 +307,8 @@ impl Made {
             names.push(self.middleware(called("root"), MiddlewareKind::LeadingSlash {}, source));
         }
         if !options.prepend.is_empty() {
-            let kind = MiddlewareKind::AddPrefix { prefix: options.prepend.clone() };
+            let slash = if options.prepend.starts_with('/') { "" } else { "/" };
+            let kind = MiddlewareKind::AddPrefix { prefix: format!("{slash}{}", options.prepend).into() };
             names.push(self.middleware(called("prepend"), kind, source));
         }
         names
@@ -387,37 +392,106 @@ fn pool_name(kind: &str, host: &str, path: &str) -> Arc<str> {
     format!("{kind}-{}-{}-{hash:06x}", slug(&host.replace('*', "any")), slug(path)).into()
 }
 
-/// Rule and priority of a prefix: exact hosts before patterns before any host, and by the
-/// length of the path within. A host that names its port goes before the same host without.
-/// The numbers are those of a migration to `traefik.*` tags, so that both can stand side by side; where
-/// Fabio's order of paths is not that of their lengths (`iprefix`, `glob`) they have more digits.
-fn prefix_rule(host: &str, path: &str, port: bool, matcher: PathMatcher) -> (String, i64) {
-    let with_path = |rule: &str| match path_rule(path, matcher) {
-        None => rule.to_owned(),
+/// The rule of a prefix.
+fn prefix_rule(host: &str, path: &str, matcher: PathMatcher) -> String {
+    let rule = match host {
+        "" if matcher == PathMatcher::Prefix => return format!("PathPrefix({})", quoted(path)),
+        "" => String::new(),
+        "*" => "HostRegexp(`.*`)".to_owned(),
+        // a pattern that does not compile was refused with its tag
+        glob if is_glob(glob) => {
+            format!("HostRegexp({})", quoted(&to_regex(glob).unwrap_or_else(|_| "^$".to_owned())))
+        }
+        exact => format!("Host({})", quoted(exact)),
+    };
+    match path_rule(path, matcher) {
+        None => rule,
         Some(path) if rule.is_empty() => path,
         Some(path) => format!("{rule} && {path}"),
-    };
-    let (rule, class, tail) = match host {
-        "" if matcher == PathMatcher::Prefix => {
-            return (format!("PathPrefix({})", quoted(path)), path_rank(path, matcher).min(499_999));
+    }
+}
+
+/// The rule of a prefix where Fabio's host globs are off, in the syntax of Traefik v2: its `HostRegexp` sees
+/// the host as sent. Fabio compares byte by byte then, so `Host: WWW.example` does not fit `www.example`.
+fn sent_host_rule(host: &str, path: &str, matcher: PathMatcher) -> String {
+    // braces would begin a variable
+    let braced = |regex: String| regex.replace("\\{", "\\x7B").replace("\\}", "\\x7D");
+    let rest = path.strip_prefix('/').unwrap_or(path);
+    let path = match matcher {
+        PathMatcher::Prefix if path == "/" => String::new(),
+        PathMatcher::Prefix if !path.contains(['{', '}']) => format!(" && PathPrefix({})", quoted(path)),
+        PathMatcher::Prefix => format!(" && PathPrefix({})", quoted(&format!("/{{path:{}}}", braced(quote(rest))))),
+        PathMatcher::IPrefix if path == "/" => String::new(),
+        PathMatcher::IPrefix => {
+            format!(" && PathPrefix({})", quoted(&format!("/{{path:(?i:{})}}", braced(quote(rest)))))
         }
-        "" => (String::new(), 0, 0),
-        "*" => ("HostRegexp(`.*`)".to_owned(), 1, 0),
-        glob if is_glob(glob) => {
+        PathMatcher::Glob if rest.is_empty() => " && Path(`/`)".to_owned(),
+        PathMatcher::Glob => {
             // a pattern that does not compile was refused with its tag
-            let regex = to_regex(glob).unwrap_or_else(|_| "^$".to_owned());
-            let tail = i64::try_from(specificity(glob).min(800)).unwrap_or(800);
-            (format!("HostRegexp({})", quoted(&regex)), 1, tail)
+            let regex = to_regex(rest).unwrap_or_else(|_| "^$".to_owned());
+            let regex = braced(regex[1..regex.len() - 1].replace("$|^", "|"));
+            format!(" && Path({})", quoted(&format!("/{{path:(?:{regex})}}")))
         }
-        exact => (format!("Host({})", quoted(exact)), 2 + i64::from(port), 0),
+    };
+    let sent = quoted(&format!("{{host:(?-i:{})}}", quote(host)));
+    format!("Host({}) && HostRegexp({sent}){path}", quoted(host))
+}
+
+/// What keeps a redirect to the request's own host and path off those that came by its scheme already: as in
+/// Fabio they go on to the next route, for the redirect would never end. Fabio goes by
+/// `X-Forwarded-Proto` alone; here that is what a trusted proxy said, else how the client came.
+fn loop_guard(options: &PrefixOptions, v2: bool) -> Option<String> {
+    let (scheme, rest) = options.redirect.as_ref()?.1.split_once("://")?;
+    let to = rest.strip_suffix("$path")?;
+    let to = to.strip_suffix('/').unwrap_or(to);
+    if !options.strip.is_empty() || !options.prepend.is_empty() || !matches!(scheme, "http" | "https") {
+        return None;
+    }
+    let came = format!("{}(`X-Forwarded-Proto`, `{scheme}`)", if v2 { "Headers" } else { "Header" });
+    let plain = to.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if to == "$host" || to.eq_ignore_ascii_case(&options.host) {
+        Some(format!(" && !{came}"))
+    } else if plain && (options.host.is_empty() || is_glob(&options.host)) {
+        Some(format!(" && !({came} && Host({}))", quoted(to)))
+    } else {
+        None
+    }
+}
+
+/// What decides between prefixes that all fit: exact hosts before patterns before any host, and the length of
+/// the path within. A host that names its port goes before the same host without.
+/// The numbers are those of a migration to `traefik.*` tags, so that both can stand side by side; where
+/// Fabio's order of paths is not that of their lengths (`iprefix`, `glob`) they have more digits.
+fn priority(host: &str, path: &str, port: bool, matcher: PathMatcher) -> i64 {
+    let (class, tail) = match host {
+        "" => (0, 0),
+        glob if is_glob(glob) => glob_rank(glob, port),
+        _ => (2 + i64::from(port), 0),
     };
     let rank = path_rank(path, matcher);
-    let priority = match (matcher, class) {
+    match (matcher, class) {
+        (PathMatcher::Prefix, 0) => rank.min(499_999),
         (PathMatcher::Prefix, 1) => 100_000 + 1_000 * tail + rank.min(999),
+        (PathMatcher::Prefix, 4) => 2_000_000 + 1_000 * tail + rank.min(999),
         (PathMatcher::Prefix, exact) => 1_000_000 + (exact - 2) * 500_000 + rank.min(499_999),
         (_, class) => (class * 1_000 + tail) << WIDE | rank,
-    };
-    (with_path(&rule), priority)
+    }
+}
+
+/// Class of a host pattern and its rank there, up to 899. Fabio asks hosts in descending order of their
+/// reversed text, so the longest literal end comes first; behind ends of one length the last wildcard
+/// decides by its byte (`*`, `?`, `]`), then whether there is more text. `}` sorts behind every letter:
+/// alternatives at that place go before exact hosts, and those with the shortest end first.
+fn glob_rank(glob: &str, port: bool) -> (i64, i64) {
+    let Specificity { tail, last, more } = specificity(glob);
+    let tail = i64::try_from(tail.min(111)).unwrap_or(111);
+    let port = i64::from(port);
+    match last {
+        '}' => (4, 8 * (111 - tail) + port),
+        ']' => (1, 8 * tail + 6 + port),
+        '?' => (1, 8 * tail + 4 + port),
+        _ => (1, 8 * tail + 2 * i64::from(more) + port),
+    }
 }
 
 /// Bits of a path's rank under `iprefix` and `glob`.
@@ -465,30 +539,9 @@ fn site_rule(host: &str) -> (String, i64) {
     }
 }
 
-/// Fabio's redirect target as Traefik's `redirectRegex`.
-fn redirect_regex(url: &str, strip: &str, prepend: &str) -> (String, String) {
-    if !url.contains("$path") && !url.contains("$host") {
-        return ("^.*$".to_owned(), url.replace('$', "$$"));
-    }
-    let (host, first) = if url.contains("$host") { ("([^/]+)", 2) } else { ("[^/]+", 1) };
-    // What is left of a path stands right behind `prepend`; without that there is a slash before it.
-    let cut = regex::escape(strip);
-    let (cut, slash) = match (strip.is_empty(), prepend.is_empty()) {
-        (true, _) => (String::new(), ""),
-        (false, true) => (format!("(?:{cut})?/?"), "/"),
-        (false, false) => (format!("(?:{cut})?"), ""),
-    };
-    let regex = format!("^https?://{host}{cut}([^?]*)(\\?.*)?$");
-    let query = if url.contains('?') { String::new() } else { format!("${{{}}}", first + 1) };
-    let path = format!("{prepend}{slash}${{{first}}}{query}");
-    // one slash, whether the target has one before `$path` or not
-    let url = url.replacen("/$path", "$path", usize::from(!url.contains("//$path")));
-    (regex, url.replacen("$host", "${1}", 1).replacen("$path", &path, 1))
-}
-
 /// Servers with the shares that Fabio's arithmetic gives: fixed weights first (scaled down above
-/// 1, and up where all are fixed), what is left split among the others; 10,000 slots, at least one
-/// for whoever has a share at all. Without any fixed weight all are equal.
+/// 1, and up where all are fixed), what is left split among the others; 10,000 slots (a million where a
+/// share is smaller than one of these), at least one for whoever has a share at all. Without any fixed weight all are equal.
 fn servers<'a>(urls: impl Iterator<Item = &'a Arc<str>>, fixed: &[Option<f64>]) -> Vec<Server> {
     let slots = slots(fixed);
     let mut total: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
@@ -519,11 +572,14 @@ fn slots(fixed: &[Option<f64>]) -> Option<Vec<u32>> {
     let sum: f64 = fixed.iter().flatten().sum();
     let scale = if sum > 1.0 || (count == fixed.len() && sum < 1.0) { 1.0 / sum } else { 1.0 };
     let free = ((1.0 - sum) / (fixed.len() - count).max(1) as f64).max(0.0);
-    let slots = |share: f64| match (10_000.0 * share) as u32 {
+    let shares: Vec<f64> = fixed.iter().map(|w| w.map_or(free, |w| w * scale)).collect();
+    // Fabio's ring would round a smaller share up to a slot; what was asked for is finer
+    let ring = if shares.iter().any(|share| *share > 0.0 && 10_000.0 * share < 1.0) { 1_000_000.0 } else { 10_000.0 };
+    let slots = |share: f64| match if ring > 10_000.0 { (ring * share).round() } else { ring * share } as u32 {
         0 if share > 0.0 => 1,
         n => n,
     };
-    Some(fixed.iter().map(|w| slots(w.map_or(free, |w| w * scale))).collect())
+    Some(shares.into_iter().map(slots).collect())
 }
 
 #[cfg(test)]

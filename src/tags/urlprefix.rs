@@ -295,9 +295,9 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
         match name {
             "weight" if option.contains('=') => {
                 weight_text = value;
-                read.weight = match value.parse::<f64>() {
+                read.weight = match go_float(value) {
                     _ if value.is_empty() => None,
-                    Ok(weight) if weight.is_finite() => Some(weight).filter(|w| *w > 0.0),
+                    Some(weight) if weight.is_finite() => Some(weight).filter(|w| *w > 0.0),
                     _ => {
                         return notes.error(
                             "bad_value",
@@ -373,6 +373,10 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
         read.options.to_https =
             same.contains(&url.to_string()) && *legacy.web == *read.options.entry_points.first().map_or("", |e| &**e);
     }
+    if read.options.redirect.is_none() && &*read.options.strip == "/" {
+        // what is cut off comes back at once
+        read.options.strip = Arc::default();
+    }
     let weight = if weight_text.is_empty() { String::new() } else { format!(" weight {weight_text}") };
     let opts = if rest.is_empty() { String::new() } else { format!(" opts {}", rest.join(" ")) };
     read.order = format!("{}{weight}{opts}", read.scheme);
@@ -388,11 +392,10 @@ fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions,
     // Fabio writes options quoted into a command, and reads them back without undoing it
     let value = &*value.replace('\\', "\\\\");
     match name {
-        "strip" if value.starts_with('/') => into.strip = if value == "/" { Arc::default() } else { value.into() },
+        "strip" if value.starts_with('/') => into.strip = value.into(),
         "strip" if value.is_empty() => into.strip = Arc::default(),
         "strip" => notes.warn("bad_value", option, format!("`{option}` cuts nothing: a path starts with `/`")),
-        "prepend" if value.is_empty() => into.prepend = Arc::default(),
-        "prepend" => into.prepend = if value.starts_with('/') { value.into() } else { format!("/{value}").into() },
+        "prepend" => into.prepend = value.into(),
         "host" => into.send_host = value.into(),
         "auth" => into.auth = value.into(),
         "allow" | "deny" => match networks(value) {
@@ -440,7 +443,10 @@ fn redirect(code: &str, url: &str, option: &str, notes: &mut Notes<'_>) -> Optio
         _ => return notes.error("bad_value", option, format!("expected a redirect status such as 301, got `{code}`")),
     };
     let plain = url.replace("$path", "").replace("$host", "h");
-    let known = plain.starts_with("http://") || plain.starts_with("https://") || plain.starts_with('/');
+    let known = plain.starts_with("http://")
+        || plain.starts_with("https://")
+        || plain.starts_with('/')
+        || url.starts_with("$path");
     let escapes = plain.split('%').skip(1).all(|p| p.len() >= 2 && p.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
     if !known || !escapes {
         return notes.error("bad_value", option, format!("`{url}` is not a URL to redirect to"));
@@ -461,6 +467,35 @@ fn networks(value: &str) -> Result<Vec<Arc<str>>, &str> {
         found.push(network.ok_or(item)?.to_string().into());
     }
     Ok(found)
+}
+
+/// A number as Go's `strconv.ParseFloat` reads it: digits may be grouped by `_`, and `0x` begins a hexadecimal one
+/// (`0x1p-2`).
+fn go_float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let hex = unsigned.get(..2).filter(|begin| begin.eq_ignore_ascii_case("0x")).and_then(|_| unsigned.get(2..));
+    let digit = |c: char| if hex.is_some() { c.is_ascii_hexdigit() } else { c.is_ascii_digit() };
+    // `_` stands between two digits, or behind `0x`
+    let around = |(at, _): (usize, &str)| {
+        let before = text[..at].ends_with(digit) || (hex.is_some() && text[..at].ends_with(['x', 'X']));
+        before && text[at + 1..].starts_with(digit)
+    };
+    if !text.match_indices('_').all(around) {
+        return None;
+    }
+    let Some(hex) = hex else { return text.replace('_', "").parse().ok() };
+    let hex = hex.replace('_', "");
+    let (mantissa, exponent) = hex.split_once(['p', 'P'])?;
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent: i32 = exponent.parse().ok()?;
+    if (whole.is_empty() && part.is_empty()) || !whole.chars().chain(part.chars()).all(digit) {
+        return None;
+    }
+    let value = |sum: f64, c: char| sum * 16.0 + f64::from(c.to_digit(16).unwrap_or_default());
+    let mantissa = whole.chars().chain(part.chars()).fold(0.0, value);
+    let scale = exponent.checked_sub(4 * i32::try_from(part.len()).ok()?)?;
+    let value = mantissa * 2f64.powi(scale);
+    Some(if text.starts_with('-') { -value } else { value })
 }
 
 /// Go's `os.Expand` with Fabio's one variable `DC`: `$DC` and `${DC}`; all others vanish.

@@ -47,6 +47,8 @@ fn refused_sources_say_why() {
         ("h/a\nb", "bad_path"),
         ("h/ weight=50%", "bad_value"),
         ("h/ weight=+Inf", "bad_value"),
+        ("h/ weight=1__0", "bad_value"),
+        ("h/ weight=0x1", "bad_value"),
         ("h/ proto=tcp", "not_served"),
         ("h/ redirect=400,https://x/", "bad_value"),
         ("h/ redirect=301,https://%zz/", "bad_value"),
@@ -138,12 +140,19 @@ fn options() {
     let read = read.unwrap();
     assert_eq!(problems, []);
     assert_eq!((read.scheme, read.weight), ("https", Some(0.3)));
-    assert_eq!((&*read.options.strip, &*read.options.prepend, &*read.options.send_host), ("/c", "/v1", "dst"));
+    assert_eq!((&*read.options.strip, &*read.options.prepend, &*read.options.send_host), ("/c", "v1", "dst"));
 
     let (read, problems) = tag("h/c stripp=/c");
     assert!(read.is_some());
     assert_eq!(problems[0].help.as_deref(), Some("did you mean `strip=`?"));
     assert_eq!(problems[0].origin.column, Some(15));
+
+    let weight = |text: &str| tag(&format!("h/ weight={text}")).0.and_then(|read| read.weight);
+    assert_eq!([weight("1_0.5"), weight("0x1p-2"), weight("0X_1.8p1")], [Some(10.5), Some(0.25), Some(3.0)]);
+    assert_eq!([weight("1_"), weight("0x.p1"), weight("-0x1p0"), weight("-1")], [None; 4]);
+    let strip = |text: &str| tag(text).0.map(|read| read.options.strip.to_string());
+    assert_eq!(strip("h/ strip=/"), Some(String::new()), "comes back at once");
+    assert_eq!(strip("h/ strip=/ redirect=301,https://x$path prepend=/p"), Some("/".into()));
 
     let (read, _) = tag("h/c proto=tcp proto=https");
     assert_eq!(read.unwrap().scheme, "https", "the last protocol counts");

@@ -263,7 +263,7 @@ fn what_a_prefix_needs_is_a_middleware_of_its_router() {
     assert_eq!(kinds["Host(`a`)"], Some(MiddlewareKind::PrefixAllowList { source_range: range("10.0.0.0/8") }));
     // it is the file provider's, and without it nobody is let in
     assert_eq!(kinds["Host(`b`)"], None);
-    assert!(matches!(kinds["Host(`c`)"], Some(MiddlewareKind::RedirectRegex { status: 302, .. })));
+    assert!(matches!(kinds["Host(`c`)"], Some(MiddlewareKind::PrefixRedirect { status: 302, .. })));
     assert!(matches!(kinds["Host(`d`)"], Some(MiddlewareKind::Headers { .. })));
     assert_eq!(kinds["Host(`e`)"], Some(MiddlewareKind::PrefixDenyList { source_range: range("192.0.2.7/32") }));
 }
@@ -547,4 +547,19 @@ fn repeated_lone_and_dotted_keys_are_read_as_traefik_reads_them() {
     assert!(http.routers.is_empty() && codes(&problems) == ["not_exposed"], "{problems:#?}");
     let (http, _) = said(&["traefik.enable=true"]);
     assert_eq!(urls(&http, "web"), [("http://10.0.0.1:80".to_owned(), None)]);
+}
+
+#[test]
+fn an_instance_without_an_address_is_refused() {
+    let (http, problems) = read(Provider::ConsulCatalog, vec![service("s", &[("", 80, &["urlprefix-h/"])])], options());
+    assert!(http.routers.is_empty());
+    assert_eq!(codes(&problems), ["no_address"]);
+}
+
+#[test]
+fn blanks_around_a_tag_do_not_matter() {
+    let tags = &["  urlprefix-h/x   strip=/x "];
+    let (http, problems) = read(Provider::ConsulCatalog, vec![service("s", &[("10.0.0.1", 80, tags)])], options());
+    assert_eq!(problems, []);
+    assert_eq!(&*http.routers[only_router(&http)].rule, "Host(`h`) && PathPrefix(`/x`)");
 }

@@ -61,11 +61,13 @@ pub(super) fn scene(provider: Option<&str>, config_file: Option<&str>, text: &st
 }
 
 /// A scene over a world; without a static configuration it has the entry points `web` and `websecure`, and one for
-/// each port that a tag names.
+/// each port that a tag names, and `X-Forwarded-*` are believed.
 pub(super) fn of_world(world: &World, options: BTreeMap<Provider, TagOptions>) -> Scene {
     let mut doors = vec![Door::new("web".into(), 80, false), Door::new("websecure".into(), 443, true)];
     let ports: Vec<u16> = named_ports(world, &options);
     doors.extend(ports.iter().map(|port| Door::new(tags::port_entry_point(*port), *port, false)));
+    // nobody knows which proxies are trusted: a question that names one's header fields means them
+    doors.iter_mut().for_each(|door| door.trust.everybody = true);
     let entry_point = |door: &Door| table::EntryPoint { name: door.name.clone(), tls: door.tls, as_default: false };
     let mut build = BuildOptions {
         entry_points: doors.iter().map(entry_point).collect(),
