@@ -311,7 +311,10 @@ fn names(text: &str, host: &str) -> bool {
     let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let alone = |(at, _): (usize, &str)| {
         let behind = text[at + host.len()..].strip_prefix('.').unwrap_or(&text[at + host.len()..]);
-        !text[..at].ends_with(of_host) && !behind.starts_with(of_host)
+        // `urlprefix-` stands before the host as if it belonged to it
+        let before = &text[..at];
+        let marked = before.strip_suffix('-').is_some_and(|mark| mark.chars().all(|c| c.is_ascii_alphanumeric()));
+        (marked || !before.ends_with(of_host)) && !behind.starts_with(of_host)
     };
     !host.is_empty() && text.match_indices(host).any(alone)
 }

@@ -280,6 +280,8 @@ http:
     strip: {stripPrefix: {prefixes: [/a]}}
     pass: {basicAuth: {usersFile: /nowhere}}
     corp: {headers: {customRequestHeaders: {X-A: b}}}
+  services:
+    none: {loadBalancer: {servers: [{url: "http://10.0.0.9"}]}}
   routers:
     bad: {rule: "Host(`bad.test`) && Pth(`/x`)", service: none}
 "#;
@@ -331,7 +333,7 @@ fn check_tells_the_problems_of_tags_with_those_of_files() {
         "  | traefik.http.routers.a.ruel=Host(`a.test`)\n  |                        ^^^^\n  = help: did you mean `rule`?",
         "warning[legacy_ignored]",
         // the caret stands under the place in the rule, not under the rule
-        "    bad: {rule: \"Host(`bad.test`) && Pth(`/x`)\", service: none}\n   |                                     ^^^\n",
+        "    bad: {rule: \"Host(`bad.test`) && Pth(`/x`)\", service: none}\n    |                                      ^^^\n",
     ] {
         assert!(err.contains(told), "{told}: {err}");
     }
