@@ -1,30 +1,40 @@
 //! `rust-lb check` and `--check`: reads the configuration as `serve` would, tells every problem with
 //! its place and a suggestion, and what is settled if it holds; files of dynamic configuration that it
-//! names are read, too. It opens no socket.
+//! names are read, too, and services of a catalog that `--services` brings. It opens no socket.
 
+use super::fail;
 use super::output::{self, Style};
+use super::services::{self, Given};
 use crate::config::{
     self, ADMIN_ENTRY_POINT, CatalogCommon, EntryPoint, Input, LegacyMode, Loaded, Note, Primary, Settled, Token,
 };
+use crate::declare::Declarations;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Provider, format_duration};
+use crate::tags::{self, TagOptions};
 use crate::{runtime, table};
 use serde_json::{Value, json};
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, Write};
 
 pub(super) const HELP: &str = "\
-usage: rust-lb check [--strict] [--json] [static configuration flags]
+usage: rust-lb check [--strict] [--json] [--services FILE [--provider NAME]] [static configuration flags]
 
-Reads the static configuration and the files of dynamic configuration that it names as `serve` would, prints every problem
-with file, line, column and a suggestion, and what is settled. Opens no socket. Exit 0 when it holds, 1 when not, 2 when the command line is wrong.
+Reads the static configuration and the files of dynamic configuration that it names as `serve` would, and the tags of
+services where some are given; prints every problem with its place and a suggestion, and what is settled. Opens no socket.
+Exit 0 when it holds, 1 when not, 2 when the command line is wrong.
 
 options:
-  --strict   warnings are errors
-  --json     one JSON document on stdout
+  --strict          warnings are errors
+  --json            one JSON document on stdout
+  --services FILE   what Nomad's `/v1/service/NAME` or Consul's `/v1/health/service/NAME` answers, of one service or of
+                    several, one after another (`-`: standard input)
+  --provider NAME   the catalog that they are of: `nomad` or `consulcatalog`; else it is told by their form
 
 examples:
   rust-lb check --configFile=/etc/traefik.yaml
   rust-lb check --strict --json
+  curl -s localhost:8500/v1/health/service/shop | rust-lb check --configFile=/etc/rust-lb.yaml --services -
 ";
 
 /// Exit code: everything holds.
@@ -47,13 +57,76 @@ pub struct Options {
     pub stderr: Style,
 }
 
+/// Services whose tags are checked, too.
+#[derive(Debug, Clone, Default)]
+pub struct Services {
+    /// The file that holds them, `-` for standard input; `None`: there are none.
+    pub file: Option<String>,
+    /// The catalog that they are of, where it is said.
+    pub provider: Option<String>,
+}
+
+impl Services {
+    /// Takes `--services` and `--provider` out of a command line.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn take(args: &mut Vec<String>) -> Result<Self, String> {
+        let mut value = |flag: &str| -> Result<Option<String>, String> {
+            let Some(at) =
+                args.iter().position(|a| a.strip_prefix(flag).is_some_and(|r| r.is_empty() || r.starts_with('=')))
+            else {
+                return Ok(None);
+            };
+            let word = args.remove(at);
+            match word.split_once('=') {
+                Some((_, value)) => Ok(Some(value.to_owned())),
+                None if at < args.len() => Ok(Some(args.remove(at))),
+                None => Err(format!("`{flag}` needs a value")),
+            }
+        };
+        let (file, provider) = (value("--services")?, value("--provider")?);
+        match (&file, &provider) {
+            (None, Some(_)) => {
+                Err("`--provider` says of which catalog `--services` are, and there are none".to_owned())
+            }
+            _ => Ok(Self { file, provider }),
+        }
+    }
+}
+
 /// Checks; problems go to `stderr`, the result to `stdout`. Returns the exit code. A reader that went
 /// away changes nothing about the verdict.
 pub fn run(input: &Input, options: Options, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    verify(input, None, options, stdout, stderr)
+}
+
+/// As [`run`], with the tags of services.
+pub fn run_with_services(
+    input: &Input,
+    services: &Services,
+    options: Options,
+    stdin: &mut dyn BufRead,
+    (stdout, stderr): (&mut dyn Write, &mut dyn Write),
+) -> u8 {
+    let Some(file) = &services.file else { return run(input, options, stdout, stderr) };
+    match services::read(file, services.provider.as_deref(), stdin) {
+        Ok(given) => verify(input, Some(&given), options, stdout, stderr),
+        Err(message) => fail(stderr, DOES_NOT_HOLD, format_args!("{message}")),
+    }
+}
+
+fn verify(
+    input: &Input,
+    given: Option<&Given>,
+    options: Options,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> u8 {
     let (loaded, problems) = match config::load(input) {
         Ok(mut loaded) => {
             let mut problems = std::mem::take(&mut loaded.diagnostics);
-            problems.extend(dynamic(&loaded.settled));
+            problems.extend(dynamic(&loaded.settled, given));
             (Some(loaded), problems)
         }
         Err(problems) => (None, problems),
@@ -69,19 +142,55 @@ pub fn run(input: &Input, options: Options, stdout: &mut dyn Write, stderr: &mut
     code
 }
 
-/// What is wrong with the files of dynamic configuration: what they say, and what a table makes of it.
-/// What a catalog declares is not known here, and so not missed.
-fn dynamic(settled: &Settled) -> Vec<Diagnostic> {
-    let Some(provider) = &settled.files else { return Vec::new() };
-    let decoded = runtime::read_files(provider);
-    let mut problems = decoded.problems;
-    let declarations = [(Provider::File, decoded.dynamic)].into();
+/// What is wrong with the files of dynamic configuration and with the services given: what they say, and what a
+/// table makes of it. What a catalog that is not given declares is not known here, and so not missed.
+fn dynamic(settled: &Settled, given: Option<&Given>) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    let mut declarations = Declarations::new();
+    let mut unknown = vec![Provider::Nomad, Provider::ConsulCatalog, Provider::Rest, Provider::Internal];
+    if let Some(provider) = &settled.files {
+        let decoded = runtime::read_files(provider);
+        problems.extend(decoded.problems);
+        declarations.insert(Provider::File, decoded.dynamic);
+    }
+    if let Some(given) = given {
+        match services::options_of(settled, given.provider) {
+            Ok(read) => {
+                let decoded = tags::decode(&given.world, &read);
+                problems.extend(decoded.diagnostics);
+                problems.extend(unrouted(given, &read));
+                declarations.extend(decoded.declarations);
+                unknown.retain(|provider| *provider != given.provider);
+            }
+            Err(message) => problems.push(Diagnostic::error("no_provider", message)),
+        }
+    }
+    if declarations.is_empty() {
+        return problems;
+    }
     let built = table::build(&declarations, &table::Accepted::default(), &runtime::build_options(settled));
     let elsewhere = |d: &Diagnostic| {
-        let names_other = |catalog: &str| d.message.contains(&format!("@{catalog}`"));
-        d.code.starts_with("unknown_") && ["nomad", "consulcatalog", "rest", "internal"].into_iter().any(names_other)
+        let names_other = |provider: &Provider| d.message.contains(&format!("@{provider}`"));
+        d.code.starts_with("unknown_") && unknown.iter().any(names_other)
     };
     problems.extend(built.diagnostics.into_iter().filter(|d| !elsewhere(d)));
+    problems
+}
+
+/// Services with tags that would route and do not count, though nothing is wrong with them. What a tag
+/// switches off is meant so, and how healthy instances are is no matter of configuration.
+fn unrouted(given: &Given, read: &BTreeMap<Provider, TagOptions>) -> Vec<Diagnostic> {
+    let all = given.world.sources.get(&given.provider).into_iter().flat_map(|inventory| inventory.services.values());
+    let mut problems = Vec::new();
+    for (service, options) in all.zip(std::iter::repeat(read.get(&given.provider))) {
+        let Some(options) = options else { continue };
+        let standing = tags::standing(service, given.provider, options);
+        let counts =
+            |d: &Diagnostic| matches!(&*d.code, "not_exposed" | "constraint" | "legacy_ignored" | "legacy_off");
+        if standing.tags.iter().any(|tag| !tag.says.is_empty()) {
+            problems.extend(standing.reasons.into_iter().filter(counts));
+        }
+    }
     problems
 }
 

@@ -9,14 +9,11 @@ mod service;
 mod tell;
 
 use super::output::{self, Style};
-use super::{FAILED, USAGE, fail, parsed};
+use super::{FAILED, USAGE, fail, parsed, services};
 use crate::explain::{Question, Report, ServiceReport};
 use clap::Parser;
-use offline::{NoScene, Untried};
-use std::io::{self, BufRead, Read, Write};
-
-/// A file with services is not read beyond this many bytes.
-const MAX_SERVICES: u64 = 256 * 1024 * 1024;
+use offline::Untried;
+use std::io::{self, BufRead, Write};
 
 /// Tells where a request goes and why, or what became of a service
 #[derive(Debug, Parser)]
@@ -63,7 +60,8 @@ struct Options {
     /// The catalog that it is of; else it is told by its form
     #[arg(long, value_name = "nomad|consulcatalog", requires = "services")]
     provider: Option<String>,
-    /// Static configuration: with --services entry points and how tags are read, else where the instance is
+    /// Static configuration: with --services entry points, how tags are read, and files of dynamic
+    /// configuration; else where the instance is
     #[arg(long = "configFile", visible_alias = "configfile", short = 'c', value_name = "FILE")]
     config_file: Option<String>,
     /// The running instance
@@ -167,17 +165,8 @@ fn json(out: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {
 }
 
 fn offline(options: &Options, file: &str, stdin: &mut dyn BufRead, asked: &Asked) -> Result<Told, Failed> {
-    let mut text = String::new();
-    let read = match file {
-        "-" => stdin.take(MAX_SERVICES).read_to_string(&mut text),
-        path => std::fs::File::open(path).and_then(|file| file.take(MAX_SERVICES).read_to_string(&mut text)),
-    };
-    read.map_err(|error| Failed::Text(format!("cannot read `{file}`: {error}")))?;
-    let scene = offline::scene(options.provider.as_deref(), options.config_file.as_deref(), &text);
-    let scene = scene.map_err(|no| match no {
-        NoScene::Text(message) => Failed::Text(message),
-        NoScene::Config(problems) => Failed::Config(problems),
-    })?;
+    let given = services::read(file, options.provider.as_deref(), stdin).map_err(Failed::Text)?;
+    let scene = offline::scene(given, options.config_file.as_deref())?;
     let servers = Untried::default();
     Ok(match asked {
         Asked::Request(question) => Told::Request(Box::new(scene.ask(question, &servers))),

@@ -33,7 +33,7 @@ usage: rust-lb <command> [options]
 commands:
   serve         run the proxy
   dev           run it together with an embedded catalog and sample services
-  check         validate the configuration, static and in files
+  check         validate the configuration, static, in files and in tags
   explain       tell where a request goes and why
   render        print the configuration that tags make
   rule          parse, print and evaluate rules
@@ -99,7 +99,7 @@ pub fn run(mut args: Vec<String>) -> u8 {
     }
 }
 
-/// `check`, and `serve --check`: `--strict` and `--json` are its own, the rest is configuration.
+/// `check`: a few options are its own, the rest is configuration.
 fn run_check(mut args: Vec<String>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
     let mut take = |flag: &str| {
         let before = args.len();
@@ -107,6 +107,10 @@ fn run_check(mut args: Vec<String>, stdout: &mut dyn Write, stderr: &mut dyn Wri
         args.len() != before
     };
     let (strict, json) = (take("--strict"), take("--json"));
+    let services = match check::Services::take(&mut args) {
+        Ok(services) => services,
+        Err(message) => return fail(stderr, USAGE, format_args!("{message}")),
+    };
     let input = Input::of_process(args);
     let options = check::Options {
         strict,
@@ -114,7 +118,7 @@ fn run_check(mut args: Vec<String>, stdout: &mut dyn Write, stderr: &mut dyn Wri
         stdout: style(std::io::stdout().is_terminal(), &input),
         stderr: style(std::io::stderr().is_terminal(), &input),
     };
-    check::run(&input, options, stdout, stderr)
+    check::run_with_services(&input, &services, options, &mut std::io::stdin().lock(), (stdout, stderr))
 }
 
 fn style(is_terminal: bool, input: &Input) -> Style {

@@ -89,7 +89,8 @@ pub fn diagnostic(out: &mut dyn Write, d: &Diagnostic, style: Style) -> io::Resu
         _ => None,
     };
     if let Some((number, text)) = shown {
-        let (text, caret) = window(&without_secret(&text, d), o.column.unwrap_or(1));
+        let column = o.column.map(|column| if o.tag.is_some() { column } else { within(&text, column, d.span) });
+        let (text, caret) = window(&without_secret(&text, d), column.unwrap_or(1));
         let margin = " ".repeat(number.len());
         let bar = style.dim("|");
         writeln!(out, " {margin} {bar}")?;
@@ -115,6 +116,21 @@ fn source_line(file: &str, line: u32) -> Option<String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let line = bytes.split(|b| *b == b'\n').nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
     Some(String::from_utf8_lossy(line).trim_end().to_owned())
+}
+
+/// The column of what a span within a value points at; that of the value where it does not stand in the line as it is.
+fn within(line: &str, column: u32, span: Option<(usize, usize)>) -> u32 {
+    let from = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
+    let value: String = line.chars().skip(from).collect();
+    let quoted = value.strip_prefix(['"', '\'']);
+    let plain = quoted.unwrap_or(&value);
+    let Some(before) = span.and_then(|(start, _)| plain.get(..start)) else { return column };
+    // escapes make the value another one, and a block begins behind the line
+    if before.contains('\\') || before.contains("''") || plain.starts_with(['|', '>', '"', '\'']) {
+        return column;
+    }
+    let shift = before.chars().count() + usize::from(quoted.is_some());
+    column.saturating_add(u32::try_from(shift).unwrap_or(0))
 }
 
 /// Cuts the value off where the key may be that of a secret: it is named so, or nobody knows it.

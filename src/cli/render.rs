@@ -179,7 +179,7 @@ fn refused(provider: Provider, configuration: &Dynamic) -> Vec<Diagnostic> {
     let declarations = BTreeMap::from([(provider, configuration.clone())]);
     let built = table::build(&declarations, &Accepted::default(), &options);
     let counts = |problem: &Diagnostic| match &*problem.code {
-        "bad_rule" | "bad_server_url" | "bad_middleware" => true,
+        "bad_rule" | "bad_server_url" | "bad_middleware" | "refused_middleware" => true,
         "unknown_service" | "unknown_middleware" => !problem.message.contains('@'),
         _ => false,
     };

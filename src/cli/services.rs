@@ -2,13 +2,16 @@
 //! the provider's options with flat keys.
 
 use crate::catalog::{Health, Instance, Inventory, Service, ServiceKey, World, consul, nomad};
+use crate::config::Settled;
 use crate::declare::Dialect;
 use crate::model::Provider;
+use crate::runtime;
 use crate::tags::{LegacyMode, TagOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, Read};
 use std::sync::Arc;
 
 /// The catalog of a word on the command line.
@@ -17,6 +20,50 @@ pub(super) fn provider(word: &str) -> Result<Provider, String> {
         "nomad" => Ok(Provider::Nomad),
         "consulcatalog" | "consul" => Ok(Provider::ConsulCatalog),
         _ => Err(format!("expected the provider `nomad` or `consulcatalog`, got `{word}`")),
+    }
+}
+
+/// What `--services` names: registrations of one catalog.
+pub(super) struct Given {
+    /// The catalog.
+    pub provider: Provider,
+    /// Its services.
+    pub world: World,
+}
+
+/// A file with services is not read beyond this many bytes.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Reads the registrations of a file, or of standard input (`-`); a catalog that is not said is told by their form.
+///
+/// # Errors
+/// What is wrong with them, for people.
+pub(super) fn read(file: &str, said: Option<&str>, stdin: &mut dyn BufRead) -> Result<Given, String> {
+    let mut text = String::new();
+    let read = match file {
+        "-" => stdin.take(MAX_BYTES).read_to_string(&mut text),
+        path => std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text)),
+    };
+    read.map_err(|error| format!("cannot read `{file}`: {error}"))?;
+    let of_file = |error: String| format!("`{file}`: {error}");
+    let entries = entries(&text).map_err(of_file)?;
+    let provider = match said {
+        Some(word) => provider(word)?,
+        None => entries.first().map_or(Provider::Nomad, |entry| guess(entry)),
+    };
+    Ok(Given { provider, world: world(provider, &entries).map_err(of_file)? })
+}
+
+/// How a static configuration reads the tags of a catalog.
+///
+/// # Errors
+/// It does not have the catalog.
+pub(super) fn options_of(settled: &Settled, provider: Provider) -> Result<BTreeMap<Provider, TagOptions>, String> {
+    let mut read = runtime::tag_options(settled);
+    read.retain(|known, _| *known == provider);
+    match read.is_empty() {
+        false => Ok(read),
+        true => Err(format!("the services are of `{provider}`, which the static configuration does not ask")),
     }
 }
 

@@ -399,8 +399,6 @@ pub struct Hind {
     pub nomad_addr_extra: Vec<String>,
     /// `TRUSTED_PROXIES`.
     pub trusted_proxies: Vec<IpNet>,
-    /// `CERTS_SELF_SIGNED`.
-    pub certs_self_signed: bool,
     /// `ALLOWED_REMOTE_IPS_CONTROL_PLANE`.
     pub allowed_remote_ips_control_plane: Vec<IpNet>,
     /// `ALLOWED_REMOTE_IPS_SERVICES`.

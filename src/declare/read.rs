@@ -27,6 +27,8 @@ pub(super) struct Reader<'a> {
     broken: bool,
     /// Options that do not act are remarked one by one.
     remark: bool,
+    /// The kind of the middleware that is being read, where it is not served or not with all of its options.
+    partly: Option<(&'static str, Spot)>,
     /// Options that do not act are left out when they say nothing, as in Traefik's JSON.
     printed: bool,
     /// Where its options stand.
@@ -43,6 +45,7 @@ impl<'a> Reader<'a> {
             out: Decoded::default(),
             broken: false,
             remark: false,
+            partly: None,
             printed: false,
             places: Vec::new(),
             path: Vec::new(),
@@ -125,7 +128,7 @@ impl<'a> Reader<'a> {
 
     /// One definition, by itself.
     fn definition(&mut self, section: &str, part: &str, member: Member, known: &'static Known) {
-        (self.broken, self.places) = (false, Vec::new());
+        (self.broken, self.places, self.partly) = (false, Vec::new(), None);
         let kind = (section, part);
         let word = word(section, part);
         let name: Arc<str> = member.name.as_str().into();
@@ -206,6 +209,13 @@ impl<'a> Reader<'a> {
             }
             ("http", "middlewares") if !self.broken => {
                 let value = super::Middleware { kind: MiddlewareKind::of(map), source };
+                if let (MiddlewareKind::NotServed(_), Some((kind, at))) = (&value.kind, self.partly) {
+                    let message = format!(
+                        "middleware `{name}` is a `{kind}`, which is known and not served yet; a router that names it is \
+                         refused"
+                    );
+                    self.out.problems.push(Diagnostic::warning("not_served", message).with_origin(self.origin(at)));
+                }
                 self.out.dynamic.http.middlewares.insert(name, Arc::new(value));
             }
             ("http", "middlewares") => drop(self.out.dynamic.http.broken.middlewares.insert(name)),
@@ -268,7 +278,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// One remark for a middleware of a kind that is not served, and which options are remarked.
+    /// Which kind of middleware is read, and whether its options are remarked one by one.
     fn middleware_kinds(&mut self, name: &str, at: Spot, members: &[Member]) {
         let said: Vec<&Member> = members.iter().filter(|member| member.node.value != Said::Null).collect();
         let [only] = said[..] else {
@@ -285,12 +295,7 @@ impl<'a> Reader<'a> {
         let kind = kinds.and_then(|kinds| kinds.below("*")).and_then(|kinds| kinds.below(&only.name));
         let Some(kind) = kind.map(|kind| kind.spelling).filter(|kind| !kind.is_empty()) else { return };
         self.remark = options::is_served_kind(kind);
-        if !self.remark {
-            let message = format!(
-                "middleware `{name}` is a `{kind}`, which is known and not served yet; a router that names it is refused"
-            );
-            self.out.problems.push(Diagnostic::warning("not_served", message).with_origin(self.origin(only.at)));
-        }
+        self.partly = (!self.remark).then_some((kind, only.at));
     }
 
     /// A section's members in Traefik's form.

@@ -1,12 +1,12 @@
 //! What would happen to a request: the stages of the proxy one after another, without a socket.
 
-use super::report::{Answer, Backend, Candidate, Concerned, Fail, Named, Report, Seen, ServerNow, Step, Upstream};
+use super::Question;
+use super::report::{Answer, Backend, Candidate, Concerned, Fail, Named, Report, Seen, ServerNow, Upstream};
 use super::scene::{Door, Scene, Servers};
-use super::{Question, masked};
 use crate::balance::{rendezvous, wrr::Schedule};
 use crate::diagnostic::Diagnostic;
-use crate::http::{Exchange, HeaderValue, Made, Reason, StatusCode, name, split_port};
-use crate::middleware;
+use crate::http::{HeaderValue, Made, Reason, StatusCode, name, split_port};
+use crate::model::Provider;
 use crate::proxy::preview::Preview;
 use crate::table::{self, Explanation, Failure, RequestView, Router, Service, Strategy};
 use std::net::IpAddr;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Problems, services and routers are named up to this number each.
 const MAX_NAMED: usize = 10;
+/// Errors of files are named up to this number where nothing speaks of the host.
+const MAX_OF_FILES: usize = 3;
 /// Routers that were asked are named up to this number: the last ones.
 const MAX_ASKED: usize = 50;
 
@@ -77,10 +79,13 @@ impl Scene {
         };
         report.answer.router = Some(router.id.clone());
         report.answer.service = Some(router.service.id.clone());
-        let made = steps(&router, &mut preview, &mut report.middlewares);
+        let made = self.enter(&router, &mut preview, report);
         report.backend = Some(backend(&router.service, servers));
         match made {
-            Some(made) => report.end(&made),
+            Some((made, by)) => {
+                report.by = by;
+                report.end(&made);
+            }
             None => send(&router.service, &preview, servers, question.repeat, report),
         }
         self.concern(Some(&router), report);
@@ -122,13 +127,20 @@ impl Scene {
         }
         for router in &found.behind {
             let Some(taken) = &found.taken else { break };
+            // the other half of a site, such as its redirect to HTTPS
+            let source = |router: &Router| (router.provider, router.declared.source.clone());
+            let ((own, this), (its, that)) = (source(router), source(taken));
+            let one_site = own == its && this.same(&that);
+            if one_site && !router.entry_points.contains(&door.name) {
+                continue;
+            }
             let mut candidate = candidate(router, false, &[], view);
             candidate.why = match self.elsewhere(router, door, tls) {
                 Some(place) => place,
                 None if self.table.shadowed.contains_key(&router.id) => {
                     format!("gets nothing: its requests go to {}", self.rivalry(taken, router))
                 }
-                None => format!("its rule holds too, but {}", self.rivalry(taken, router)),
+                None => format!("its rule holds too, but the request goes to {}", self.rivalry(taken, router)),
             };
             report.behind.push(candidate);
         }
@@ -189,8 +201,11 @@ impl Scene {
     /// The router that gets the requests of two, and why.
     pub(super) fn rivalry(&self, winner: &Router, loser: &Router) -> String {
         let (w, l) = (&winner.declared.source, &loser.declared.source);
-        let rule = if winner.rule == loser.rule { "the same rule and " } else { "" };
-        let why = if winner.priority != loser.priority {
+        let same = winner.rule == loser.rule && winner.provider != Provider::Internal;
+        let rule = if same { "the same rule and " } else { "" };
+        let why = if winner.provider == Provider::Internal {
+            "the host for good: it is built in (`FQDN`, `NOMAD_ADDR_EXTRA`)".to_owned()
+        } else if winner.priority != loser.priority {
             format!("priority {} (this one has {})", winner.priority, loser.priority)
         } else if winner.provider != loser.provider {
             match self.primary {
@@ -211,7 +226,7 @@ impl Scene {
     /// What was refused and concerns the request.
     fn concern(&self, taken: Option<&Arc<Router>>, report: &mut Report) {
         let host = report.seen.as_ref().map(|seen| seen.host.clone()).unwrap_or_default();
-        let names_host = |text: &str| !host.is_empty() && text.to_ascii_lowercase().contains(&host);
+        let names_host = |text: &str| names(text, &host);
         let of_service = |problem: &Diagnostic, named: &Named| {
             let origin = &problem.origin;
             origin.service.as_ref() == Some(&named.name)
@@ -227,6 +242,20 @@ impl Scene {
             None => self.naming(&host),
         };
         let no_server = &*report.answer.outcome == "no_server";
+        // routers that would take it and are refused, and the middlewares that they name
+        let refused = |problem: &Diagnostic| {
+            report.near.iter().filter(|near| near.entry_points.is_empty() || near.why.contains("refused")).any(|near| {
+                let (name, provider) = near.router.rsplit_once('@').unwrap_or_default();
+                let subject = problem.message.split('`').nth(1).unwrap_or_default();
+                let of_middleware = || near.why.contains(&format!("middleware `{subject}`"));
+                problem.origin.provider.as_deref() == Some(provider)
+                    && match problem.message.split(' ').next() {
+                        Some("router") => subject == name,
+                        Some("middleware") => of_middleware(),
+                        _ => false,
+                    }
+            })
+        };
         for named in &concerned {
             if (taken.is_some() && !no_server) || report.services.len() >= MAX_NAMED {
                 continue;
@@ -243,13 +272,20 @@ impl Scene {
                 names_host(&problem.message)
                     || problem.origin.tag.as_deref().is_some_and(names_host)
                     || concerned.iter().any(|named| of_service(problem, named))
+                    || refused(problem)
                     || problem.origin.service.is_none() && problem.origin.file.is_none() && problem.is_error()
             }
         };
         let mut problems: Vec<&Diagnostic> = self.problems.iter().filter(about).collect();
         let in_tag = |p: &Diagnostic| p.origin.tag.as_deref().is_some_and(names_host) || names_host(&p.message);
         problems.sort_by_key(|p| (!p.is_error(), !in_tag(p)));
-        report.problems = problems.into_iter().take(MAX_NAMED).cloned().collect();
+        let mut found: Vec<Diagnostic> = problems.into_iter().take(MAX_NAMED).cloned().collect();
+        // nothing else is known: what a file wanted to say may be what is missing
+        if found.is_empty() && taken.is_none() && report.services.is_empty() {
+            let of_file = |p: &&Diagnostic| p.is_error() && p.origin.file.is_some();
+            found.extend(self.problems.iter().filter(of_file).take(MAX_OF_FILES).cloned());
+        }
+        report.problems = found;
     }
 
     /// Catalog services that name a host in a tag, or whose default rule may be for it.
@@ -262,8 +298,7 @@ impl Scene {
         for (provider, inventory) in &self.world.sources {
             for service in inventory.services.values() {
                 let mut tags = service.instances.iter().flat_map(|instance| &instance.tags);
-                let names = tags.any(|tag| tag.to_ascii_lowercase().contains(host));
-                if names || service.key.name.eq_ignore_ascii_case(first) {
+                if tags.any(|tag| names(tag, host)) || service.key.name.eq_ignore_ascii_case(first) {
                     let (provider, key) = (provider.as_str().into(), &service.key);
                     found.push(Named { provider, namespace: key.namespace.clone(), name: key.name.clone() });
                 }
@@ -274,44 +309,18 @@ impl Scene {
     }
 }
 
-/// Runs the middlewares one by one. Gives the answer of the one that makes it.
-fn steps(router: &Router, preview: &mut Preview, steps: &mut Vec<Step>) -> Option<Made> {
-    let mut answer = None;
-    for middleware in &router.middlewares {
-        let exchange = &mut preview.exchange;
-        let does = if answer.is_some() {
-            "is not reached".to_owned()
-        } else {
-            let (uri, host) = (exchange.request.request_uri().into_owned(), exchange.host.clone());
-            let made = middleware::enter(std::slice::from_ref(middleware), exchange);
-            let does = effect(made.as_ref(), exchange, &uri, host.as_ref());
-            answer = made;
-            does
-        };
-        let definition = masked(serde_json::to_value(&middleware.kind).unwrap_or_default());
-        steps.push(Step { middleware: middleware.id.clone(), definition, does });
-    }
-    answer
-}
-
-/// What a middleware did to a request that had this path and Host before.
-fn effect(made: Option<&Made>, exchange: &Exchange, uri: &str, host: Option<&HeaderValue>) -> String {
-    let now = exchange.request.request_uri();
-    match made {
-        Some(made) => {
-            let status = made.head.status.as_u16();
-            match made.head.headers.text(&name::LOCATION) {
-                Some(location) => format!("answers {status}, a redirect to {location}"),
-                None => format!("answers {status}: {}", made.text.trim()),
-            }
-        }
-        None if *now != *uri => format!("`{uri}` becomes `{now}`"),
-        None if exchange.host.as_ref() != host => {
-            let host = exchange.host.as_ref().map(|h| String::from_utf8_lossy(h.as_bytes()).into_owned());
-            format!("the server gets the Host `{}`", host.unwrap_or_default())
-        }
-        None => "lets it pass as it is".to_owned(),
-    }
+/// Whether a text names a host, and not only one that ends with it or begins so.
+fn names(text: &str, host: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let alone = |(at, _): (usize, &str)| {
+        let behind = text[at + host.len()..].strip_prefix('.').unwrap_or(&text[at + host.len()..]);
+        // `urlprefix-` stands before the host as if it belonged to it
+        let before = &text[..at];
+        let marked = before.strip_suffix('-').is_some_and(|mark| mark.chars().all(|c| c.is_ascii_alphanumeric()));
+        (marked || !before.ends_with(of_host)) && !behind.starts_with(of_host)
+    };
+    !host.is_empty() && text.match_indices(host).any(alone)
 }
 
 pub(super) fn backend(service: &Service, servers: &dyn Servers) -> Backend {
@@ -431,15 +440,28 @@ fn says(report: &Report) -> String {
     let status = answer.status.unwrap_or_default();
     let text = match (&*answer.outcome, &answer.upstream) {
         ("proxied", Some(to)) => {
-            return format!("proxied to {}://{} as `{}`, Host `{}`", to.scheme, to.addr, to.request_uri, to.host);
+            let refuses = match report.backend.as_ref().filter(|backend| !backend.remark.is_empty()) {
+                Some(_) => "; it refused connections lately, and then the answer is a 502",
+                None => "",
+            };
+            return format!(
+                "proxied to {}://{} as `{}`, Host `{}`{refuses}",
+                to.scheme, to.addr, to.request_uri, to.host
+            );
         }
         ("redirect", _) => {
             return format!("{status}, redirect to {}", answer.location.as_deref().unwrap_or_default());
         }
         ("no_route", _) => "no router takes it",
         ("no_server", _) => "the service has no server",
-        ("denied", _) => "an access rule of the route does not let this client in",
-        ("unauthorized", _) => "the route asks for a password, or for one that nobody can give",
+        ("denied" | "unauthorized", _) => {
+            let by = report.by.as_deref().unwrap_or("the route");
+            let step = report.middlewares.iter().find(|step| *step.middleware == *by);
+            return match step.filter(|_| &*answer.outcome == "unauthorized") {
+                Some(step) => format!("{status}: `{by}` {}", step.does),
+                None => format!("{status}: `{by}` does not let this client in"),
+            };
+        }
         _ => "the request is not acceptable",
     };
     format!("{status}: {text}")

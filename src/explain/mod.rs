@@ -13,6 +13,7 @@ mod remarks;
 mod report;
 mod scene;
 mod service;
+mod steps;
 mod witness;
 
 pub use mask::masked;
@@ -21,5 +22,5 @@ pub use remarks::notes;
 pub use report::{
     Answer, Backend, Candidate, Catalog, Concerned, Fail, Named, Report, Seen, ServerNow, Step, Upstream,
 };
-pub use scene::{Door, Refused, Scene, Servers, State, refused};
+pub use scene::{Admission, Door, Refused, Scene, Servers, State, refused};
 pub use service::{Fate, InstanceNow, RouterNow, ServiceReport, Standing, TagNow};

@@ -76,6 +76,9 @@ pub struct Report {
     /// Why the proxy itself answers: the word of the access log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
+    /// What does not let the client in: a middleware, or the variable that holds for all routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Arc<str>>,
     /// The same in a sentence.
     pub says: String,
     /// Routers that were asked, in order; the last one took it if one did.

@@ -4,11 +4,12 @@ use super::report::Catalog;
 use crate::catalog::{SourceState, SourceStatus, World};
 use crate::declare::{self, Declarations};
 use crate::diagnostic::Diagnostic;
-use crate::middleware::Redirection;
+use crate::middleware::{Redirection, UserFiles};
 use crate::model::{Provider, ServerId};
 use crate::proxy::{EntryPoint, ToTls, Trust};
 use crate::table::Table;
 use crate::tags::TagOptions;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -93,6 +94,15 @@ pub trait Servers {
     fn turned(&self, _service: &Arc<str>, _to: u32) {}
 }
 
+/// Who is let in, besides what the table says.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// Peers that may use routes other than the built-in ones (`ALLOWED_REMOTE_IPS_SERVICES`); `None` means all.
+    pub services: Option<Arc<[IpNet]>>,
+    /// What the files of users hold; `None` where they are not read.
+    pub user_files: Option<UserFiles>,
+}
+
 /// Everything that answers are made of.
 #[derive(Debug, Clone)]
 pub struct Scene {
@@ -115,6 +125,8 @@ pub struct Scene {
     pub primary: Provider,
     /// How the catalogs stand; empty for files.
     pub catalogs: Vec<Catalog>,
+    /// Who is let in.
+    pub admission: Admission,
 }
 
 impl Catalog {

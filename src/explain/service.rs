@@ -6,7 +6,7 @@ use super::report::{Backend, Catalog, Named};
 use super::scene::{Door, Scene, Servers};
 use super::witness::{Witness, witness};
 use crate::catalog::{Instance, Service};
-use crate::declare;
+use crate::declare::{self, Dialect};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use crate::rule::{self, Kind, Syntax};
@@ -264,7 +264,11 @@ impl Scene {
             return now;
         };
         let source = &live.declared.source;
-        if !of_service(live, named) && !source.service.is_empty() && !self.shares(live, named) {
+        let lost = || {
+            let of_it = |p: &Diagnostic| concerns(p, named) && &*p.code == "host_conflict";
+            self.problems.iter().any(|p| of_it(p) && p.origin.tag.as_ref() == declared.map(|d| &d.source.tag))
+        };
+        if !of_service(live, named) && !source.service.is_empty() && (lost() || !self.shares(live, named)) {
             now.fate = Fate::Conflict;
             let where_ =
                 if source.namespace.is_empty() { String::new() } else { format!(", namespace `{}`", source.namespace) };
@@ -284,6 +288,15 @@ impl Scene {
             return now;
         }
         now.fate = Fate::Served;
+        let by_tag = |tag: &Arc<str>| tag.to_ascii_lowercase().contains(".routers.");
+        let source = declared.map(|declared| &declared.source);
+        if source
+            .is_some_and(|s| s.dialect == Dialect::Traefik && !s.service.is_empty() && !s.options.iter().any(by_tag))
+        {
+            now.why.push(
+                "no tag declares it: a service that is exposed without a router gets one by `defaultRule`".into(),
+            );
+        }
         if declared.is_none() {
             now.fate = Fate::Kept;
             now.why.push("its tags were refused; its last good definition stays in force".to_owned());
@@ -292,7 +305,11 @@ impl Scene {
             let report = self.ask(&request, servers);
             match &report.answer.router {
                 Some(taken) if *taken != id => {
-                    let why = self.table.routers.get(taken).map(|winner| self.rivalry(winner, live));
+                    let winner = self.table.routers.get(taken);
+                    if winner.is_some_and(|winner| winner.provider == Provider::Internal) {
+                        now.fate = Fate::Shadowed;
+                    }
+                    let why = winner.map(|winner| self.rivalry(winner, live));
                     let why = why.unwrap_or_else(|| taken.to_string());
                     now.why.push(format!("a request such as this example goes to {why}"));
                 }
@@ -327,8 +344,11 @@ impl Scene {
         let door = |name: &Arc<str>| self.doors.iter().find(|door| door.name == *name);
         let doors: Vec<&Door> = router.entry_points.iter().filter_map(door).collect();
         // a plain one, if the router has any, which needs no certificate
-        let plain = doors.iter().find(|door| !door.tls && !router.tls);
-        let (Some(found), Some(door)) = (found, plain.or(doors.first())) else { return (None, String::new()) };
+        // and one that does not redirect whatever comes
+        let serves = |door: &&&Door| door.redirect.is_none();
+        let plain = doors.iter().filter(serves).find(|door| !door.tls && !router.tls);
+        let door = plain.or_else(|| doors.iter().find(serves)).or(doors.first());
+        let (Some(found), Some(door)) = (found, door) else { return (None, String::new()) };
         let tls = door.tls || router.tls;
         let Witness { host, path, method, headers, query, from } = found;
         let shown = if host.is_empty() { "any.host" } else { &host };

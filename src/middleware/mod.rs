@@ -35,9 +35,9 @@ pub enum Step {
 }
 
 /// Runs a router's middlewares on a request, in order, until one answers. For who has the time for
-/// slow hashes, and without files of users.
-pub fn enter(middlewares: &[Arc<Middleware>], exchange: &mut Exchange) -> Option<Made> {
-    let guard = Guard::new(UserFiles::default());
+/// slow hashes.
+pub fn enter(middlewares: &[Arc<Middleware>], exchange: &mut Exchange, files: &UserFiles) -> Option<Made> {
+    let guard = Guard::new(files.clone());
     let mut from = 0;
     loop {
         match step(middlewares, from, exchange, &guard) {

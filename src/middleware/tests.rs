@@ -41,7 +41,7 @@ fn strips_as_traefik_does() {
         (&["/x", "/y", "/yz"], "/yz/1", "/z/1", Some("/y")),
     ] {
         let mut exchange = exchange(Method::GET, target, "h.test", false);
-        assert!(enter(&chain([strip(prefixes)]), &mut exchange).is_none());
+        assert!(enter(&chain([strip(prefixes)]), &mut exchange, &UserFiles::default()).is_none());
         assert_eq!(exchange.request.request_uri(), sent, "{prefixes:?} from {target}");
         assert_eq!(exchange.prefixes.first().map(|prefix| &**prefix), noted, "{prefixes:?} from {target}");
     }
@@ -57,10 +57,10 @@ fn no_edit_leads_out_of_the_path() {
     ] {
         let mut exchange = exchange(Method::GET, target, "h.test", false);
         let add = MiddlewareKind::AddPrefix { prefix: "/base".into() };
-        assert!(enter(&chain([strip(&["/api"])]), &mut exchange).is_none());
+        assert!(enter(&chain([strip(&["/api"])]), &mut exchange, &UserFiles::default()).is_none());
         assert_eq!(exchange.request.request_uri(), sent, "{target}");
         exchange.reset();
-        assert!(enter(&chain([strip(&["/api"]), add]), &mut exchange).is_none());
+        assert!(enter(&chain([strip(&["/api"]), add]), &mut exchange, &UserFiles::default()).is_none());
         assert_eq!(exchange.request.request_uri(), format!("/base{sent}"), "{target}");
     }
 }
@@ -71,7 +71,7 @@ fn strips_in_a_row_and_again_after_a_reset() {
     let middlewares = chain([strip(&["/a"]), strip(&["/b"])]);
     for _ in 0..2 {
         exchange.reset();
-        assert!(enter(&middlewares, &mut exchange).is_none());
+        assert!(enter(&middlewares, &mut exchange, &UserFiles::default()).is_none());
         assert_eq!(exchange.request.request_uri(), "/c");
         assert_eq!(exchange.prefixes.len(), 2);
     }
@@ -86,7 +86,10 @@ fn adds_prefixes() {
         ("/b%2Fc", "/a", "/b%252Fc/a"),
     ] {
         let mut exchange = exchange(Method::GET, target, "h.test", false);
-        assert!(enter(&chain([MiddlewareKind::AddPrefix { prefix: prefix.into() }]), &mut exchange).is_none());
+        assert!(
+            enter(&chain([MiddlewareKind::AddPrefix { prefix: prefix.into() }]), &mut exchange, &UserFiles::default())
+                .is_none()
+        );
         assert_eq!(exchange.request.request_uri(), sent, "{prefix} before {target}");
     }
 }
@@ -96,7 +99,7 @@ fn redirect(scheme: &str, port: &str, permanent: bool) -> MiddlewareKind {
 }
 
 fn location(kind: MiddlewareKind, exchange: &mut Exchange) -> Option<(u16, String)> {
-    let made = enter(&chain([kind]), exchange)?;
+    let made = enter(&chain([kind]), exchange, &UserFiles::default())?;
     let location = made.head.headers.text(&name::LOCATION).unwrap_or("").to_owned();
     Some((made.head.status.as_u16(), location))
 }
@@ -245,7 +248,7 @@ fn access_lists_look_at_the_peer_and_at_what_it_says() {
             (Some(said), true) => exchange.request.headers.set(HeaderName::from_static("x-forwarded-for"), said),
             (said, _) => exchange.claimed_for = said,
         }
-        enter(&chain([kind.clone()]), &mut exchange).map(|made| made.head.status.as_u16())
+        enter(&chain([kind.clone()]), &mut exchange, &UserFiles::default()).map(|made| made.head.status.as_u16())
     };
     for (peer, said, allowed, denied) in [
         ("192.0.2.1:1", None, None, Some(403)),
@@ -271,7 +274,7 @@ fn a_host_of_its_own_goes_to_servers_until_a_reset() {
     let server = HeaderValue::from_static("10.0.0.1:80");
     assert_eq!(exchange.host_for(true, &server), "h.test");
     assert_eq!(exchange.host_for(false, &server), "10.0.0.1:80");
-    assert!(enter(&chain([kind]), &mut exchange).is_none());
+    assert!(enter(&chain([kind]), &mut exchange, &UserFiles::default()).is_none());
     assert_eq!(exchange.host_for(false, &server), "own.test");
     assert_eq!(exchange.request.host(), "h.test");
     exchange.reset();

@@ -159,8 +159,9 @@ impl Control {
             let latest = Latest { world: world.clone(), indexes: self.indexes(), table: planned.table.clone() };
             self.keep(latest);
         }
-        if !planned.diff.is_empty() {
-            self.publish(planned.table, planned.diff);
+        match planned.diff.is_empty() {
+            true => self.state.adopt(planned.table),
+            false => self.publish(planned.table, planned.diff),
         }
         self.note_read(&snapshots);
         self.applied = Some((world, planned.next_deadline));

@@ -23,7 +23,7 @@ mod transport;
 mod view;
 
 pub(crate) use files::read as read_files;
-pub(crate) use translate::{build_options, entry_point, tag_options};
+pub(crate) use translate::{build_options, entry_point, services_allow, tag_options};
 
 use crate::api::{self, Admin};
 use crate::catalog::{self, Before, Spawn};
@@ -557,6 +557,7 @@ impl Parts {
             trouble,
             rest: rest.zip(self.settled.rest.as_ref().map(|rest| rest.insecure)),
             credentials: self.credentials.clone(),
+            services_allow: services_allow(&self.settled),
         };
         let options = api::Options {
             insecure: self.settled.api_insecure,

@@ -115,6 +115,29 @@ fn a_defect_leaves_the_routes_is_told_and_ends_with_the_next_good_step() {
     assert_eq!(control.state.history().len(), 2, "starting from scratch is no change");
 }
 
+#[test]
+fn what_was_restored_gets_its_services_and_their_age_without_a_change() {
+    let (sender, handle) = channel();
+    let mut first = control(vec![handle], None);
+    publish(&sender, &["a"], SourceState::Connected);
+    first.guarded(Control::apply);
+    // on disk nothing is known of tags and services
+    let kept = serde_json::to_string(&first.state.table.load().declarations()).unwrap();
+    let (sender, handle) = channel();
+    let mut control = control(vec![handle], None);
+    let restored = control.planner.plan(serde_json::from_str(&kept).unwrap(), Instant::now());
+    control.publish(restored.table, restored.diff);
+    let source = |state: &State| state.table.load().routers["a@nomad"].declared.source.clone();
+    assert_eq!(&*source(&control.state).service, "");
+    let generation = *control.state.generation.borrow();
+    publish(&sender, &["a"], SourceState::Connected);
+    control.guarded(Control::apply);
+    let now = source(&control.state);
+    assert_eq!((&*now.service, now.create_index), ("a", 1));
+    assert_eq!(control.state.history().len(), 1, "it routes alike");
+    assert_eq!(*control.state.generation.borrow(), generation + 1, "workers take up the order");
+}
+
 #[tokio::test]
 async fn a_watcher_that_ended_is_started_again_and_its_routes_stay() {
     let ((first, one), (second, two)) = (channel(), channel());

@@ -88,15 +88,20 @@ pub(super) fn settings(
         };
         own.insert(control_plane::service_id(), nomad);
     }
-    let allowed = &settled.hind.allowed_remote_ips_services;
     proxy::Settings {
         upstream: upstream::Settings { own, ..servers },
-        services_allow: (!allowed.is_empty()).then(|| allowed.clone().into()),
+        services_allow: services_allow(settled),
         linger_wait: settled.own.linger_wait,
         security_headers: settled.own.security_headers,
         hostname: host.and_then(|host| http::HeaderValue::from_str(&host).ok()),
         ..proxy::Settings::default()
     }
+}
+
+/// Peers that may use services; `None` means all.
+pub(crate) fn services_allow(settled: &Settled) -> Option<Arc<[ipnet::IpNet]>> {
+    let allowed = &settled.hind.allowed_remote_ips_services;
+    (!allowed.is_empty()).then(|| allowed.clone().into())
 }
 
 /// How the tags of each provider are read.

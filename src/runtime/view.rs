@@ -44,6 +44,8 @@ pub(super) struct View {
     /// The catalog that wins between equal routers.
     pub primary: Provider,
     pub credentials: Credentials,
+    /// Peers that may use services; `None` means all.
+    pub services_allow: Option<Arc<[ipnet::IpNet]>>,
 }
 
 /// [`Documents`] over the REST provider.
@@ -185,6 +187,10 @@ impl Source for View {
             options: self.tag_options.clone(),
             primary: self.primary,
             catalogs: self.state.statuses().iter().map(|status| Catalog::of(status, now)).collect(),
+            admission: explain::Admission {
+                services: self.services_allow.clone(),
+                user_files: Some(self.credentials.files()),
+            },
         };
         let servers =
             self.registry.servers(Instant::now()).into_iter().map(|server| {

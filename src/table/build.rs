@@ -272,7 +272,8 @@ impl Builder<'_> {
             let good = self.good.entry(of.0).or_default();
             let same = good.middlewares.get(&of.1).map(Arc::as_ptr) == middleware.as_ref().map(Arc::as_ptr)
                 && good.not_served.get(&of.1) == not_served.as_ref();
-            if same {
+            // where there is none, what is said of its users depends on whether it is declared
+            if same && middleware.is_some() {
                 continue;
             }
             good.middlewares.set(&of.1, middleware.clone());

@@ -43,7 +43,7 @@ impl Builder<'_> {
         let mut result = self.router(name, provider, declared, lingering, old, None);
         if let Err(problem) = &result
             && declared.source.dialect == Dialect::Urlprefix
-            && matches!(&*problem.code, "unknown_middleware" | "not_served")
+            && matches!(&*problem.code, "unknown_middleware" | "refused_middleware" | "not_served")
             && old.is_none_or(|old| old.router.middlewares.iter().any(|m| &*m.id == CLOSED))
         {
             // without it a shorter prefix would take its requests, and ask for no password
@@ -225,6 +225,14 @@ impl Builder<'_> {
                     format!("router `{router}` needs the middleware `{wanted}`, a `{kind}`, which is not served yet");
                 return Err(refuse("not_served", message));
             }
+        }
+        let declared = reference(wanted, from).is_some_and(|(provider, name)| {
+            let http = self.inputs.get(&provider).map(|dynamic| &dynamic.http);
+            http.is_some_and(|http| http.middlewares.contains_key(name) || http.broken.middlewares.contains(name))
+        });
+        if declared {
+            let message = format!("router `{router}` needs the middleware `{wanted}`, which is refused");
+            return Err(refuse("refused_middleware", message));
         }
         Err(refuse(
             "unknown_middleware",

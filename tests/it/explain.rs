@@ -287,3 +287,90 @@ fn misuse_is_told_apart() {
     let (code, out, _) = run(&["--help"], "");
     assert!(code == 0 && out.contains("Examples:"), "{out}");
 }
+
+/// A static configuration with a directory of dynamic files, and the text of one file in it.
+fn with_files(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("dynamic");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("a.yaml"), text).unwrap();
+    let config = dir.path().join("static.yaml");
+    let settings = format!(
+        "entryPoints: {{web: {{address: ':80'}}}}\nproviders: {{consulCatalog: {{exposedByDefault: true}}, file: {{directory: {}}}}}\n",
+        files.display()
+    );
+    std::fs::write(&config, settings).unwrap();
+    (dir, config.display().to_string())
+}
+
+const FILES: &str = r#"
+http:
+  middlewares:
+    strip: {stripPrefix: {prefixes: [/a]}}
+    pass: {basicAuth: {usersFile: /nowhere}}
+    corp: {headers: {customRequestHeaders: {X-A: b}}}
+  services:
+    none: {loadBalancer: {servers: [{url: "http://10.0.0.9"}]}}
+  routers:
+    bad: {rule: "Host(`bad.test`) && Pth(`/x`)", service: none}
+"#;
+
+#[test]
+fn files_of_the_static_configuration_count_offline() {
+    let (_dir, config) = with_files(FILES);
+    let ask = |tag: &str, args: &[&str]| {
+        let services = shop(&["traefik.http.routers.a.rule=Host(`a.test`)", tag]);
+        let all = [&["http://a.test/a/b", "--services", "-", "--configFile", &*config], args].concat();
+        run(&all, &services)
+    };
+    let (code, out, err) = ask("traefik.http.routers.a.middlewares=strip@file", &[]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("strip@file: `/a/b` becomes `/b`"), "{out}");
+    let (code, out, _) = ask("traefik.http.routers.a.middlewares=pass@file", &[]);
+    let asks = "answer 401: `pass@file` asks for a password; the users in `/nowhere` are not read offline";
+    assert!(code == 1 && out.contains(asks), "{out}");
+    let (code, out, _) = ask("traefik.http.routers.a.middlewares=corp@file", &[]);
+    let refused = "router `a` needs the middleware `corp@file`, which is refused";
+    assert!(code == 1 && out.contains(refused) && !out.contains("does not exist"), "{out}");
+}
+
+#[test]
+fn check_tells_the_problems_of_tags_with_those_of_files() {
+    use rust_lb::cli::check::{Options, Services, run_with_services};
+    let (dir, config) = with_files(FILES);
+    let registered = json!([
+        entry("shop", "shop-1", "10.0.0.1", 8000, &json!(["traefik.http.routers.a.ruel=Host(`a.test`)"])),
+        entry("off", "off-1", "10.0.0.1", 8000, &json!(["traefik.http.routers.b.middlewares=strip@file,auth@nomad"])),
+        entry("both", "both-1", "10.0.0.1", 8000, &json!(["traefik.http.routers.c.rule=Host(`c`)", "urlprefix-c/"])),
+    ]);
+    let file = dir.path().join("services.json");
+    std::fs::write(&file, registered.to_string()).unwrap();
+    let check = |more: &[&str]| {
+        let mut args: Vec<String> =
+            vec![format!("--configFile={config}"), "--services".into(), file.display().to_string()];
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        let services = Services::take(&mut args).unwrap();
+        let input = rust_lb::config::Input { args, ..Default::default() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let to: (&mut dyn std::io::Write, &mut dyn std::io::Write) = (&mut out, &mut err);
+        let code = run_with_services(&input, &services, Options::default(), &mut &b""[..], to);
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    };
+    let (code, out, err) = check(&[]);
+    assert_eq!(code, 1, "{out}{err}");
+    for told in [
+        "  | traefik.http.routers.a.ruel=Host(`a.test`)\n  |                        ^^^^\n  = help: did you mean `rule`?",
+        "warning[legacy_ignored]",
+        // the caret stands under the place in the rule, not under the rule
+        "    bad: {rule: \"Host(`bad.test`) && Pth(`/x`)\", service: none}\n    |                                      ^^^\n",
+    ] {
+        assert!(err.contains(told), "{told}: {err}");
+    }
+    assert!(!err.contains("auth@nomad"), "what a catalog that is not given declares is not missed: {err}");
+    assert_eq!(err.matches("customRequestHeaders").count(), 2, "one message, and its line: {err}");
+    let (code, _, err) = check(&["--provider=nomad"]);
+    assert!(code == 1 && err.contains("services.json`: a registration cannot be read"), "{err}");
+    for wrong in [&["--services"][..], &["--provider", "nomad"]] {
+        assert!(Services::take(&mut wrong.iter().map(|w| (*w).to_owned()).collect()).is_err());
+    }
+}

@@ -279,7 +279,7 @@ fn a_middleware_of_two_kinds_keeps_its_last_good_form() {
     };
     let two = with(r#"{"addPrefix":{"prefix":"/x"},"stripPrefix":{"prefixes":["/y"]}}"#);
     let first = fresh(&two);
-    assert_eq!(codes(&first.diagnostics), ["bad_middleware", "unknown_middleware"]);
+    assert_eq!(codes(&first.diagnostics), ["bad_middleware", "refused_middleware"]);
     let good = fresh(&with(r#"{"stripPrefix":{"prefixes":["/y"],"forceSlash":true}}"#));
     assert_eq!(codes(&good.diagnostics), [""; 0]);
     let then = build(&two, &good.accepted, &build_options());

@@ -1,10 +1,12 @@
 //! The scene of a file: services in a catalog's JSON form, and a static configuration if one is named.
 
+use super::Failed;
 use crate::catalog::World;
-use crate::cli::services;
+use crate::cli::services::{self, Given};
 use crate::config::{self, Input};
+use crate::declare::file::Decoded;
 use crate::diagnostic::Diagnostic;
-use crate::explain::{Door, Scene, Servers, State, refused};
+use crate::explain::{Admission, Door, Scene, Servers, State, refused};
 use crate::model::{Provider, ServerId};
 use crate::runtime;
 use crate::table::{self, Accepted, BuildOptions, Table};
@@ -12,14 +14,6 @@ use crate::tags::{self, TagOptions};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-
-/// Why there is no scene.
-pub(super) enum NoScene {
-    /// In words.
-    Text(String),
-    /// The static configuration is refused.
-    Config(Vec<Diagnostic>),
-}
 
 /// Servers that nobody has asked: all answer, and each service's round robin goes on from question to question.
 #[derive(Default)]
@@ -39,25 +33,23 @@ impl Servers for Untried {
     }
 }
 
-/// A scene over the services of a text.
-pub(super) fn scene(provider: Option<&str>, config_file: Option<&str>, text: &str) -> Result<Scene, NoScene> {
-    let entries = services::entries(text).map_err(NoScene::Text)?;
-    let provider = match provider {
-        Some(word) => services::provider(word).map_err(NoScene::Text)?,
-        None => entries.first().map_or(Provider::Nomad, |entry| services::guess(entry)),
-    };
-    let world = services::world(provider, &entries).map_err(NoScene::Text)?;
+/// A scene over services; with a static configuration also over the files that it names and what is built in.
+pub(super) fn scene(given: Given, config_file: Option<&str>) -> Result<Scene, Failed> {
+    let Given { provider, world } = given;
     let Some(file) = config_file else {
-        let read = services::tag_options(TagOptions::default(), &serde_json::Map::new()).map_err(NoScene::Text)?;
+        let read = services::tag_options(TagOptions::default(), &serde_json::Map::new()).map_err(Failed::Text)?;
         return Ok(of_world(&world, BTreeMap::from([(provider, read)])));
     };
-    let loaded = config::load(&Input::of_process(vec![format!("--configFile={file}")])).map_err(NoScene::Config)?;
-    let public = loaded.settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
+    let loaded = config::load(&Input::of_process(vec![format!("--configFile={file}")])).map_err(Failed::Config)?;
+    let settled = &loaded.settled;
+    let public = settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
     let doors =
         public.map(|ep| Door::of(runtime::entry_point(ep, &config::Bound::default(), None), ep.address.port, ep.tls));
-    let mut read = runtime::tag_options(&loaded.settled);
-    read.retain(|known, _| *known == provider);
-    Ok(new(&world, read, doors.collect(), &runtime::build_options(&loaded.settled)))
+    let read = services::options_of(settled, provider).map_err(Failed::Text)?;
+    let files = settled.files.as_ref().map(runtime::read_files).unwrap_or_default();
+    let mut scene = new(&world, read, doors.collect(), &runtime::build_options(settled), files);
+    scene.admission.services = runtime::services_allow(settled);
+    Ok(scene)
 }
 
 /// A scene over a world; without a static configuration it has the entry points `web` and `websecure`, and one for
@@ -74,10 +66,10 @@ pub(super) fn of_world(world: &World, options: BTreeMap<Provider, TagOptions>) -
         primary: Provider::Nomad,
         internal: Default::default(),
     };
-    let mut scene = new(world, options.clone(), doors, &build);
+    let mut scene = new(world, options.clone(), doors, &build, Decoded::default());
     if !ports.is_empty() {
         build.entry_points.iter_mut().for_each(|e| e.tls |= e.name.starts_with("port-"));
-        scene.secure = Some(built(world, options, &build).0);
+        scene.secure = Some(built(world, options, &build, Decoded::default()).0);
     }
     scene
 }
@@ -86,16 +78,25 @@ fn built(
     world: &World,
     options: BTreeMap<Provider, TagOptions>,
     build: &BuildOptions,
+    files: Decoded,
 ) -> (Arc<Table>, Vec<Diagnostic>, crate::declare::Declarations) {
-    let decoded = tags::decode(world, &options);
+    let mut decoded = tags::decode(world, &options);
+    decoded.declarations.insert(Provider::File, files.dynamic);
     let built = table::build(&decoded.declarations, &Accepted::default(), build);
-    let mut problems = decoded.diagnostics;
+    let mut problems = files.problems;
+    problems.extend(decoded.diagnostics);
     problems.extend(built.diagnostics);
     (built.table, problems, decoded.declarations)
 }
 
-fn new(world: &World, options: BTreeMap<Provider, TagOptions>, doors: Vec<Door>, build: &BuildOptions) -> Scene {
-    let (table, problems, declarations) = built(world, options.clone(), build);
+fn new(
+    world: &World,
+    options: BTreeMap<Provider, TagOptions>,
+    doors: Vec<Door>,
+    build: &BuildOptions,
+    files: Decoded,
+) -> Scene {
+    let (table, problems, declarations) = built(world, options.clone(), build, files);
     let refused = refused(&declarations, &table, &problems);
     Scene {
         table,
@@ -107,6 +108,7 @@ fn new(world: &World, options: BTreeMap<Provider, TagOptions>, doors: Vec<Door>,
         options,
         primary: build.primary,
         catalogs: Vec::new(),
+        admission: Admission::default(),
     }
 }
 

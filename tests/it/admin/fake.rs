@@ -85,6 +85,7 @@ impl Source for Fake {
             options: Default::default(),
             primary: Provider::Nomad,
             catalogs: Vec::new(),
+            admission: Default::default(),
         };
         (scene, Box::new(Unknown))
     }

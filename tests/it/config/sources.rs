@@ -141,7 +141,6 @@ fn every_variable_of_the_agents_and_of_hind() {
         ("TRUSTED_PROXIES", "192.0.2.0/24", |s| {
             s.hind.trusted_proxies.len() == 1 && ep(s, "web").forwarded_headers.trusted_ips == s.hind.trusted_proxies
         }),
-        ("CERTS_SELF_SIGNED", "yes", |s| s.hind.certs_self_signed),
         ("ALLOWED_REMOTE_IPS_CONTROL_PLANE", "192.0.2.1", |s| s.hind.allowed_remote_ips_control_plane.len() == 1),
         ("CLIENT_ONLY_NODE", "true", |s| s.nomad.is_some()),
         ("TRAEFIK_ENTRYPOINTS_TRAEFIK_FORWARDEDHEADERS_TRUSTEDIPS_0", "192.0.2.1", |s| {
@@ -219,6 +218,11 @@ fn unknown_variables_are_warnings_and_bad_values_errors() {
     for name in ["ACME_DNS", "ON_DEMAND_TLS_ASK"] {
         assert!(given().env(name, "x").warnings()[0].contains("not served yet"));
     }
+    let told = given().env("CERTS_SELF_SIGNED", "1").warnings();
+    assert!(
+        told[0].starts_with("$CERTS_SELF_SIGNED: warning[not_served]: `CERTS_SELF_SIGNED` does nothing"),
+        "{told:?}"
+    );
 }
 
 #[test]
