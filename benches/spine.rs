@@ -3,13 +3,16 @@
 //! - registration until the first 200, deregistration until 404 (100 of each; embedded Consul and Nomad, and the real
 //!   Consul at `CONSUL_HTTP_ADDR` where that is set);
 //! - start with 2,000 services until the last is served;
-//! - resident memory with 10 and with 2,000 services, for Nomad and for both of Consul's strategies.
+//! - resident memory with 10 and with 2,000 services, for Nomad and for both of Consul's strategies;
+//! - with 10,000 services: CPU time of each thread for one changed service, at ten changes a second, and when nothing
+//!   changes; resident memory.
 //!
 //! The catalog runs in one process (`rust-lb dev`), the proxy that is measured in another (`rust-lb serve`).
 
 // A benchmark's result is what it prints.
 #![allow(clippy::print_stdout)]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -31,6 +34,9 @@ fn main() {
     } else {
         println!("real Consul: not measured, CONSUL_HTTP_ADDR is not set");
     }
+    changes("Nomad", backend, false, 128);
+    changes("Consul, each service watched", backend, true, 16_000);
+    changes("Consul, by doorbell", backend, true, 128);
     for services in [10, 2000] {
         memory("Nomad", services, backend, false, 128);
         memory("Consul, watchConnections above", services, backend, true, services + 16);
@@ -143,6 +149,13 @@ impl Proxy {
         request(self.web, "GET", host, "/", "").0
     }
 
+    /// How many are in the table.
+    fn routers(&self) -> f64 {
+        let raw = request(self.admin, "GET", "127.0.0.1", "/metrics", "").1;
+        let line = raw.lines().find(|line| line.starts_with("rust_lb_table_routers")).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next().and_then(|n| n.parse().ok())).unwrap_or(0.0)
+    }
+
     /// Resident set in MB (10^6 bytes).
     fn rss(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).expect("Linux");
@@ -175,12 +188,7 @@ fn memory(what: &str, services: usize, backend: SocketAddr, consul: bool, watch_
         catalog.register(consul, &format!("m{i}"), backend);
     }
     let proxy = Proxy::start(&catalog, consul, watch_connections);
-    let known = || {
-        let raw = request(proxy.admin, "GET", "127.0.0.1", "/metrics", "").1;
-        let line = raw.lines().find(|line| line.starts_with("rust_lb_table_routers")).map(str::to_owned);
-        line.and_then(|line| line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok())).unwrap_or(0.0)
-    };
-    spin("every router is in the table", || known() >= services as f64);
+    spin("every router is in the table", || proxy.routers() >= services as f64);
     let served = proxy.started.elapsed();
     let rss = proxy.rss();
     for i in 0..services {
@@ -196,6 +204,56 @@ fn memory(what: &str, services: usize, backend: SocketAddr, consul: bool, watch_
         provider["connections"],
         provider["strategy"],
     );
+}
+
+/// CPU time of the threads by name.
+fn cpu(process: &Process) -> BTreeMap<String, Duration> {
+    let mut times = BTreeMap::new();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.0.id())).expect("Linux");
+    for task in tasks.flatten() {
+        let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let spent = read("schedstat").split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or_default();
+        *times.entry(read("comm").trim().to_owned()).or_default() += Duration::from_nanos(spent);
+    }
+    times
+}
+
+/// What each thread spent since `before`, as a share of `per`.
+fn spent(process: &Process, before: &BTreeMap<String, Duration>, per: u32) -> String {
+    let mut said = Vec::new();
+    for (thread, now) in cpu(process) {
+        let spent = now.saturating_sub(before.get(&thread).copied().unwrap_or_default()) / per;
+        if spent > Duration::from_micros(1) {
+            said.push(format!("{thread} {spent:.1?}"));
+        }
+    }
+    said.join(", ")
+}
+
+fn changes(what: &str, backend: SocketAddr, consul: bool, watch_connections: usize) {
+    const SERVICES: usize = 10_000;
+    const CHANGES: u32 = 200;
+    let catalog = Catalog::start();
+    for i in 0..SERVICES {
+        catalog.register(consul, &format!("m{i}"), backend);
+    }
+    let proxy = Proxy::start(&catalog, consul, watch_connections);
+    spin("every router is in the table", || proxy.routers() >= SERVICES as f64);
+    // What the start left to do (watchers, the state's file) is done then.
+    std::thread::sleep(Duration::from_secs(15));
+    let (before, seconds) = (cpu(&proxy.process), 10);
+    std::thread::sleep(Duration::from_secs(u64::from(seconds)));
+    let idle = spent(&proxy.process, &before, seconds);
+    let (before, start) = (cpu(&proxy.process), Instant::now());
+    for i in 1..=CHANGES {
+        // Another port: the server behind it does not matter.
+        let moved = SocketAddr::new(backend.ip(), u16::try_from(20_000 + i).expect("a port"));
+        catalog.register(consul, &format!("m{}", i as usize * 31 % SERVICES), moved);
+        std::thread::sleep((Duration::from_millis(100) * i).saturating_sub(start.elapsed()));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let each = spent(&proxy.process, &before, CHANGES);
+    println!("{what}, {SERVICES} services: CPU a change: {each}; a second of rest: {idle}; RSS {:.1} MB", proxy.rss());
 }
 
 fn spread(mut times: Vec<Duration>) -> String {

@@ -10,6 +10,7 @@
 //! - An answer that is older than the accepted age (no leader) adds, and takes nothing away.
 //! - A service that did not change keeps its `Arc`.
 
+use super::names::Names;
 use super::{Instance, Inventory, Service, ServiceKey};
 use crate::model::Map;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,15 @@ pub fn trust(known_leader: bool, last_contact: Duration, bound: Duration, back: 
         (false, false) if last_contact <= bound && !last_contact.is_zero() => Trust::Full,
         _ => Trust::Aged,
     }
+}
+
+/// What a list says against what is believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Believed and not listed, and not held: to be asked for one by one.
+    pub missing: Vec<ServiceKey>,
+    /// Listed, and not believed or held: to be read.
+    pub unsettled: Vec<ServiceKey>,
 }
 
 /// The last good services of a source.
@@ -109,9 +119,26 @@ impl Belief {
         self.changed = true;
     }
 
-    /// The names known here that `listed` lacks and that are not held: to be asked for one by one.
-    pub fn missing<'a>(&'a self, listed: &'a BTreeSet<ServiceKey>) -> impl Iterator<Item = &'a ServiceKey> {
-        self.services.keys().filter(|key| !listed.contains(*key) && !self.held.contains_key(*key))
+    /// What a list says against what is believed; one walk, since both are in order.
+    pub fn compare(&self, listed: &Names<'_>) -> Compared {
+        let mut compared = Compared::default();
+        let mut believed = self.services.keys().peekable();
+        let mut missing = |key: &ServiceKey| {
+            if !self.is_held(key) {
+                compared.missing.push(key.clone());
+            }
+        };
+        for (namespace, name) in listed.iter() {
+            while let Some(key) = believed.next_if(|key| (&*key.namespace, &*key.name) < (namespace, name)) {
+                missing(key);
+            }
+            match believed.next_if(|key| *key.name == *name && *key.namespace == *namespace) {
+                Some(key) if !self.is_held(key) => {}
+                _ => compared.unsettled.push(ServiceKey { namespace: namespace.into(), name: name.into() }),
+            }
+        }
+        believed.for_each(missing);
+        compared
     }
 
     /// The read of the name itself came back good and empty, or an event took its last instance.
@@ -137,7 +164,7 @@ impl Belief {
 
     /// Whether the removal of this name is held back.
     pub fn is_held(&self, key: &ServiceKey) -> bool {
-        self.held.contains_key(key)
+        !self.held.is_empty() && self.held.contains_key(key)
     }
 
     /// A removal that is certain: an event said so, or the service lost its routing tags.
@@ -214,7 +241,8 @@ mod tests {
     }
 
     fn missing(belief: &Belief, listed: &[&str]) -> Vec<String> {
-        belief.missing(&listed.iter().map(|n| key(n)).collect()).map(|k| k.name.to_string()).collect()
+        let names = Names::new(vec![("default".into(), listed.iter().map(|name| (*name).into()).collect())]);
+        belief.compare(&names).missing.iter().map(|key| key.name.to_string()).collect()
     }
 
     #[test]
@@ -244,6 +272,25 @@ mod tests {
         belief.gone(&key("web"), Trust::Full, Instant::now());
         assert!(belief.take_changed());
         assert_eq!(missing(&belief, &[]), ["api"]);
+    }
+
+    #[test]
+    fn a_list_tells_what_is_new_what_is_missing_and_what_is_held_and_back() {
+        let names = |listed: &[(&'static str, &[&'static str])]| {
+            let group = |names: &[&'static str]| names.iter().map(|name| (*name).into()).collect();
+            Names::new(listed.iter().map(|(namespace, names)| ((*namespace).into(), group(names))).collect())
+        };
+        let mut belief = belief(&["b", "d", "f"]);
+        belief.hold([key("d")], Instant::now());
+        let told = belief.compare(&names(&[("default", &["e", "d", "b", "a"]), ("also", &["b"]), ("other", &["f"])]));
+        assert_eq!(told.missing, [key("f")]);
+        let shown: Vec<_> = told.unsettled.iter().map(shown).collect();
+        assert_eq!(shown, ["also/b", "default/a", "default/d", "default/e", "other/f"]);
+        assert_eq!(
+            belief.compare(&names(&[("default", &["f", "b"])])),
+            Compared::default(),
+            "what is held is not missing"
+        );
     }
 
     #[test]

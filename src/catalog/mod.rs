@@ -9,6 +9,7 @@ pub mod believe;
 pub mod consul;
 pub mod http;
 mod merge;
+pub mod names;
 pub mod nomad;
 pub mod poll;
 mod publish;

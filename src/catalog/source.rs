@@ -1,9 +1,10 @@
 //! What a source is started with and what it is held by, the same for every catalog; and how the
 //! watchers of several namespaces are one source.
 
+use super::names::Routes;
 use super::poll::Waits;
 use super::publish::STALE_BOUND;
-use super::{Inventory, Service, Snapshot, SourceState, SourceStatus};
+use super::{Inventory, Service, ServiceKey, Snapshot, SourceState, SourceStatus};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,11 @@ impl Spawn {
     pub(super) fn remembered(&self, namespace: &str) -> Vec<Arc<Service>> {
         let all = self.before.iter().flat_map(|before| before.inventory.services.values());
         all.filter(|service| namespace == "*" || *service.key.namespace == *namespace).cloned().collect()
+    }
+
+    /// Which services are routed.
+    pub(super) fn as_routes(&self) -> Routes<'_> {
+        Routes { tag: &*self.routing, all: self.all }
     }
 
     /// Whether a service with these tags is routed.
@@ -131,7 +137,8 @@ pub(super) fn join(mut parts: Vec<Handle>, shutdown: CancellationToken) -> Optio
     }
     let forget = Forget(parts.iter().flat_map(|part| part.forget.0.clone()).collect());
     let mut receivers: Vec<_> = parts.into_iter().map(|part| part.snapshots).collect();
-    let (sender, snapshots) = watch::channel(joined(&mut receivers));
+    let mut join = Join::default();
+    let (sender, snapshots) = watch::channel(join.joined(&mut receivers));
     tokio::spawn(async move {
         loop {
             let changes = receivers.iter_mut().map(|r| Box::pin(r.changed()));
@@ -139,14 +146,47 @@ pub(super) fn join(mut parts: Vec<Handle>, shutdown: CancellationToken) -> Optio
                 () = shutdown.cancelled() => return,
                 (ended, ..) = futures_util::future::select_all(changes) => if ended.is_err() { return },
             }
-            sender.send_replace(joined(&mut receivers));
+            sender.send_replace(join.joined(&mut receivers));
         }
     });
     Some(Handle { snapshots, forget })
 }
 
-fn joined(receivers: &mut [watch::Receiver<Snapshot>]) -> Snapshot {
-    let parts: Vec<Snapshot> = receivers.iter_mut().map(|r| r.borrow_and_update().clone()).collect();
+/// What the parts know together: what one of them changes costs what it changes.
+#[derive(Default)]
+struct Join {
+    parts: Vec<Arc<Inventory>>,
+    inventory: Arc<Inventory>,
+}
+
+impl Join {
+    /// All services of the parts; of one that two have, the later's.
+    fn inventory(&mut self, parts: Vec<Arc<Inventory>>) -> Arc<Inventory> {
+        self.parts.resize_with(parts.len(), Arc::default);
+        let changed: Vec<ServiceKey> = std::iter::zip(&self.parts, &parts)
+            .flat_map(|(before, after)| before.services.differences(&after.services).map(|d| d.key.clone()))
+            .collect();
+        self.parts = parts;
+        if !changed.is_empty() {
+            let mut services = self.inventory.services.clone();
+            for key in changed {
+                let service = self.parts.iter().rev().find_map(|part| part.services.get(&key));
+                services.set(&key, service.cloned());
+            }
+            self.inventory = Arc::new(Inventory { services });
+        }
+        self.inventory.clone()
+    }
+
+    fn joined(&mut self, receivers: &mut [watch::Receiver<Snapshot>]) -> Snapshot {
+        let parts: Vec<Snapshot> = receivers.iter_mut().map(|r| r.borrow_and_update().clone()).collect();
+        // Complete only when every namespace is.
+        let inventories = parts.iter().map(|part| part.inventory.clone()).collect::<Option<Vec<_>>>();
+        Snapshot { inventory: inventories.map(|all| self.inventory(all)), status: status(&parts) }
+    }
+}
+
+fn status(parts: &[Snapshot]) -> SourceStatus {
     let rank = |state| match state {
         SourceState::Connected => 0,
         SourceState::Stale => 1,
@@ -162,32 +202,23 @@ fn joined(receivers: &mut [watch::Receiver<Snapshot>]) -> Snapshot {
     let (rights, held, notes) = (all(|s| &s.missing_rights), all(|s| &s.held), all(|s| &s.notes));
     let sum = |count: fn(&SourceStatus) -> usize| parts.iter().map(|p| count(&p.status)).sum();
     let worst = worst.unwrap_or_else(|| SourceStatus::starting(crate::model::Provider::Nomad, ""));
-    Snapshot {
-        // Complete only when every namespace is.
-        inventory: parts.iter().map(|p| p.inventory.as_ref()).collect::<Option<Vec<_>>>().map(|all| {
-            let services =
-                all.iter().flat_map(|i| &i.services).map(|(key, service)| (key.clone(), service.clone())).collect();
-            Arc::new(Inventory { services })
-        }),
-        status: SourceStatus {
-            index: parts.iter().map(|p| p.status.index).max().unwrap_or_default(),
-            last_change: parts.iter().filter_map(|p| p.status.last_change).max(),
-            last_contact: parts.iter().filter_map(|p| p.status.last_contact).min(),
-            known_leader: parts.iter().all(|p| p.status.known_leader),
-            services_seen: sum(|s| s.services_seen),
-            connections: sum(|s| s.connections),
-            missing_rights: rights,
-            held,
-            notes,
-            ..worst
-        },
+    SourceStatus {
+        index: parts.iter().map(|p| p.status.index).max().unwrap_or_default(),
+        last_change: parts.iter().filter_map(|p| p.status.last_change).max(),
+        last_contact: parts.iter().filter_map(|p| p.status.last_contact).min(),
+        known_leader: parts.iter().all(|p| p.status.known_leader),
+        services_seen: sum(|s| s.services_seen),
+        connections: sum(|s| s.connections),
+        missing_rights: rights,
+        held,
+        notes,
+        ..worst
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Service, ServiceKey};
     use crate::model::Provider;
 
     fn part(namespace: &str, state: SourceState) -> Snapshot {
@@ -205,13 +236,21 @@ mod tests {
         let (one, first) = watch::channel(part("one", SourceState::Connected));
         let (two, second) = watch::channel(part("two", SourceState::Starting));
         let mut receivers = [first, second];
-        let before = joined(&mut receivers);
+        let mut join = Join::default();
+        let before = join.joined(&mut receivers);
         assert_eq!((before.inventory, before.status.state), (None, SourceState::Starting));
         two.send_replace(part("two", SourceState::Retrying));
-        let after = joined(&mut receivers);
-        assert_eq!(after.inventory.unwrap().services.len(), 2);
+        let after = join.joined(&mut receivers);
+        let inventory = after.inventory.unwrap();
+        assert_eq!(inventory.services.len(), 2);
         assert_eq!(after.status.state, SourceState::Retrying);
         assert_eq!((after.status.services_seen, after.status.connections), (2, 6));
-        drop(one);
+        one.send_modify(|part| part.status.index = 7);
+        let same = join.joined(&mut receivers);
+        assert!(Arc::ptr_eq(&same.inventory.unwrap(), &inventory), "nothing changed but an index");
+        one.send_modify(|part| part.inventory = Some(Arc::default()));
+        let less = join.joined(&mut receivers).inventory.unwrap();
+        assert_eq!(less.services.keys().map(|key| &*key.namespace).collect::<Vec<_>>(), ["two"]);
+        assert!(Arc::ptr_eq(less.services.values().next().unwrap(), inventory.services.values().nth(1).unwrap()));
     }
 }

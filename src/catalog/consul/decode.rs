@@ -7,11 +7,16 @@
 //! its node's checks included; maintenance outranks critical, since it was asked for.
 
 use crate::catalog::http::Error;
+use crate::catalog::names::{Names, Routes, Text};
 use crate::catalog::{Checks, Health, Instance};
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+
+/// The service that the servers register themselves.
+pub const SERVERS: &str = "consul";
 
 /// Check that puts a node into maintenance.
 const NODE_MAINTENANCE: &str = "_node_maintenance";
@@ -68,16 +73,6 @@ struct RawCheck<'a> {
     service_id: Text<'a>,
 }
 
-/// A text that is borrowed where it has no escapes.
-#[derive(Deserialize, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Text<'_> {
-    fn shared(&self) -> Arc<str> {
-        Arc::from(&*self.0)
-    }
-}
-
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -86,14 +81,62 @@ fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|e| Error::Decode(e.to_string()))
 }
 
-/// The answer of `/v1/catalog/services`: names with the union of their instances' tags, in random order.
+/// What the list says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct List<'a> {
+    /// The names that are routed.
+    pub routed: Names<'a>,
+    /// The servers' own service is among the names.
+    pub servers: bool,
+    /// It has no name at all.
+    pub is_empty: bool,
+}
+
+/// The answer of `/v1/catalog/services` in one namespace: names with the union of their instances' tags, in random order.
 ///
 /// # Errors
 /// What is not JSON of that form.
-pub fn list(body: &[u8]) -> Result<BTreeMap<Cow<'_, str>, Vec<Cow<'_, str>>>, Error> {
-    let names: Option<BTreeMap<Text<'_>, Option<Vec<Text<'_>>>>> = json(body)?;
-    let names = names.unwrap_or_default().into_iter();
-    Ok(names.map(|(name, tags)| (name.0, tags.unwrap_or_default().into_iter().map(|tag| tag.0).collect())).collect())
+pub fn list<'a>(body: &'a [u8], namespace: &'a str, routes: Routes<'_>) -> Result<List<'a>, Error> {
+    let decode = |e: serde_json::Error| Error::Decode(e.to_string());
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let read = deserializer.deserialize_any(Listing(routes)).map_err(decode)?;
+    deserializer.end().map_err(decode)?;
+    let routed = Names::new(vec![(namespace.into(), read.routed)]);
+    Ok(List { routed, servers: read.servers, is_empty: !read.any })
+}
+
+/// Reads names and their tags, or null.
+struct Listing<'r>(Routes<'r>);
+
+#[derive(Default)]
+struct Listed<'a> {
+    routed: Vec<Cow<'a, str>>,
+    servers: bool,
+    any: bool,
+}
+
+impl<'de> Visitor<'de> for Listing<'_> {
+    type Value = Listed<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("names and their tags")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Listed::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut listed = Listed::default();
+        while let Some(Text(name)) = members.next_key()? {
+            listed.any = true;
+            listed.servers |= name == SERVERS;
+            if members.next_value_seed(self.0)? {
+                listed.routed.push(name);
+            }
+        }
+        Ok(listed)
+    }
 }
 
 /// The answer of `/v1/health/service/:name`.
@@ -159,6 +202,9 @@ mod tests {
     use super::*;
     use crate::catalog::http::testing::{Recording, recordings};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const ALL: Routes<'_> = Routes { tag: &|_| false, all: true };
 
     #[test]
     fn reads_every_recorded_answer() {
@@ -168,8 +214,11 @@ mod tests {
                 let path = exchange.path();
                 if path.starts_with("/v1/catalog/services") {
                     let body = exchange.body();
-                    let names = list(body.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
-                    assert!(names.keys().all(|name| !name.is_empty()), "{path}");
+                    let listed = list(body.as_bytes(), "", ALL).unwrap_or_else(|e| panic!("{path}: {e}"));
+                    let read = serde_json::from_str::<BTreeMap<String, Vec<String>>>(&body).unwrap();
+                    let names: Vec<_> = read.keys().map(|name| ("", name.as_str())).collect();
+                    assert_eq!(listed.routed.iter().collect::<Vec<_>>(), names, "{path}");
+                    assert_eq!((listed.servers, listed.is_empty), (read.contains_key(SERVERS), read.is_empty()));
                     lists += 1;
                 } else if path.starts_with("/v1/health/service/") {
                     let found = service(exchange.body().as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -214,8 +263,14 @@ mod tests {
     #[test]
     fn refuses_what_is_no_answer() {
         assert_eq!(service(b"null").unwrap(), []);
-        assert!(list(b"null").unwrap().is_empty());
-        assert_eq!(list(br#"{"a":null}"#).unwrap()["a"], [""; 0]);
+        let listed = |json: &'static str| list(json.as_bytes(), "n", Routes { tag: &|tag| tag == "on", all: false });
+        assert_eq!(listed("null").unwrap(), List { is_empty: true, ..List::default() });
+        let some = listed(r#"{"b":["x","on"],"a":null,"consul":[],"\u0061b":["on"]}"#).unwrap();
+        assert_eq!(some.routed.iter().collect::<Vec<_>>(), [("n", "ab"), ("n", "b")]);
+        assert!(some.servers && !some.is_empty);
+        for bad in ["", "{", "[]", "{} {}", r#"{"a":{}}"#, r#"{"a":[1]}"#] {
+            assert!(listed(bad).is_err(), "{bad}");
+        }
         for bad in ["", "[", r#"[{"Node":{}}]"#, r#"{"Errors":[]}"#, "[[]]"] {
             assert!(service(bad.as_bytes()).is_err(), "{bad}");
         }
@@ -224,7 +279,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (list(&bytes), service(&bytes));
+            let _ = (list(&bytes, "", ALL), service(&bytes));
         }
 
         #[test]
@@ -235,7 +290,7 @@ mod tests {
             let length = body.len();
             body[at % length] = byte;
             body.truncate(length.saturating_sub(cut));
-            let _ = (list(&body), service(&body));
+            let _ = (list(&body, "", ALL), service(&body));
         }
     }
 }

@@ -5,18 +5,12 @@
 //! may not be seen: it is held, not removed. So is everything when `consul`, which every server
 //! registers, is no longer in a list that had it.
 
-use crate::catalog::believe::{Belief, Trust};
+use super::decode::List;
+use crate::catalog::believe::{Belief, Compared, Trust};
 use crate::catalog::{Instance, ServiceKey, Spawn};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
-
-/// The service that the servers register themselves.
-const SERVERS: &str = "consul";
-
-/// What `/v1/catalog/services` answers.
-pub type List<'a> = BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>;
 
 /// The services of one namespace.
 #[derive(Debug)]
@@ -52,6 +46,8 @@ pub struct Next {
     pub gone: Vec<Arc<str>>,
     /// The servers' own service vanished: the token lost rights on services.
     pub narrowed: bool,
+    /// Other names are listed than before.
+    pub changed: bool,
 }
 
 /// How often a read that is older than the last is asked for again.
@@ -85,6 +81,11 @@ impl State {
         }
     }
 
+    /// Which namespace.
+    pub fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
     /// The routed names of the last list.
     pub fn listed(&self) -> &BTreeSet<Arc<str>> {
         &self.listed
@@ -115,38 +116,36 @@ impl State {
 
     /// Takes a list that was asked for at `asked`.
     pub fn list(&mut self, list: &List<'_>, trust: Trust, asked: Instant, now: Instant) -> Next {
-        let narrowed = self.servers_seen && !list.contains_key(SERVERS);
-        self.servers_seen |= list.contains_key(SERVERS);
+        let narrowed = self.servers_seen && !list.servers;
+        self.servers_seen |= list.servers;
         let trust = if narrowed && trust == Trust::Full { Trust::Reset } else { trust };
-        let routed = list.iter().filter(|(_, tags)| self.spawn.routes(*tags));
-        let before = std::mem::take(&mut self.listed);
-        // A name that stays keeps its text.
-        self.listed =
-            routed.map(|(name, _)| before.get(&**name).cloned().unwrap_or_else(|| (&**name).into())).collect();
+        let mut next = Next { narrowed, ..Next::default() };
+        if !self.listed.iter().map(|name| &**name).eq(list.routed.iter().map(|(_, name)| name)) {
+            let before = std::mem::take(&mut self.listed);
+            // A name that stays keeps its text.
+            let names = list.routed.iter().map(|(_, name)| name);
+            self.listed = names.map(|name| before.get(name).cloned().unwrap_or_else(|| name.into())).collect();
+            next.changed = true;
+        }
 
         if trust == Trust::Reset {
             self.reads.clear();
         }
         let (listed, belief, namespace) = (&self.listed, &self.belief, &self.namespace);
-        self.reads.retain(|name, _| listed.contains(name) || belief.get(&key(namespace, name)).is_some());
+        // Mostly it holds those that are listed and no other.
+        if next.changed || self.reads.len() > listed.len() {
+            self.reads.retain(|name, _| listed.contains(name) || belief.get(&key(namespace, name)).is_some());
+        }
 
-        let mut next = Next { narrowed, ..Next::default() };
-        let keys: BTreeSet<_> = self.listed.iter().map(|name| key(&self.namespace, name)).collect();
-        let missing: Vec<_> = self.belief.missing(&keys).cloned().collect();
+        let Compared { missing, unsettled } = self.belief.compare(&list.routed);
         match trust {
             Trust::Full => next.gone.extend(missing.into_iter().map(|key| key.name)),
             Trust::Aged => {}
             Trust::Reset => self.belief.hold(missing, now),
         }
-        next.read.extend(
-            self.listed
-                .iter()
-                .filter(|name| {
-                    let key = key(&self.namespace, name);
-                    self.belief.get(&key).is_none() && !self.doubted.contains_key(*name) || self.belief.is_held(&key)
-                })
-                .cloned(),
-        );
+        let unsettled = unsettled.into_iter().filter_map(|key| listed.get(&key.name).cloned());
+        let held = |name: &Arc<str>| self.belief.is_held(&key(namespace, name));
+        next.read.extend(unsettled.filter(|name| !self.doubted.contains_key(name) || held(name)));
         let (mut settled, listed) = (Vec::new(), &self.listed);
         self.doubted.retain(|name, doubt| {
             match (listed.contains(name), *doubt) {
@@ -212,16 +211,22 @@ fn key(namespace: &Arc<str>, name: &Arc<str>) -> ServiceKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::consul::decode;
+    use crate::catalog::consul::decode::{self, SERVERS};
     use crate::catalog::http::testing::{Recording, spawn};
+    use crate::catalog::names::Names;
+    use std::borrow::Cow;
     use std::time::Duration;
 
     const TAG: &str = "traefik.enable=true";
 
     fn list(text: &str) -> List<'_> {
-        text.split_whitespace()
-            .map(|name| (Cow::from(name), if name == SERVERS { vec![] } else { vec![TAG.into()] }))
-            .collect()
+        let names = || text.split_whitespace().map(Cow::from);
+        let routed = names().filter(|name| name != SERVERS).collect();
+        List {
+            routed: Names::new(vec![("".into(), routed)]),
+            servers: names().any(|name| name == SERVERS),
+            is_empty: text.is_empty(),
+        }
     }
 
     fn instances(tags: &[&str]) -> Vec<Instance> {
@@ -274,7 +279,7 @@ mod tests {
         assert_eq!(steps.names(), "api");
         assert_eq!(steps.empty("api"), Read::Doubted);
         assert_eq!(steps.names(), "api", "nor does the read alone");
-        assert_eq!(steps.list("consul"), Next::default());
+        assert_eq!(steps.list("consul"), Next { changed: true, ..Next::default() });
         assert_eq!(steps.names(), "");
     }
 
@@ -365,10 +370,12 @@ mod tests {
         let full = lists.iter().find(|body| body.contains("web")).expect("an answer with rights");
         let mut state = State::new(spawn(true), "");
         let now = Instant::now();
-        for name in state.list(&decode::list(full.as_bytes()).unwrap(), Trust::Full, now, now).read {
+        let all = spawn(true);
+        for name in state.list(&decode::list(full.as_bytes(), "", all.as_routes()).unwrap(), Trust::Full, now, now).read
+        {
             state.read(&name, instances(&[]), 5, Trust::Full, now);
         }
-        let next = state.list(&decode::list(empty.as_bytes()).unwrap(), Trust::Full, now, now);
+        let next = state.list(&decode::list(empty.as_bytes(), "", all.as_routes()).unwrap(), Trust::Full, now, now);
         assert!(next.narrowed && next.gone.is_empty());
         assert_eq!((state.belief.services().len(), state.belief.held().len()), (3, 3));
     }

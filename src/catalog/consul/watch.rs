@@ -13,6 +13,7 @@ use super::state::{Read, State};
 use super::watcher::{self, Told};
 use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
+use crate::catalog::names::Names;
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::{Instance, Spawn};
@@ -65,6 +66,8 @@ pub struct Watch {
     list: Poll,
     list_at: Option<Instant>,
     list_rate: Bucket,
+    /// Least time between two lists of the size of the last.
+    list_pace: Duration,
     list_early: Early,
     list_wait: Duration,
     /// How often everything is read anew because the index went back.
@@ -105,6 +108,9 @@ pub struct Watch {
 const SERVICES: &str = "service_prefix \"\" needs `read`";
 const NODES: &str = "node_prefix \"\" needs `read`";
 
+/// A list that is empty because there is nothing.
+const NOTHING: decode::List<'static> = decode::List { routed: Names::none(), servers: false, is_empty: true };
+
 impl Watch {
     /// A watcher that has not asked yet.
     pub fn new(
@@ -132,6 +138,7 @@ impl Watch {
             list: Poll::default(),
             list_at: None,
             list_rate: Bucket::new(4, poll::pace(0)),
+            list_pace: poll::pace(0),
             list_early: Early::default(),
             list_wait: Duration::ZERO,
             resets: Bucket::new(2, Duration::from_secs(5)),
@@ -254,11 +261,12 @@ impl Watch {
             Ok(answer) => answer,
             Err(error) => return self.refuse_or_fail(&error),
         };
-        let list = match decode::list(&answer.body) {
+        let namespace = self.state.namespace().clone();
+        let list = match decode::list(&answer.body, &namespace, self.spawn.as_routes()) {
             Ok(list) => list,
             Err(error) => return self.fail(&error.to_string()),
         };
-        if list.is_empty() {
+        if list.is_empty {
             self.denies = answer.meta.default_deny || answer.meta.filtered;
             // Every server lists itself: nothing at all is what a caller without rights sees.
             // Nodes tell, since there is always one.
@@ -266,12 +274,12 @@ impl Watch {
             self.reset |= self.list.answered(answer.meta.index) == Step::Back;
             return self.readers.ask(Job::Nodes, true);
         }
-        self.list_rate.set_every(poll::pace(answer.body.len()));
+        self.list_pace = poll::pace(answer.body.len());
         let step = self.list.answered(answer.meta.index);
-        self.take(list, answer.meta, step, asked);
+        self.take(&list, answer.meta, step, asked);
     }
 
-    fn take(&mut self, list: super::state::List<'_>, meta: Meta, step: Step, asked: Instant) {
+    fn take(&mut self, list: &decode::List<'_>, meta: Meta, step: Step, asked: Instant) {
         let now = Instant::now();
         if step == Step::Back && !matches!(self.phase, Phase::Listing) {
             // Read everything anew: what the watchers wait for is void as well.
@@ -295,12 +303,14 @@ impl Watch {
             tracing::warn!(index = self.list.index(), "consul's index went back: its state was wiped or restored");
         }
         self.contact(meta);
-        let next = self.state.list(&list, trust, asked, now);
+        let next = self.state.list(list, trust, asked, now);
         self.lack(SERVICES, next.narrowed);
         for name in &next.gone {
             self.watchers.remove(name);
         }
-        self.watchers.retain(|name, _| self.state.listed().contains(name));
+        if next.changed {
+            self.watchers.retain(|name, _| self.state.listed().contains(name));
+        }
         self.broken.retain(|name, _| self.state.listed().contains(name));
         if sync {
             self.phase = Phase::Reading(trust);
@@ -310,12 +320,17 @@ impl Watch {
         self.choose_strategy();
         self.ask(next.read, true);
         self.ask(next.gone, true);
-        let unwatched = |name: &&Arc<str>| sync || !self.doorbell && !self.watchers.contains_key(*name);
-        let names = self.state.listed().iter().filter(unwatched).cloned().collect();
-        self.ask(names, false);
+        // Every watcher is of a name that is listed.
+        if sync || !self.doorbell && self.watchers.len() < self.state.listed().len() {
+            let unwatched = |name: &&Arc<str>| sync || !self.watchers.contains_key(*name);
+            let names = self.state.listed().iter().filter(unwatched).cloned().collect();
+            self.ask(names, false);
+        }
         if self.doorbell && step == Step::Forward && !sync {
             self.ring();
         }
+        // Where names come and go, more may follow; where only instances change, others tell of it.
+        self.list_rate.set_every(self.list_pace * if next.changed { 1 } else { 4 });
         let pause = self.list_early.pause(step, now - asked, self.list_wait);
         self.list_at = Some(self.list_rate.take(now).max(now + pause));
         self.complete();
@@ -446,11 +461,11 @@ impl Watch {
         };
         match answer {
             Ok(answer) if empty(&answer) => self.nothing_visible(),
-            Ok(answer) => self.take(super::state::List::new(), answer.meta, Step::Same, Instant::now()),
+            Ok(answer) => self.take(&NOTHING, answer.meta, Step::Same, Instant::now()),
             Err(error) if error.is_refusal() || self.denies => self.nothing_visible(),
             Err(error) if error.is_of_one_answer() => {
                 let meta = Meta { known_leader: true, ..Meta::default() };
-                self.take(super::state::List::new(), meta, Step::Same, Instant::now());
+                self.take(&NOTHING, meta, Step::Same, Instant::now());
             }
             Err(error) => self.refuse_or_fail(&error),
         }

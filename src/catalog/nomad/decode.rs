@@ -5,27 +5,30 @@
 //! What always holds: any bytes give a value or an error, never a panic; members that are absent
 //! or null are empty; a port that is no port is 0.
 
+mod list;
+
+use self::list::Namespaces;
 use crate::catalog::http::Error;
+use crate::catalog::names::{Names, Routes, Text};
 use crate::catalog::{Health, Instance, ServiceKey};
+use serde::de::DeserializeSeed;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// One name of the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed<'a> {
-    /// Namespace.
-    pub namespace: Cow<'a, str>,
-    /// Name.
-    pub name: Cow<'a, str>,
-    /// Union of the instances' tags, in random order.
-    pub tags: Vec<Cow<'a, str>>,
+/// What the list says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct List<'a> {
+    /// The names that are routed.
+    pub routed: Names<'a>,
+    /// Namespaces with any service.
+    pub namespaces: Vec<Cow<'a, str>>,
 }
 
-impl Listed<'_> {
-    /// The key of the service.
-    pub fn key(&self) -> ServiceKey {
-        ServiceKey { namespace: (&*self.namespace).into(), name: (&*self.name).into() }
+impl List<'_> {
+    /// It names no service at all.
+    pub fn is_empty(&self) -> bool {
+        self.namespaces.is_empty()
     }
 }
 
@@ -47,24 +50,6 @@ pub struct Event {
     pub registered: bool,
     /// The instance as it is, or as it was before it was taken away.
     pub registration: Registration,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RawNamespace<'a> {
-    #[serde(borrow, default, deserialize_with = "nullable")]
-    namespace: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "nullable")]
-    services: Vec<RawListed<'a>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RawListed<'a> {
-    #[serde(borrow)]
-    service_name: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "nullable")]
-    tags: Vec<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -123,16 +108,6 @@ struct RawPayload<'a> {
     service: RawRegistration<'a>,
 }
 
-/// A text that is borrowed where it has no escapes.
-#[derive(Deserialize, Default)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Text<'_> {
-    fn shared(&self) -> Arc<str> {
-        Arc::from(&*self.0)
-    }
-}
-
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -141,21 +116,23 @@ fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|e| Error::Decode(e.to_string()))
 }
 
-/// The answer of `/v1/services`.
+/// The answer of `/v1/services`; names and tags come in random order.
 ///
 /// # Errors
 /// What is not JSON of that form.
-pub fn list(body: &[u8]) -> Result<Vec<Listed<'_>>, Error> {
-    let namespaces: Option<Vec<RawNamespace<'_>>> = json(body)?;
-    let mut listed = Vec::new();
-    for namespace in namespaces.unwrap_or_default() {
-        listed.extend(namespace.services.into_iter().map(|service| Listed {
-            namespace: namespace.namespace.0.clone(),
-            name: service.service_name.0,
-            tags: service.tags.into_iter().map(|tag| tag.0).collect(),
-        }));
+pub fn list<'a>(body: &'a [u8], routes: Routes<'_>) -> Result<List<'a>, Error> {
+    let decode = |e: serde_json::Error| Error::Decode(e.to_string());
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let namespaces = Namespaces(routes).deserialize(&mut deserializer).map_err(decode)?;
+    deserializer.end().map_err(decode)?;
+    let mut list = List::default();
+    let mut routed = Vec::with_capacity(namespaces.len());
+    for (namespace, services) in namespaces.into_iter().filter(|(_, services)| services.any) {
+        list.namespaces.push(namespace.clone());
+        routed.push((namespace, services.routed));
     }
-    Ok(listed)
+    list.routed = Names::new(routed);
+    Ok(list)
 }
 
 /// The answer of `/v1/service/:name`.
@@ -216,6 +193,8 @@ mod tests {
     use crate::catalog::http::testing::{Recording, recordings};
     use proptest::prelude::*;
 
+    const ALL: Routes<'_> = Routes { tag: &|_| false, all: true };
+
     #[test]
     fn reads_every_recorded_answer() {
         let (mut lists, mut services, mut lines) = (0, 0, 0);
@@ -224,8 +203,21 @@ mod tests {
                 let path = exchange.path();
                 if path.starts_with("/v1/services") {
                     let body = exchange.body();
-                    let listed = list(body.as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
-                    assert!(listed.iter().all(|s| !s.name.is_empty() && !s.namespace.is_empty()), "{path}");
+                    let listed = list(body.as_bytes(), ALL).unwrap_or_else(|e| panic!("{path}: {e}"));
+                    let read = serde_json::from_str::<serde_json::Value>(&body).unwrap();
+                    let mut names: Vec<_> = read
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .flat_map(|namespace| {
+                            let services = namespace["Services"].as_array().unwrap().iter();
+                            services
+                                .map(|s| (namespace["Namespace"].as_str().unwrap(), s["ServiceName"].as_str().unwrap()))
+                        })
+                        .collect();
+                    names.sort();
+                    assert_eq!(listed.routed.iter().collect::<Vec<_>>(), names, "{path}");
+                    assert_eq!(listed.is_empty(), names.is_empty(), "{path}");
                     lists += 1;
                 } else if let Some(rest) = path.strip_prefix("/v1/service/") {
                     let found = service(exchange.body().as_bytes()).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -294,7 +286,21 @@ mod tests {
             );
         }
         assert_eq!(service(b"null").unwrap(), []);
-        assert_eq!(list(b"null").unwrap(), []);
+        let listed = |json: &'static str| list(json.as_bytes(), Routes { tag: &|tag| tag == "on", all: false });
+        assert_eq!(listed("null").unwrap(), List::default());
+        let some = listed(
+            r#"[null,{"Namespace":"a","Services":null},{"Services":[{"Tags":["on"],"ServiceName":"w"},{"ServiceName":"x"},null],"Namespace":"b"}]"#,
+        );
+        assert!(some.is_err(), "a service that is null");
+        let some = listed(
+            r#"[{"Namespace":"a","Services":null},{"Services":[{"Tags":["on"],"More":{},"ServiceName":"w"},{"ServiceName":"x"}],"Namespace":"b"}]"#,
+        );
+        let some = some.unwrap();
+        assert_eq!((some.routed.iter().collect::<Vec<_>>(), some.namespaces), (vec![("b", "w")], vec!["b".into()]));
+        for bad in ["", "[", "{}", "[] []", r#"[{"Services":[{"Tags":[]}]}]"#, r#"[{"Services":[{"ServiceName":1}]}]"#]
+        {
+            assert!(listed(bad).is_err(), "{bad}");
+        }
         for bad in ["", "[", r#"[{"ID":"a"}]"#, r#"{"a":1}"#, r#"[{"ID":1,"ServiceName":"w"}]"#] {
             assert!(service(bad.as_bytes()).is_err(), "{bad}");
         }
@@ -303,7 +309,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (list(&bytes), service(&bytes), line(&bytes));
+            let _ = (list(&bytes, ALL), service(&bytes), line(&bytes));
         }
 
         #[test]
@@ -314,7 +320,7 @@ mod tests {
             let length = body.len();
             body[at % length] = byte;
             body.truncate(length.saturating_sub(cut));
-            let _ = (list(&body), service(&body), line(&body));
+            let _ = (list(&body, ALL), service(&body), line(&body));
         }
     }
 }

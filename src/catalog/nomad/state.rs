@@ -4,10 +4,11 @@
 //! whatever order they arrive; only names with a routing tag are kept; a removal by event is
 //! believed, one by absence from the list is first asked for (see [`Belief`]).
 
-use super::decode::{Event, Listed, Registration};
-use crate::catalog::believe::{Belief, Trust};
+use super::decode::{Event, Registration};
+use crate::catalog::believe::{Belief, Compared, Trust};
+use crate::catalog::names::Names;
 use crate::catalog::{Instance, ServiceKey, Spawn};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// How often a read that is older than an event is asked for again before the next resync is
@@ -64,36 +65,28 @@ impl State {
         self.highest = 0;
     }
 
-    /// The names of a list that are routed.
-    pub fn routed(&self, list: &[Listed<'_>]) -> BTreeSet<ServiceKey> {
-        list.iter().filter(|listed| self.spawn.routes(&listed.tags)).map(Listed::key).collect()
-    }
-
     /// The names to read after a list: with `all` every routed one, otherwise those that are new
     /// or held; and those that vanished, to confirm it, unless a reset holds them.
-    pub fn unsettled(
-        &mut self,
-        routed: BTreeSet<ServiceKey>,
-        all: bool,
-        trust: Trust,
-        now: Instant,
-    ) -> Vec<ServiceKey> {
-        let missing: Vec<_> = self.belief.missing(&routed).cloned().collect();
-        let belief = &self.belief;
-        let mut names: Vec<_> =
-            routed.into_iter().filter(|key| all || belief.get(key).is_none() || belief.is_held(key)).collect();
+    pub fn unsettled(&mut self, routed: &Names<'_>, all: bool, trust: Trust, now: Instant) -> Vec<ServiceKey> {
+        let Compared { missing, mut unsettled } = self.belief.compare(routed);
+        if all {
+            unsettled = routed.keys().collect();
+        }
         match trust {
-            Trust::Full => names.extend(missing),
+            Trust::Full => unsettled.extend(missing),
             Trust::Aged => {}
             Trust::Reset => self.belief.hold(missing, now),
         }
-        names
+        unsettled
     }
 
     /// Forgets the indexes of names that are gone, so that names that come and go do not add up.
     pub fn prune(&mut self, index: u64) {
         let belief = &self.belief;
-        self.seen.retain(|key, seen| belief.get(key).is_some() || seen.event > index);
+        // Mostly it holds those that are believed and no other.
+        if self.seen.len() > belief.services().len() {
+            self.seen.retain(|key, seen| belief.get(key).is_some() || seen.event > index);
+        }
     }
 
     /// Applies an event. Gives the name when it has to be read, since not all of its instances
@@ -163,6 +156,7 @@ mod tests {
     use crate::catalog::http::Product;
     use crate::catalog::http::testing::{Recording, spawn};
     use crate::catalog::nomad::decode;
+    use std::collections::BTreeSet;
 
     fn key(namespace: &str, name: &str) -> ServiceKey {
         ServiceKey { namespace: namespace.into(), name: name.into() }
@@ -247,15 +241,15 @@ mod tests {
         let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
         state.event(event("ServiceRegistration", 10, "a", ON), now);
         let body = br#"[{"Namespace":"default","Services":[{"ServiceName":"api","Tags":["traefik.enable=true"]},{"ServiceName":"db","Tags":[]}]}]"#;
-        let routed = state.routed(&decode::list(body).unwrap());
-        let asked = state.unsettled(routed.clone(), false, Trust::Full, now);
+        let routed = decode::list(body, state.spawn.as_routes()).unwrap().routed;
+        let asked = state.unsettled(&routed, false, Trust::Full, now);
         assert_eq!(asked, [key("default", "api"), web.clone()]);
         assert_eq!(ids(&state), ["a"], "asked for, not taken away");
-        assert_eq!(state.unsettled(routed.clone(), false, Trust::Aged, now), [key("default", "api")]);
-        assert_eq!(state.unsettled(routed, false, Trust::Reset, now), [key("default", "api")]);
+        assert_eq!(state.unsettled(&routed, false, Trust::Aged, now), [key("default", "api")]);
+        assert_eq!(state.unsettled(&routed, false, Trust::Reset, now), [key("default", "api")]);
         assert_eq!(state.belief.held(), ["default/web"]);
         assert_eq!(
-            state.unsettled([web.clone()].into(), false, Trust::Full, now),
+            state.unsettled(&Names::new(vec![("default".into(), vec!["web".into()])]), false, Trust::Full, now),
             std::slice::from_ref(&web),
             "held and back: read it"
         );
@@ -317,11 +311,12 @@ mod tests {
         }
         let exchange = recording.good().find(|e| e.path() == "/v1/services?namespace=*").unwrap();
         let body = exchange.body();
-        let listed = state.routed(&decode::list(body.as_bytes()).unwrap());
+        let routed = decode::list(body.as_bytes(), state.spawn.as_routes()).unwrap().routed;
+        let listed: BTreeSet<_> = routed.keys().collect();
         let late = key("late-ns", "late-svc");
         let known: BTreeSet<_> = state.belief.services().keys().cloned().collect();
         assert_eq!(&listed - &known, [late.clone()].into(), "made after the stream was opened: only the list knows");
         assert_eq!(&known - &listed, [].into());
-        assert_eq!(state.unsettled(listed, false, Trust::Full, now), [late]);
+        assert_eq!(state.unsettled(&routed, false, Trust::Full, now), [late]);
     }
 }

@@ -13,6 +13,7 @@ use super::state::{Read, State};
 use super::stream::{Signal, Stream};
 use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
+use crate::catalog::names::Names;
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Query, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::{ServiceKey, Spawn};
@@ -100,6 +101,9 @@ pub struct Watch {
     published: Instant,
 }
 
+/// Least time between two lists while the stream tells of changes.
+const TOLD: Duration = Duration::from_secs(1);
+
 impl Watch {
     /// A watcher that has not asked yet.
     pub fn new(
@@ -137,7 +141,7 @@ impl Watch {
             list: Poll::default(),
             list_at: None,
             blocked: None,
-            list_rate: (Bucket::new(2, Duration::from_secs(1)), Bucket::new(4, poll::pace(0))),
+            list_rate: (Bucket::new(2, TOLD), Bucket::new(4, poll::pace(0))),
             list_early: Early::default(),
             resets: Bucket::new(2, Duration::from_secs(5)),
             published: now,
@@ -326,20 +330,19 @@ impl Watch {
         if self.phase != Phase::Listing {
             return;
         }
-        let list = match decode::list(&answer.body) {
+        let list = match decode::list(&answer.body, self.spawn.as_routes()) {
             Ok(list) => list,
             Err(error) => return self.fail(&error.to_string()),
         };
         if list.is_empty() && answer.meta.index == Some(0) {
             return self.reader.ask(Job::Token);
         }
-        self.covered.extend(list.iter().map(|listed| Arc::from(&*listed.namespace)));
-        let routed = self.state.routed(&list);
-        self.sync(routed, answer.meta);
+        self.covered.extend(list.namespaces.iter().map(|namespace| Arc::from(&**namespace)));
+        self.sync(&list.routed, answer.meta);
     }
 
     /// Step 3, the names.
-    fn sync(&mut self, routed: BTreeSet<ServiceKey>, meta: Meta) {
+    fn sync(&mut self, routed: &Names<'_>, meta: Meta) {
         let now = Instant::now();
         self.reset |=
             self.list.answered(meta.index) == Step::Back || self.list.index() < std::mem::take(&mut self.before);
@@ -435,11 +438,13 @@ impl Watch {
             Ok(answer) => answer,
             Err(error) => return self.refuse_or_fail(&error),
         };
-        let list = match decode::list(&answer.body) {
+        let list = match decode::list(&answer.body, self.spawn.as_routes()) {
             Ok(list) => list,
             Err(error) => return self.fail(&error.to_string()),
         };
         let now = Instant::now();
+        // It is only to be sure, and costs the agent more than the reader: tens of milliseconds for 10,000 names.
+        self.list_rate.0.set_every((poll::pace(answer.body.len()) * 16).max(TOLD));
         self.list_rate.1.set_every(poll::pace(answer.body.len()));
         let rate = if self.streaming { &mut self.list_rate.0 } else { &mut self.list_rate.1 };
         let again_at = rate.take(now);
@@ -465,19 +470,18 @@ impl Watch {
         let index = self.list.index();
         let trust = self.trust(answer.meta, false);
         self.publisher.connected(trust == Trust::Aged, self.agent.connections());
-        let routed = self.state.routed(&list);
         let (forbidden, belief) = (self.forbidden.len(), &self.state.belief);
-        self.forbidden.retain(|key| routed.contains(key) || belief.get(key).is_some());
+        self.forbidden.retain(|key| list.routed.contains(key) || belief.get(key).is_some());
         if self.forbidden.len() != forbidden {
             self.rights();
         }
-        let names = self.state.unsettled(routed, !self.streaming && step == Step::Forward, trust, now);
+        let names = self.state.unsettled(&list.routed, !self.streaming && step == Step::Forward, trust, now);
         self.ask(names);
         self.state.prune(index);
         let woken = step == Step::Forward && now - sent < query.wait;
         if self.streaming {
-            let namespaces: BTreeSet<Arc<str>> = list.iter().map(|listed| Arc::from(&*listed.namespace)).collect();
-            let namespaces: BTreeSet<_> = namespaces.difference(&self.covered).cloned().collect();
+            let uncovered = list.namespaces.iter().filter(|namespace| !self.covered.contains(&***namespace));
+            let namespaces: BTreeSet<Arc<str>> = uncovered.map(|namespace| (&**namespace).into()).collect();
             if woken && index > self.state.highest() || !namespaces.is_empty() {
                 self.alarms.push_back(Alarm { at: now + self.spawn.timing.lag, index, namespaces });
             }
@@ -524,7 +528,7 @@ impl Watch {
         };
         if empty {
             let index = Some(self.list.index());
-            return self.sync(BTreeSet::new(), Meta { index, known_leader: true, ..Meta::default() });
+            return self.sync(&Names::default(), Meta { index, known_leader: true, ..Meta::default() });
         }
         self.lack(true);
         self.fail("the token may read no namespace");
