@@ -221,7 +221,7 @@ fn a_redirect_to_itself_is_not_found() {
             prepend: Default::default(),
             port,
         };
-        let made = enter(&chain([kind]), &mut exchange(Method::GET, "/x", host, tls)).unwrap();
+        let made = enter(&chain([kind]), &mut exchange(Method::GET, "/x", host, tls), &UserFiles::default()).unwrap();
         let location = made.head.headers.text(&name::LOCATION).unwrap_or_default().to_owned();
         (made.head.status.as_u16(), location)
     };

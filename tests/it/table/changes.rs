@@ -19,7 +19,6 @@ enum State<T> {
 }
 
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant)] // a few at a time
 enum Edit {
     Router(usize, String, State<Arc<declare::Router>>, bool),
     Service(usize, usize, State<Arc<declare::Service>>),
