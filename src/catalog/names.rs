@@ -35,6 +35,7 @@ impl<'a> Names<'a> {
             names.sort_unstable();
             names.dedup();
         }
+        namespaces.retain(|(_, names)| !names.is_empty());
         Self(namespaces)
     }
 
