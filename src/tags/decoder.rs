@@ -2,6 +2,7 @@
 //! one service among thousands costs about that service and the names that it touches.
 
 use super::claims::Claims;
+use super::exposure;
 use super::fragment::{Def, Define, Fragment};
 use super::pool::{self, Made, PoolKey, Share};
 use super::traefik::{self, Compiled};
@@ -286,7 +287,7 @@ impl<T: Define> Names<T> {
 fn read(service: &Service, provider: Provider, compiled: &Compiled) -> Fragment {
     let options = &compiled.options;
     let mut fragment = Fragment::default();
-    let off = |tags: &[Arc<str>]| traefik::switched_off(tags, &options.prefix);
+    let off = |tags: &[Arc<str>]| exposure::switched_off(tags, &options.prefix);
     let routed = options.dialects.contains(&Dialect::Traefik)
         && traefik::decode(service, provider, compiled, &mut fragment)
         && service.instances.iter().any(|i| {

@@ -2,6 +2,7 @@
 //! `explain`. It says what decoding does not report because nothing is wrong with it: a service that is not
 //! exposed, a constraint, checks that fail, legacy tags beside `traefik.*` ones.
 
+use super::exposure;
 use super::fragment::Fragment;
 use super::labels::Label;
 use super::traefik::{self, Compiled};
@@ -53,7 +54,7 @@ pub fn standing(service: &Arc<Service>, provider: Provider, options: &TagOptions
     let decoded =
         options.dialects.contains(&Dialect::Traefik) && traefik::decode(service, provider, &compiled, &mut fragment);
     let routed = decoded && has_traefik;
-    let off = service.instances.iter().all(|i| traefik::switched_off(&i.tags, &options.prefix));
+    let off = service.instances.iter().all(|i| exposure::switched_off(&i.tags, &options.prefix));
     let mode_counts = match options.legacy.mode {
         LegacyMode::Off => false,
         LegacyMode::Merge => true,
@@ -61,7 +62,7 @@ pub fn standing(service: &Arc<Service>, provider: Provider, options: &TagOptions
     };
     let mut reasons = compiled.problems.clone();
     if has_traefik || legacy.is_empty() {
-        reasons.extend(traefik::standing(service, provider, &compiled));
+        reasons.extend(exposure::standing(service, provider, &compiled));
     }
     if legacy.is_empty() && !has_traefik && !options.exposed_by_default {
         reasons.retain(|r| &*r.code != "not_exposed");
@@ -89,7 +90,7 @@ pub fn standing(service: &Arc<Service>, provider: Provider, options: &TagOptions
                 reasons.push(Diagnostic::warning(code, message).with_origin(origin).with_help(help));
             }
             None if !off && !service.instances.iter().any(healthy) => {
-                reasons.push(traefik::unhealthy(service, "legacyTags.serviceStatus", &options.legacy.service_status));
+                reasons.push(exposure::unhealthy(service, "legacyTags.serviceStatus", &options.legacy.service_status));
             }
             None => {}
         }
