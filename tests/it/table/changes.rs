@@ -19,7 +19,6 @@ enum State<T> {
 }
 
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them, in a test")]
 enum Edit {
     Router(usize, String, State<Arc<declare::Router>>, bool),
     Service(usize, usize, State<Arc<declare::Service>>),
