@@ -35,9 +35,12 @@ impl<'a> Label<'a> {
         u32::try_from(before + 1).unwrap_or(u32::MAX)
     }
 
-    /// The place of a part of the tag.
+    /// The place of a part of the tag, unless what stands before it is not shown as it is.
     pub(super) fn origin(&self, part: &str) -> Origin {
-        Origin { tag: Some(self.shown()), column: Some(self.column(part)), ..Origin::default() }
+        let (shown, column) = (self.shown(), self.column(part));
+        let before = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
+        let as_it_is = shown.chars().take(before).eq(self.tag.chars().take(before));
+        Origin { column: as_it_is.then_some(column), tag: Some(shown), ..Origin::default() }
     }
 
     /// The tag as messages may show it: without the value where that is a secret.
