@@ -253,8 +253,7 @@ impl<'a> Reader<'a> {
 
     /// Takes no more than the name from a label, for another one counts.
     fn name(&mut self, label: &Label<'_>) {
-        let path = elements(label.key).unwrap_or_default();
-        let place = section_of(label.key).and_then(|section| Place::of(section, path.get(1)?));
+        let (path, place) = placed(label.key);
         if let (Some(place), Some(name)) = (place, path.get(2)) {
             self.draft(place, name, label);
         }
@@ -262,8 +261,7 @@ impl<'a> Reader<'a> {
 
     /// A section with a value: other labels may stand below it, and then the value means nothing. Alone it is an error.
     fn section(&mut self, label: &Label<'_>) {
-        let path = elements(label.key).unwrap_or_default();
-        let place = section_of(label.key).and_then(|section| Place::of(section, path.get(1)?));
+        let (path, place) = placed(label.key);
         let name = path.get(2).map(|name| name.to_lowercase());
         let draft = place.and_then(|place| self.grown.get(&place)?.get(&name?));
         if draft.is_some_and(|draft| draft.value.has_below(path.get(3..).unwrap_or_default())) {
@@ -456,6 +454,13 @@ fn elements(key: &str) -> Result<Vec<&str>, &str> {
         }
     }
     Ok(path)
+}
+
+/// The elements of a key that was read before, and the place that they belong to.
+fn placed(key: &str) -> (Vec<&str>, Option<Place>) {
+    let path = elements(key).unwrap_or_default();
+    let place = section_of(key).and_then(|section| Place::of(section, path.get(1)?));
+    (path, place)
 }
 
 /// The path behind the name, for messages.
