@@ -7,6 +7,7 @@
 
 mod body;
 mod exchange;
+pub mod h1;
 mod head;
 mod made;
 mod reason;
