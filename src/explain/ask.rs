@@ -5,7 +5,7 @@ use super::report::{Answer, Backend, Candidate, Concerned, Fail, Named, Report, 
 use super::scene::{Door, Scene, Servers};
 use crate::balance::{rendezvous, wrr::Schedule};
 use crate::diagnostic::Diagnostic;
-use crate::http::{HeaderValue, Made, Reason, StatusCode, name, split_port};
+use crate::http::{Made, Reason, StatusCode, name, split_port};
 use crate::model::Provider;
 use crate::proxy::preview::Preview;
 use crate::table::{self, Explanation, Failure, RequestView, Router, Service, Strategy};
@@ -372,18 +372,16 @@ fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Opt
         if let Some(chosen) = report.backend.as_mut().and_then(|backend| backend.servers.get_mut(at)) {
             chosen.chosen = true;
         }
-        let own = HeaderValue::from_str(&server.authority).unwrap_or(HeaderValue::from_static(""));
-        let host = preview.exchange.host_for(service.pass_host_header, &own);
-        let headers = preview.headers(host.clone());
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let shown = headers.iter().filter(|(name, _)| **name != name::HOST);
+        let host = preview.exchange.host_for(service.pass_host_header, &server.authority);
+        let headers = preview.headers();
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         answer.outcome = "proxied".into();
         answer.upstream = Some(Upstream {
             scheme: if server.tls { "https".into() } else { "http".into() },
             addr: server.authority.clone(),
             request_uri: preview.exchange.request.request_uri().into_owned(),
             host: text(host),
-            headers: shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+            headers: headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), text(value))).collect(),
         });
     }
     servers.turned(&service.id, turn);

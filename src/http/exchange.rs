@@ -29,7 +29,7 @@ pub struct Exchange {
 }
 
 /// A user that was let in, as servers learn of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Identity {
     /// The credentials do not go on.
     pub hide_credentials: bool,
@@ -48,11 +48,11 @@ impl Exchange {
 
     /// The Host that a server gets: what a middleware said, else the client's, or the server's own
     /// where the client's does not go on.
-    pub fn host_for<'a>(&'a self, pass_host_header: bool, own: &'a HeaderValue) -> &'a HeaderValue {
+    pub fn host_for<'a>(&'a self, pass_host_header: bool, own: &'a str) -> &'a [u8] {
         match &self.host {
-            Some(host) => host,
-            None if pass_host_header => &self.request.host,
-            None => own,
+            Some(host) => host.as_bytes(),
+            None if pass_host_header => self.request.host().as_bytes(),
+            None => own.as_bytes(),
         }
     }
 }

@@ -7,22 +7,26 @@
 
 mod body;
 mod exchange;
+mod fields;
 pub mod h1;
 mod head;
 mod made;
+pub mod name;
 mod reason;
 pub mod target;
 
 pub use body::{Body, BodyError, Transfer, Upload, UploadFailure};
 pub use exchange::{Exchange, Identity};
-pub use head::{AnswerHead, Headers, RequestHead};
+pub use fields::Headers;
+pub(crate) use fields::Room;
+pub use head::{AnswerHead, RequestHead};
 pub use made::Made;
 pub use reason::Reason;
 
 // The vocabulary that heads are written in. These are plain values of the `http` crate, not the codec's.
 pub use crate::model::{canonical_host, split_port};
-pub use ::http::header as name;
-pub use ::http::{HeaderName, HeaderValue, Method, StatusCode};
+pub use ::http::{HeaderValue, Method, StatusCode};
+pub use name::HeaderName;
 
 /// The protocol that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

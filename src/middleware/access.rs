@@ -5,11 +5,9 @@
 //! As in Fabio every address that `X-Forwarded-For` names is tested besides the peer's, whoever says
 //! so: in its rules that can only shut out, never let in. What is no address there does not count.
 
-use crate::http::{Exchange, HeaderName, HeaderValue, Made, Reason, StatusCode};
+use crate::http::{Exchange, HeaderValue, Made, Reason, StatusCode, name};
 use ipnet::IpNet;
 use std::net::IpAddr;
-
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// 403 unless all addresses are within (`allow`), or if one is (not `allow`).
 pub(super) fn check(networks: &[IpNet], allow: bool, exchange: &Exchange) -> Option<Made> {
@@ -17,12 +15,14 @@ pub(super) fn check(networks: &[IpNet], allow: bool, exchange: &Exchange) -> Opt
         let ip = ip.to_canonical();
         networks.iter().any(|network| network.contains(&ip)) == allow
     };
-    let claimed = exchange.claimed_for.iter().chain(exchange.request.headers.all(&X_FORWARDED_FOR));
-    let fits_claimed = |value: &HeaderValue| {
-        let text = String::from_utf8_lossy(value.as_bytes());
+    let unbelieved = exchange.claimed_for.iter().map(HeaderValue::as_bytes);
+    let fits_claimed = |value: &[u8]| {
+        let text = String::from_utf8_lossy(value);
         text.split(',').filter_map(|address| address.trim().parse().ok()).all(fits)
     };
-    let passes = fits(exchange.peer.ip()) && { claimed }.all(fits_claimed);
+    let believed = &name::X_FORWARDED_FOR;
+    let mut claimed = unbelieved.chain(exchange.request.headers.all(believed));
+    let passes = fits(exchange.peer.ip()) && claimed.all(fits_claimed);
     (!passes).then(|| refuse(StatusCode::FORBIDDEN))
 }
 

@@ -17,6 +17,8 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_MOST: Duration = Duration::from_secs(1);
 /// How often a full entry point looks whether another worker's connections have ended.
 const FULL_LOOK: Duration = Duration::from_millis(50);
+/// Silence after which the kernel asks whether a client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What a connection runs over, as metrics say it.
 const TRANSPORT: &str = "TCP";
 
@@ -25,6 +27,10 @@ pub(super) fn start(worker: &Rc<Worker>, mut entry: EntryPoint, listener: std::n
     // A copy of its own, so that counting its users touches no other worker's cache.
     entry.name = Arc::from(&*entry.name);
     listener.set_nonblocking(true)?;
+    // Connections inherit these: no system call for each of them.
+    let socket = socket2::SockRef::from(&listener);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE));
     let listener = TcpListener::from_std(listener)?;
     tokio::task::spawn_local(run(worker.clone(), Rc::new(entry), listener));
     Ok(())

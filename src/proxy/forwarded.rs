@@ -2,16 +2,7 @@
 //! (<https://doc.traefik.io/traefik/routing/entrypoints/#forwarded-headers>): what an untrusted
 //! peer says is thrown away, what a trusted one says is kept and completed.
 
-use crate::http::{Exchange, HeaderName, HeaderValue, Headers, name, split_port};
-use smallvec::SmallVec;
-
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const SERVER: HeaderName = HeaderName::from_static("x-forwarded-server");
-const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+use crate::http::{Exchange, HeaderName, HeaderValue, RequestHead, name, split_port};
 
 /// The names that an untrusted peer cannot set, and that a `Connection` field cannot remove.
 const MANAGED: [&str; 13] = [
@@ -32,74 +23,74 @@ const MANAGED: [&str; 13] = [
 
 /// Whether a name (in any case) is one of them; `_` is read as `-`, as many servers do.
 pub(super) fn is_managed(name: &str) -> bool {
-    let same = |(a, b): (u8, u8)| a.to_ascii_lowercase() == b || (a == b'_' && b == b'-');
-    name.starts_with(['x', 'X'])
-        && MANAGED.iter().any(|managed| managed.len() == name.len() && name.bytes().zip(managed.bytes()).all(same))
+    is_managed_bytes(name.as_bytes())
+}
+
+fn is_managed_bytes(name: &[u8]) -> bool {
+    let same = |(a, b): (&u8, u8)| a.to_ascii_lowercase() == b || (*a == b'_' && b == b'-');
+    matches!(name, [b'x' | b'X', b'-' | b'_', ..])
+        && MANAGED.iter().any(|managed| managed.len() == name.len() && name.iter().zip(managed.bytes()).all(same))
 }
 
 /// The entry chain's part: before routing, so that rules see what servers will.
-pub(super) fn rewrite(
-    exchange: &mut Exchange,
-    trusted: bool,
-    peer: Option<&HeaderValue>,
-    hostname: Option<&HeaderValue>,
-) {
-    let headers = &mut exchange.request.headers;
+pub(super) fn rewrite(exchange: &mut Exchange, trusted: bool, peer: &str, hostname: Option<&HeaderValue>) {
+    let Exchange { request, claimed_for, tls, .. } = exchange;
     if !trusted {
-        exchange.claimed_for = headers.joined(&FOR).and_then(|all| HeaderValue::from_bytes(&all).ok());
-        let said: SmallVec<[HeaderName; 4]> =
-            headers.iter().map(|(name, _)| name).filter(|name| is_managed(name.as_str())).cloned().collect();
-        for name in said {
-            headers.remove(&name);
+        let headers = &mut request.headers;
+        *claimed_for = headers.joined(&name::X_FORWARDED_FOR).and_then(|all| HeaderValue::from_bytes(&all).ok());
+        headers.remove_where(|name| is_managed_bytes(name));
+    }
+    // What is already there after this was said by a trusted peer.
+    let fill = |request: &mut RequestHead, name: &HeaderName, value: &str| {
+        if request.headers.lacks(name) {
+            request.headers.set_bytes(name, value.as_bytes());
         }
-    }
-    if let Some(peer) = peer {
-        headers.set_default(REAL_IP, || peer.clone());
-    }
+    };
+    fill(request, &name::X_REAL_IP, peer);
+    let headers = &request.headers;
     let websocket = headers.has_token(&name::CONNECTION, "upgrade") && headers.has_token(&name::UPGRADE, "websocket");
-    headers.set_default(PROTO, || {
-        HeaderValue::from_static(match (websocket, exchange.tls) {
-            (true, true) => "wss",
-            (true, false) => "ws",
-            (false, true) => "https",
-            (false, false) => "http",
-        })
-    });
-    let secure = exchange.tls || matches!(headers.text(&PROTO), Some("https" | "wss"));
-    headers.set_default(PORT, || {
-        let port = exchange.request.host.to_str().ok().and_then(|host| split_port(host).1);
-        let port = port.and_then(|port| HeaderValue::from_str(port).ok()).filter(|port| !port.is_empty());
-        port.unwrap_or(HeaderValue::from_static(if secure { "443" } else { "80" }))
-    });
-    if !exchange.request.host.is_empty() {
-        headers.set_default(HOST, || exchange.request.host.clone());
+    let scheme = match (websocket, *tls) {
+        (true, true) => "wss",
+        (true, false) => "ws",
+        (false, true) => "https",
+        (false, false) => "http",
+    };
+    fill(request, &name::X_FORWARDED_PROTO, scheme);
+    if request.headers.lacks(&name::X_FORWARDED_PORT) {
+        let secure = *tls || matches!(request.headers.text(&name::X_FORWARDED_PROTO), Some("https" | "wss"));
+        let (head, fields) = request.host_and_fields();
+        let port = split_port(head).1.filter(|port| !port.is_empty());
+        fields.set_bytes(&name::X_FORWARDED_PORT, port.unwrap_or(if secure { "443" } else { "80" }).as_bytes());
+    }
+    let (host, fields) = request.host_and_fields();
+    if !host.is_empty() && fields.lacks(&name::X_FORWARDED_HOST) {
+        fields.set_bytes(&name::X_FORWARDED_HOST, host.as_bytes());
     }
     if let Some(hostname) = hostname {
-        headers.set(SERVER, hostname.clone());
+        fields.set_bytes(&name::X_FORWARDED_SERVER, hostname.as_bytes());
     }
 }
 
 /// Takes back what was believed of a peer: the head becomes what an untrusted one's would be.
-pub(super) fn distrust(exchange: &mut Exchange, peer: Option<&HeaderValue>, hostname: Option<&HeaderValue>) {
+pub(super) fn distrust(exchange: &mut Exchange, peer: &str, hostname: Option<&HeaderValue>) {
     if exchange.claimed_for.is_none() {
         rewrite(exchange, false, peer, hostname);
     }
 }
 
 /// The last part, for the server: this hop's client, and the prefixes that middlewares cut off.
-pub(super) fn complete(exchange: &Exchange, peer: Option<&HeaderValue>, headers: &mut Headers) {
-    if let Some(peer) = peer {
-        let all = match headers.joined(&FOR) {
-            None => peer.clone(),
-            Some(before) => {
-                HeaderValue::from_bytes(&[&before, &b", "[..], peer.as_bytes()].concat()).unwrap_or(peer.clone())
-            }
-        };
-        headers.set(FOR, all);
+pub(super) fn complete(exchange: &mut Exchange, peer: &str) {
+    let headers = &mut exchange.request.headers;
+    match headers.joined(&name::X_FORWARDED_FOR) {
+        None => headers.append_bytes(&name::X_FORWARDED_FOR, peer.as_bytes()),
+        Some(before) => {
+            let all = [&before, &b", "[..], peer.as_bytes()].concat();
+            headers.set_bytes(&name::X_FORWARDED_FOR, &all);
+        }
     }
     for prefix in &exchange.prefixes {
         if let Ok(prefix) = HeaderValue::from_str(prefix.trim()) {
-            headers.append(PREFIX, prefix);
+            headers.append(name::X_FORWARDED_PREFIX, prefix);
         }
     }
 }

@@ -1,12 +1,15 @@
-//! *Head*: what the codec parsed, checked and made an [`Exchange`].
+//! *Head*: what a codec parsed, checked and made an [`Exchange`].
 
-use super::connection::{Client, MAX_HEADERS};
+use super::client::Client;
 use super::{forwarded, hop};
-use crate::http::{Exchange, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name};
-use ::http::Version;
-use ::http::request::Parts;
+use crate::http::{
+    Exchange, HeaderName, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name, target,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// Lines of a request's head.
+pub(super) const MAX_LINES: usize = 256;
 
 /// A request that may be routed.
 pub(super) struct Checked {
@@ -15,72 +18,82 @@ pub(super) struct Checked {
     pub(super) upgrade: Option<HeaderValue>,
 }
 
-/// The protocol of a request.
-pub(super) fn protocol(version: Version) -> Protocol {
-    match version {
-        Version::HTTP_2 => Protocol::Http2,
-        Version::HTTP_11 => Protocol::Http11,
-        _ => Protocol::Http10,
-    }
+/// A request's head as a codec hands it on.
+pub(super) struct Parsed {
+    pub(super) protocol: Protocol,
+    pub(super) method: Method,
+    /// The target as it was sent; memory that is used again.
+    pub(super) target: String,
+    /// The fields, with `Host`.
+    pub(super) headers: Headers,
 }
 
 /// Where a request came in, and what is believed of what it says.
 pub(super) struct Arrival<'a> {
     pub(super) entry_point: &'a Arc<str>,
     pub(super) peer: SocketAddr,
-    pub(super) peer_text: Option<&'a HeaderValue>,
+    pub(super) peer_text: &'a str,
     pub(super) tls: bool,
     pub(super) trusted: bool,
     pub(super) hostname: Option<&'a HeaderValue>,
+}
+
+/// What is known of a head that is not acceptable.
+pub(super) struct Refused {
+    pub(super) made: Made,
+    pub(super) method: Method,
+    pub(super) target: String,
 }
 
 /// Checks a head and writes into it what the entry chain writes.
 ///
 /// # Errors
 /// The answer to a head that is not acceptable, and to `OPTIONS *`, which nobody routes.
-pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
+pub(super) fn check(client: &Client, parsed: Parsed) -> Result<Checked, Box<Refused>> {
     let arrival = Arrival {
         entry_point: &client.open.entry.name,
         peer: client.peer,
-        peer_text: client.peer_text.as_ref(),
+        peer_text: &client.peer_text,
         tls: client.tls,
         trusted: client.trusted,
         hostname: client.open.worker.settings.hostname.as_ref(),
     };
-    arrive(&arrival, parts)
+    arrive(&arrival, parsed)
 }
 
 /// What [`check`] does, without a connection.
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Made> {
-    let protocol = protocol(parts.version);
-    let mut headers = Headers::from_map(parts.headers);
-    if headers.len() > MAX_HEADERS {
-        return Err(Made::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Reason::TooLarge).closing());
-    }
-    let host = host(&parts.uri, &headers, protocol)?;
-    headers.remove(&name::HOST);
-    if parts.method == Method::CONNECT {
+pub(super) fn arrive(arrival: &Arrival<'_>, parsed: Parsed) -> Result<Checked, Box<Refused>> {
+    let Parsed { protocol, method, target: mut text, mut headers } = parsed;
+    let refused = |made, method, target| Err(Box::new(Refused { made, method, target }));
+    if method == Method::CONNECT {
         // A tunnel to anywhere is nothing that a catalog can ask for.
-        return Err(Made::status(StatusCode::METHOD_NOT_ALLOWED, Reason::BadRequest));
+        return refused(Made::status(StatusCode::METHOD_NOT_ALLOWED, Reason::BadRequest), method, text);
     }
-    if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
-        return Err(Made::new(StatusCode::OK, "", Reason::NoRoute));
+    if headers.len() > MAX_LINES {
+        let made = Made::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Reason::TooLarge).closing();
+        return refused(made, method, text);
     }
-    if headers.get(&name::EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Made::new(StatusCode::EXPECTATION_FAILED, "", Reason::BadRequest).closing());
+    let target_end = match write_host(&mut text, &headers, protocol) {
+        Ok(end) => end,
+        Err(made) => return refused(made, method, text),
+    };
+    headers.remove(&name::HOST);
+    if method == Method::OPTIONS && text.get(..target_end) == Some("*") {
+        return refused(Made::new(StatusCode::OK, "", Reason::NoRoute), method, "*".to_owned());
     }
     if protocol == Protocol::Http2 {
-        join_cookies(&mut headers)?;
+        join_cookies(&mut headers);
     }
-    let mut target = parts.uri.path_and_query().cloned().ok_or_else(Made::bad_request)?;
-    if target.as_str().starts_with('?') {
-        // A URL without a path (`http://a.example?x`) asks for `/` (RFC 9110, 4.2.3).
-        target = format!("/{target}").parse().map_err(|_| Made::bad_request())?;
-    }
-    let request = RequestHead::new(parts.method, host, target, headers).map_err(|_| Made::bad_request())?;
+    let request = match RequestHead::of_text(text, target_end, method.clone(), headers) {
+        Ok(request) => request,
+        Err((_, mut text)) => {
+            text.truncate(target_end);
+            return refused(Made::bad_request(), method, text);
+        }
+    };
     let mut exchange = Exchange {
         request,
         entry_point: arrival.entry_point.clone(),
@@ -97,23 +110,40 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
     Ok(Checked { exchange, upgrade })
 }
 
-/// The one host of a request: of the target where it names one (RFC 9112, 3.2.2), else of the field.
-fn host(uri: &::http::Uri, headers: &Headers, protocol: Protocol) -> Result<HeaderValue, Made> {
+/// Puts the one host of a request behind the target's text: the one that the target names (RFC 9112, 3.2.2), else
+/// the field's. A target in absolute form loses its host. Gives where the target ends.
+fn write_host(text: &mut String, headers: &Headers, protocol: Protocol) -> Result<usize, Made> {
     let mut fields = headers.all(&name::HOST);
     let field = fields.next();
     if fields.next().is_some() || (field.is_none() && protocol == Protocol::Http11) {
         return Err(Made::bad_request());
     }
-    let host = match (uri.authority(), field) {
-        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Made::bad_request())?,
-        (None, Some(field)) => field.clone(),
-        (None, None) => HeaderValue::from_static(""),
-    };
-    if host.as_bytes().iter().all(|byte| is_host_byte(*byte)) {
-        Ok(host)
-    } else {
-        Err(Made { text: "400 Bad Request: malformed Host header", ..Made::bad_request() })
+    let field = std::str::from_utf8(field.unwrap_or_default()).map_err(|_| Made::bad_request())?;
+    if !field.bytes().all(is_host_byte) {
+        return Err(Made { text: "400 Bad Request: malformed Host header", ..Made::bad_request() });
     }
+    if text.starts_with('/') || text == "*" {
+        let end = text.len();
+        text.push_str(field);
+        return Ok(end);
+    }
+    let absolute = target::normalise(text).map_err(|_| Made::bad_request())?;
+    let host = absolute.authority.unwrap_or_default().to_owned();
+    // Who reads the one and who reads the other would disagree on where this goes.
+    let agrees = headers.lacks(&name::HOST) || host.eq_ignore_ascii_case(field);
+    if !agrees || !host.bytes().all(is_host_byte) {
+        return Err(Made::bad_request());
+    }
+    let behind = text.find("//").map_or(0, |at| at + 2);
+    let path = text.get(behind..).and_then(|rest| rest.find(['/', '?'])).map_or(text.len(), |at| behind + at);
+    text.drain(..path);
+    if !text.starts_with('/') {
+        // A URL without a path asks for `/` (RFC 9110, 4.2.3).
+        text.insert(0, '/');
+    }
+    let end = text.len();
+    text.push_str(&host);
+    Ok(end)
 }
 
 /// What may stand in a Host field, after RFC 3986's `uri-host [":" port]`; no user information.
@@ -122,11 +152,20 @@ fn is_host_byte(byte: u8) -> bool {
 }
 
 /// Cookie crumbs become one field again (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut Headers) -> Result<(), Made> {
+fn join_cookies(headers: &mut Headers) {
     if headers.all(&name::COOKIE).nth(1).is_some() {
-        let crumbs: Vec<&[u8]> = headers.all(&name::COOKIE).map(HeaderValue::as_bytes).collect();
-        let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| Made::bad_request())?;
-        headers.set(name::COOKIE, cookie);
+        let crumbs: Vec<&[u8]> = headers.all(&name::COOKIE).collect();
+        let cookie = crumbs.join(&b"; "[..]);
+        headers.set_bytes(&name::COOKIE, &cookie);
     }
-    Ok(())
+}
+
+/// `Host` as it is written for HTTP/1.1, of a head that names it otherwise.
+pub(super) fn with_authority(headers: &mut Headers, authority: Option<&str>) {
+    const HOST: HeaderName = name::HOST;
+    if let Some(authority) = authority
+        && !headers.contains(&HOST)
+    {
+        headers.append_bytes(&HOST, authority.as_bytes());
+    }
 }

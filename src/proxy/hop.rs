@@ -1,13 +1,26 @@
 //! Fields that concern one hop (RFC 9110, 7.6.1): taken off on both ways, and what the next hop
 //! needs put on.
+//!
+//! What always holds: `Content-Length` and `Transfer-Encoding` are taken off here, and written anew from what
+//! was understood by who sends the message on. Two parties that count differently are how requests are
+//! smuggled and answers are cut.
 
 use super::forwarded;
-use crate::http::{AnswerHead, Body, Exchange, HeaderName, HeaderValue, Headers, Method, Protocol, StatusCode, name};
-use http_body::Body as _;
+use crate::http::{AnswerHead, Exchange, HeaderName, HeaderValue, Headers, Protocol, name};
 use smallvec::SmallVec;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What never goes on.
+const HOP: [HeaderName; 9] = [
+    name::CONNECTION,
+    name::PROXY_CONNECTION,
+    name::KEEP_ALIVE,
+    name::PROXY_AUTHENTICATE,
+    name::PROXY_AUTHORIZATION,
+    name::TE,
+    name::TRANSFER_ENCODING,
+    name::UPGRADE,
+    name::CONTENT_LENGTH,
+];
 
 /// Takes off what the client's `Connection` names, and that field itself; what it says of an
 /// upgrade stays, in one form, for rules to see. Gives the protocol that is asked for.
@@ -17,7 +30,7 @@ pub(super) fn options(headers: &mut Headers, protocol: Protocol) -> Option<Heade
     }
     // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8).
     let wanted = protocol == Protocol::Http11 && headers.has_token(&name::CONNECTION, "upgrade");
-    let upgrade = headers.get(&name::UPGRADE).filter(|asked| wanted && !is_http(asked)).cloned();
+    let upgrade = if wanted { headers.value_of(&name::UPGRADE).filter(|asked| !is_http(asked)) } else { None };
     for option in named(headers) {
         if !forwarded::is_managed(&option) {
             headers.remove_text(&option);
@@ -26,7 +39,7 @@ pub(super) fn options(headers: &mut Headers, protocol: Protocol) -> Option<Heade
     headers.remove(&name::CONNECTION);
     if let Some(upgrade) = &upgrade {
         headers.set(name::UPGRADE, upgrade.clone());
-        headers.set(name::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.set_bytes(&name::CONNECTION, b"Upgrade");
     }
     upgrade
 }
@@ -40,54 +53,36 @@ fn is_http(asked: &HeaderValue) -> bool {
     })
 }
 
-/// What `Connection` names, in lower case.
+/// What `Connection` names, in lower case; not what keeps or closes it, which names no field.
 fn named(headers: &Headers) -> SmallVec<[String; 2]> {
     headers
         .all(&name::CONNECTION)
-        .filter_map(|value| value.to_str().ok())
+        .filter_map(|value| std::str::from_utf8(value).ok())
         .flat_map(|value| value.split(','))
         .map(|option| option.trim().to_ascii_lowercase())
-        .filter(|option| !option.is_empty())
+        .filter(|option| !matches!(&**option, "" | "close" | "keep-alive"))
         .collect()
 }
 
-/// The fields that a server gets.
-pub(super) fn for_server(
-    exchange: &Exchange,
-    peer: Option<&HeaderValue>,
-    host: HeaderValue,
-    upgrade: Option<&HeaderValue>,
-    body: &Body,
-) -> Headers {
-    let mut headers = exchange.request.headers.clone();
-    let trailers = headers.has_token(&name::TE, "trailers");
-    for name in [
-        name::CONNECTION,
-        PROXY_CONNECTION,
-        KEEP_ALIVE,
-        name::PROXY_AUTHENTICATE,
-        name::PROXY_AUTHORIZATION,
-        name::TE,
-        name::TRANSFER_ENCODING,
-        name::UPGRADE,
-    ] {
-        headers.remove(&name);
-    }
-    if trailers {
-        headers.set(name::TE, HeaderValue::from_static("trailers"));
+/// Makes the request's fields what a server gets, but for `Host` and what frames the body. `body` tells
+/// whether there is one.
+pub(super) fn for_server(exchange: &mut Exchange, peer: &str, upgrade: Option<&HeaderValue>, body: bool) {
+    let headers = &mut exchange.request.headers;
+    if headers.may_have_any(&HOP) {
+        let trailers = headers.has_token(&name::TE, "trailers");
+        for name in HOP {
+            headers.remove(&name);
+        }
+        if trailers {
+            headers.set_bytes(&name::TE, b"trailers");
+        }
     }
     if let Some(upgrade) = upgrade {
-        headers.set(name::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.set_bytes(&name::CONNECTION, b"Upgrade");
         headers.set(name::UPGRADE, upgrade.clone());
     }
-    if body.is_empty() {
+    if !body {
         headers.remove(&name::TRAILER);
-        let expected = matches!(exchange.request.method, Method::POST | Method::PUT | Method::PATCH);
-        if expected || headers.contains(&name::CONTENT_LENGTH) {
-            headers.set(name::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if !say_length(&mut headers, body) {
-        headers.set(name::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if exchange.identity.hide_credentials {
         headers.remove(&name::AUTHORIZATION);
@@ -95,60 +90,26 @@ pub(super) fn for_server(
     for (name, value) in &exchange.identity.fields {
         headers.set(name.clone(), value.clone());
     }
-    headers.set(name::HOST, host);
-    forwarded::complete(exchange, peer, &mut headers);
-    headers
-}
-
-/// Makes the length that a head says the one that its body has: said once, and not at all where
-/// the framing does not tell (then false). Two parties that count differently are how requests are
-/// smuggled and answers are cut.
-fn say_length(headers: &mut Headers, body: &Body) -> bool {
-    let Some(length) = body.size_hint().exact() else {
-        headers.remove(&name::CONTENT_LENGTH);
-        return false;
-    };
-    let said_so = {
-        let mut said = headers.all(&name::CONTENT_LENGTH);
-        let first = said.next().and_then(|said| said.to_str().ok()?.parse().ok());
-        first == Some(length) && said.next().is_none()
-    };
-    if !said_so {
-        headers.set(name::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    true
+    forwarded::complete(exchange, peer);
 }
 
 /// Takes off what concerned the hop to the server; a switch of protocols keeps its two fields.
-pub(super) fn for_client(head: &mut AnswerHead, body: &Body, switched: bool) {
-    let upgrade = head.headers.get(&name::UPGRADE).filter(|_| switched).cloned();
-    if head.headers.contains(&name::CONNECTION) {
-        for option in named(&head.headers) {
-            head.headers.remove_text(&option);
+pub(super) fn for_client(head: &mut AnswerHead, switched: bool) {
+    let headers = &mut head.headers;
+    if !headers.may_have_any(&HOP) {
+        return;
+    }
+    let upgrade = if switched { headers.value_of(&name::UPGRADE) } else { None };
+    if headers.contains(&name::CONNECTION) {
+        for option in named(headers) {
+            headers.remove_text(&option);
         }
     }
-    // `Trailer` stays: it tells the codec which trailers may be sent on.
-    for name in [
-        name::CONNECTION,
-        PROXY_CONNECTION,
-        KEEP_ALIVE,
-        name::PROXY_AUTHENTICATE,
-        name::PROXY_AUTHORIZATION,
-        name::TE,
-        name::TRANSFER_ENCODING,
-        name::UPGRADE,
-    ] {
-        head.headers.remove(&name);
+    for name in HOP {
+        headers.remove(&name);
     }
     if let Some(upgrade) = upgrade {
-        head.headers.set(name::CONNECTION, HeaderValue::from_static("Upgrade"));
-        head.headers.set(name::UPGRADE, upgrade);
-    }
-    if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
-        // Not allowed there (RFC 9110, 8.6), and an error in HTTP/2.
-        head.headers.remove(&name::CONTENT_LENGTH);
-    } else if !body.is_empty() && head.headers.contains(&name::CONTENT_LENGTH) {
-        // Without a body it is what a HEAD or a 304 tells of one.
-        say_length(&mut head.headers, body);
+        headers.set_bytes(&name::CONNECTION, b"Upgrade");
+        headers.set(name::UPGRADE, upgrade);
     }
 }

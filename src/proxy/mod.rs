@@ -1,27 +1,31 @@
 //! The life of one request, from an accepted socket to the finished record.
 //!
-//! Its phases, by the names that code and log use: *accept* (`accept`), *handshake* (`handshake`,
-//! `connection`), *head* (`head`, `forwarded`), *route* (`routes`), *middlewares in*
-//! ([`crate::middleware::enter`]), *choose*, *connect*, *send*, *receive* (`forward`), *middlewares
-//! out* ([`crate::middleware::secure`]), *finish* (`finish`). The walk itself is `request`.
+//! Its phases, by the names that code and log use: *accept* (`accept`), *handshake* (`handshake`),
+//! *head* (`head`, `forwarded`), *route* (`routes`), *middlewares in* (`request`), *choose* and *connect* (`choose`),
+//! *send* and *receive* (`http1`, `http2`), *middlewares out* ([`crate::middleware::secure`]), *finish* (`finish`). What
+//! lies between head and choice is the same for all protocols; `http1` and `http2` are the two ways in and out.
 //!
 //! What always holds: a worker is one thread; nothing on the way of a request takes a lock or
 //! crosses to another thread. A request is routed by one snapshot of the table and ends on it,
 //! whatever is published meanwhile. Whatever ends a request, its record is handed to the sink once.
 
 mod accept;
-mod connection;
+mod buffers;
+mod choose;
+mod client;
+mod deadline;
 mod finish;
-mod forward;
 mod forwarded;
 mod handshake;
 mod head;
 mod hop;
+mod http1;
+mod http2;
 pub mod preview;
 mod request;
 mod routes;
 mod settings;
-mod tunnel;
+mod stream;
 mod wait;
 pub mod worker;
 

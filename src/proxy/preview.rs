@@ -1,10 +1,10 @@
 //! A request's way through the proxy without a socket, for `explain`: *head*, *route* and the head
 //! that a server would get, by the very functions that serve requests.
 
-use super::head::{self, Arrival, Checked};
+use super::head::{self, Arrival, Checked, Parsed, Refused};
 use super::hop;
 use super::request::View;
-use crate::http::{Body, Exchange, HeaderValue, Headers, Made};
+use crate::http::{Exchange, HeaderValue, Headers, Made, Protocol};
 use crate::table::RequestView;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct Preview {
     /// What rules and middlewares see.
     pub exchange: Exchange,
     upgrade: Option<HeaderValue>,
-    peer_text: Option<HeaderValue>,
+    peer_text: String,
 }
 
 impl Preview {
@@ -30,9 +30,11 @@ impl Preview {
         tls: bool,
         trusted: bool,
     ) -> Result<Self, Made> {
-        let peer_text = HeaderValue::try_from(peer.ip().to_string()).ok();
-        let arrival = Arrival { entry_point, peer, peer_text: peer_text.as_ref(), tls, trusted, hostname: None };
-        let Checked { exchange, upgrade } = head::arrive(&arrival, request.into_parts().0)?;
+        let peer_text = peer.ip().to_string();
+        let arrival = Arrival { entry_point, peer, peer_text: &peer_text, tls, trusted, hostname: None };
+        let Checked { exchange, upgrade } = parsed(request.into_parts().0)
+            .and_then(|parsed| head::arrive(&arrival, parsed))
+            .map_err(|refused| refused.made)?;
         Ok(Self { exchange, upgrade, peer_text })
     }
 
@@ -41,8 +43,36 @@ impl Preview {
         View::of(&self.exchange)
     }
 
-    /// The fields that a server gets of a request without a body.
-    pub fn headers(&self, host: HeaderValue) -> Headers {
-        hop::for_server(&self.exchange, self.peer_text.as_ref(), host, self.upgrade.as_ref(), &Body::default())
+    /// The fields that a server gets of a request without a body, but for `Host`.
+    pub fn headers(&self) -> Headers {
+        let mut exchange = Exchange {
+            request: self.exchange.request.clone(),
+            entry_point: self.exchange.entry_point.clone(),
+            prefixes: self.exchange.prefixes.clone(),
+            host: None,
+            identity: self.exchange.identity.clone(),
+            claimed_for: None,
+            ..self.exchange
+        };
+        hop::for_server(&mut exchange, &self.peer_text, self.upgrade.as_ref(), false);
+        exchange.request.headers
     }
+}
+
+/// A head as HTTP/2's codec and `explain` have it.
+pub(super) fn parsed(parts: ::http::request::Parts) -> Result<Parsed, Box<Refused>> {
+    let protocol = match parts.version {
+        ::http::Version::HTTP_2 => Protocol::Http2,
+        ::http::Version::HTTP_11 => Protocol::Http11,
+        _ => Protocol::Http10,
+    };
+    let mut headers = Headers::from_map(&parts.headers);
+    let target = match (protocol, parts.uri.path_and_query()) {
+        (Protocol::Http2, Some(path)) => {
+            head::with_authority(&mut headers, parts.uri.authority().map(|authority| authority.as_str()));
+            path.as_str().to_owned()
+        }
+        _ => parts.uri.to_string(),
+    };
+    Ok(Parsed { protocol, method: parts.method, target, headers })
 }

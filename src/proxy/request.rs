@@ -1,130 +1,56 @@
-//! The walk of one request through its phases.
+//! The walk of one request through its phases up to the choice of a server, whatever protocol it came by.
 
-use super::connection::Client;
-use super::finish::{AnswerBody, Finish};
-use super::forward::{self, Received};
-use super::head::{self, Checked};
+use super::client::Client;
+use super::finish::Finish;
+use super::forwarded;
 use super::routes::BoundRouter;
 use super::wait::Waiting;
-use super::{forwarded, hop, tunnel};
-use crate::http::{
-    AnswerHead, Body, Exchange, HeaderValue, Made, Protocol, Reason, RequestHead, StatusCode, Upload, canonical_host,
-    name,
-};
+use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
 use crate::middleware::{self, Step};
 use crate::model::Provider;
 use crate::table::{Middleware, MiddlewareKind, RequestView};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Answers a request. It counts from this call on, before the future is polled.
-pub(super) fn run(
-    client: Rc<Client>,
-    request: hyper::Request<Incoming>,
-) -> impl Future<Output = hyper::Response<AnswerBody>> {
-    let (parts, incoming) = request.into_parts();
-    let finish = Finish::new(client.clone(), &parts);
-    walk(client, parts, incoming, finish)
-}
-
-async fn walk(
-    client: Rc<Client>,
-    mut parts: ::http::request::Parts,
-    incoming: Incoming,
-    mut finish: Box<Finish>,
-) -> hyper::Response<AnswerBody> {
-    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-
-    // Head.
-    let Checked { mut exchange, upgrade } = match head::check(&client, parts) {
-        Ok(checked) => checked,
-        Err(made) => return answer_made(&client, made, finish),
-    };
-    let upgrade = upgrade.filter(|_| on_upgrade.is_some());
-    let body = body(&client, incoming, &mut finish);
-
-    // Route, middlewares in.
-    let bound = match enter(&client, &mut exchange, &mut finish).await {
-        Ok(bound) => bound,
-        Err(made) => return answer_made(&client, made, finish),
-    };
-
-    // Choose, connect, send, receive.
-    let received = forward::run(&client, &exchange, &bound.service, upgrade.as_ref(), body, &mut finish).await;
-    let Received { mut answer, borrowed } = match received {
-        Ok(received) => received,
-        Err(made) => return answer_made(&client, made, finish),
-    };
-    finish.origin_status = answer.head.status.as_u16();
-    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let switched = forward::switches(upgrade.as_ref(), answer.head.headers.get(&name::UPGRADE));
-        let (Some(to_client), Some(to_server), true) = (on_upgrade, answer.upgrade.take(), switched) else {
-            // Traefik's answer to a server that switches where nobody asked.
-            return answer_made(&client, Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), finish);
-        };
-        hop::for_client(&mut answer.head, &answer.body, true);
-        finish.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
-        let idle = client.open.worker.settings.tunnel_idle;
-        tokio::task::spawn_local(tunnel::run(to_client, to_server, idle, finish, borrowed));
-        return respond(answer.head, AnswerBody::none());
-    }
-
-    // Middlewares out.
-    hop::for_client(&mut answer.head, &answer.body, false);
-    secure(&client, &mut answer.head);
-    finish.status = answer.head.status.as_u16();
-    respond(answer.head, AnswerBody::of_server(answer.body, finish, borrowed))
-}
-
-/// The request's body, watched for progress.
-fn body(client: &Client, incoming: Incoming, finish: &mut Finish) -> Body {
-    match Body::from_incoming(incoming) {
-        Body::Stream(incoming) => {
-            let (upload, transfer) = Upload::new(incoming, client.open.entry.read_timeout);
-            finish.transfer = Some(transfer);
-            Body::Upload(Box::new(upload))
-        }
-        body => body,
-    }
-}
-
 /// *Route* and *middlewares in*, again and again while the service has no server and the request
 /// may wait for one.
-async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> {
+///
+/// What needs no waiting is done in the first poll, without anything being set up for more.
+pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> {
+    let client = finish.client.clone();
     let worker = &client.open.worker;
+    let exchange = &mut finish.exchange;
     if let Some(made) = client.open.entry.redirect.as_ref().and_then(|redirect| redirect.answer(exchange)) {
         return Err(made);
     }
     let mut waiting: Option<Waiting> = None;
     loop {
-        let bound = route(client, exchange);
-        if let Some(made) = to_tls(client, exchange, bound.is_some()) {
+        let bound = route(&client, exchange);
+        if let Some(made) = to_tls(&client, exchange, bound.is_some()) {
             return Err(made);
         }
-        let bound = bound.ok_or_else(|| no_route(client))?;
+        let bound = bound.ok_or_else(|| no_route(&client))?;
         finish.router = Some(bound.clone());
         exchange.reset();
         let built_in = bound.router.provider == Provider::Internal;
         if built_in && client.trusted {
             // Nobody's word about other hops counts on built-in routes.
-            forwarded::distrust(exchange, client.peer_text.as_ref(), worker.settings.hostname.as_ref());
+            forwarded::distrust(exchange, &client.peer_text, worker.settings.hostname.as_ref());
         }
         let redirects = |middleware: &Arc<Middleware>| {
             use MiddlewareKind::{PrefixRedirect, RedirectScheme};
             matches!(middleware.kind, RedirectScheme { .. } | PrefixRedirect { port: Some(_), .. })
         };
         // A redirect to HTTPS is for everybody, as in HinD: there the refusal comes behind it.
-        let mut shut_out = if built_in { None } else { shut_out(client, exchange) };
+        let mut shut_out = if built_in { None } else { shut_out(&client, exchange) };
         if !bound.router.middlewares.first().is_some_and(redirects)
             && let Some(made) = shut_out.take()
         {
             return Err(made);
         }
-        middlewares_in(client, &bound, exchange).await?;
+        middlewares_in(&client, &bound, exchange).await?;
         if let Some(made) = shut_out {
             return Err(made);
         }
@@ -134,7 +60,7 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
         // A change between the look above and the place in the queue must not be missed.
         match &mut waiting {
             None => waiting = Some(Waiting::enter(worker)?),
-            Some(waiting) => waiting.changed().await?,
+            Some(waiting) => Box::pin(waiting.changed()).await?,
         }
     }
 }
@@ -155,7 +81,7 @@ async fn middlewares_in(client: &Client, bound: &BoundRouter, exchange: &mut Exc
             Step::On => return Ok(()),
             Step::Made(made) => return Err(made),
             Step::Ask(at, question) => {
-                question.ask(guard).await?;
+                Box::pin(question.ask(guard)).await?;
                 from = at;
             }
         }
@@ -230,29 +156,9 @@ impl RequestView for View<'_> {
     }
 }
 
-fn answer_made(client: &Client, made: Made, mut finish: Box<Finish>) -> hyper::Response<AnswerBody> {
-    let Made { mut head, text, reason } = made;
-    finish.status = head.status.as_u16();
-    finish.reason = Some(reason);
-    // Also where the body itself is not sent (HEAD).
-    head.headers.set(name::CONTENT_LENGTH, HeaderValue::from(text.len()));
-    if client.protocol == Protocol::Http2 {
-        head.headers.remove(&name::CONNECTION);
-    }
-    secure(client, &mut head);
-    respond(*head, AnswerBody::made(Body::text(text), finish))
-}
-
 /// *Middlewares out*.
-fn secure(client: &Client, head: &mut AnswerHead) {
+pub(super) fn secure(client: &Client, head: &mut AnswerHead) {
     if client.open.worker.settings.security_headers {
         middleware::secure(head, client.tls);
     }
-}
-
-fn respond(head: AnswerHead, body: AnswerBody) -> hyper::Response<AnswerBody> {
-    let mut response = hyper::Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers.into_map();
-    response
 }

@@ -5,7 +5,6 @@
 //! itself keeps alive; what a new table shares with the last one stays bound as long as it is used.
 
 use crate::balance::{rendezvous, wrr::Schedule};
-use crate::http::HeaderValue;
 use crate::table::{RequestView, Router, Service, Strategy, Table};
 use crate::upstream::{Endpoint, Pool, Pools, Registry, ServiceState};
 use arc_swap::{ArcSwap, Cache};
@@ -30,8 +29,6 @@ pub(super) struct BoundService {
 /// A server, bound.
 pub(super) struct BoundServer {
     pub(super) pool: Rc<Pool>,
-    /// Its own host, for services that do not pass the client's.
-    pub(super) authority: HeaderValue,
     fingerprint: u64,
 }
 
@@ -42,7 +39,6 @@ impl BoundService {
             let endpoint = Endpoint { tls: server.tls, host: server.host.clone(), port: server.port };
             BoundServer {
                 pool: pools.get(registry, &server.id, &endpoint),
-                authority: HeaderValue::from_str(&server.authority).unwrap_or(HeaderValue::from_static("")),
                 fingerprint: rendezvous::fingerprint(&server.id.url),
             }
         });

@@ -2,6 +2,8 @@
 //! looking at the table.
 
 use super::accept;
+use super::buffers::Buffers;
+use super::client::Bell;
 use super::routes::Routes;
 use super::settings::{EntryPoint, Settings, TlsSource};
 use crate::http::HeaderValue;
@@ -141,6 +143,9 @@ pub(super) struct Worker {
     pub(super) generation: watch::Receiver<u64>,
     pub(super) orders: watch::Receiver<Order>,
     pub(super) waiting: Cell<usize>,
+    pub(super) buffers: Buffers,
+    /// Rings when the worker drains.
+    pub(super) bell: Bell,
     /// A connection has ended: one more may be accepted.
     pub(super) ended: Notify,
 }
@@ -170,6 +175,8 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
         generation: config.generation,
         orders: orders.clone(),
         waiting: Cell::new(0),
+        buffers: Buffers::default(),
+        bell: Bell::default(),
         ended: Notify::new(),
     });
     for (entry_point, listener) in config.listeners {
@@ -184,6 +191,7 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
     else {
         return;
     };
+    worker.bell.ring();
     // The deadline may be brought forward by a second order.
     let mut deadline = deadline;
     while gauges.connections.load(Relaxed) > 0 {

@@ -1,19 +1,15 @@
 //! Making a connection to a server: address, TCP, TLS.
 
 use super::resolve::Addresses;
+use super::stream::Stream;
 use super::{Endpoint, Settings};
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -58,7 +54,7 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
     addresses: &Rc<Addresses>,
     settings: &Settings,
-) -> Result<Metered, ConnectError> {
+) -> Result<Stream, ConnectError> {
     let work = async {
         let stream = tcp(addresses).await?;
         if !endpoint.tls {
@@ -78,7 +74,7 @@ pub(super) async fn connect(
             .await
             .map_err(|_| ConnectError::TimedOut(settings.dial_timeout))??
     };
-    Ok(Metered { stream, meter: Arc::default() })
+    Ok(stream)
 }
 
 async fn tcp(addresses: &Rc<Addresses>) -> Result<TcpStream, ConnectError> {
@@ -101,64 +97,6 @@ async fn tcp(addresses: &Rc<Addresses>) -> Result<TcpStream, ConnectError> {
         }
     }
     Err(last)
-}
-
-/// Bytes that came from a server. Atomic because the codec wants what it owns to be `Send`.
-#[derive(Debug, Default)]
-pub(super) struct Meter(AtomicU64);
-
-impl Meter {
-    pub(super) fn read(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// A connection that counts what comes.
-#[derive(Debug)]
-pub(super) struct Metered {
-    stream: Stream,
-    pub(super) meter: Arc<Meter>,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        })?;
-        self.meter.0.fetch_add((buf.filled().len() - before) as u64, Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
 }
 
 #[cfg(test)]

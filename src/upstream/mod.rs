@@ -9,10 +9,12 @@ mod connect;
 mod pool;
 mod registry;
 mod resolve;
+mod stream;
 
 pub use connect::ConnectError;
-pub use pool::{Answer, Connection, Endpoint, InFlight, Pool, Pools, SendError};
+pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};
 pub use registry::{Registry, ServerState, ServerView, ServiceState};
+pub use stream::Stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

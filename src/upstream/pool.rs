@@ -1,22 +1,21 @@
 //! Connections that one worker keeps to servers.
 //!
-//! What always holds: a connection is given out when the codec is ready for a request on it, once
-//! at a time, and the taker knows whether it was used before, since only then a failure before the
-//! answer's first byte may mean that the server had closed it already.
+//! What always holds: a connection belongs to one request at a time, or to nobody; one that is kept has
+//! nothing unread on it and holds no buffer. The taker knows whether it was used before, since only then a
+//! failure before the answer's first byte may mean that the server had closed it already.
 
-use super::connect::{self, ConnectError, Meter};
+use super::connect::{self, ConnectError};
 use super::resolve::Addresses;
+use super::stream::Stream;
 use super::{Registry, ServerState, Settings};
-use crate::http::{AnswerHead, Body, Headers, Method};
 use crate::model::ServerId;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::task::AbortHandle;
+use std::task::{Context, Waker};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 /// Where a server is.
@@ -68,7 +67,7 @@ impl Pools {
     pub fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
-            idle.retain(|kept| kept.is_usable(now, &pool.settings));
+            idle.retain_mut(|kept| kept.is_fresh(now, &pool.settings) && kept.connection.is_silent());
             Rc::strong_count(pool) > 1 || !idle.is_empty()
         });
     }
@@ -91,16 +90,13 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Body>,
-    driver: AbortHandle,
-    meter: Arc<Meter>,
+    connection: Connection,
     since: Instant,
 }
 
 impl Idle {
-    fn is_usable(&self, now: Instant, settings: &Settings) -> bool {
-        !self.sender.is_closed()
-            && (settings.idle_timeout.is_zero() || now.duration_since(self.since) < settings.idle_timeout)
+    fn is_fresh(&self, now: Instant, settings: &Settings) -> bool {
+        settings.idle_timeout.is_zero() || now.duration_since(self.since) < settings.idle_timeout
     }
 }
 
@@ -141,25 +137,21 @@ impl Pool {
     /// The connection that was used last, if it is still good.
     pub fn take(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        for at in (0..idle.len()).rev() {
-            if !idle[at].is_usable(now, &self.settings) {
-                idle.swap_remove(at);
-            } else if idle[at].sender.is_ready() {
-                let Idle { sender, driver, meter, .. } = idle.swap_remove(at);
-                return Some(Connection { sender, driver, meter, reused: true });
+        while let Some(mut kept) = idle.pop() {
+            if kept.is_fresh(now, &self.settings) && kept.connection.is_silent() {
+                kept.connection.reused = true;
+                return Some(kept.connection);
             }
         }
         None
     }
 
-    /// Keeps a connection whose answer came to its end.
+    /// Keeps a connection on which request and answer came to their ends.
     pub fn put(&self, connection: Connection, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        if connection.sender.is_closed() || idle.len() >= self.settings.max_idle {
-            return;
+        if idle.len() < self.settings.max_idle {
+            idle.push(Idle { connection, since: now });
         }
-        let Connection { sender, driver, meter, .. } = connection;
-        idle.push(Idle { sender, driver, meter, since: now });
     }
 
     /// Makes a connection.
@@ -168,23 +160,11 @@ impl Pool {
     /// See [`ConnectError`].
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         let stream = connect::connect(&self.endpoint, &self.addresses, &self.settings).await?;
-        let meter = stream.meter.clone();
-        let (sender, driver) = Builder::new()
-            .writev(false)
-            .title_case_headers(true)
-            .handshake::<_, Body>(TokioIo::new(stream))
-            .await
-            .map_err(|error| ConnectError::Failed(std::io::Error::other(error)))?;
-        let open = OpenConnection::new(self.state.clone());
-        let driver = tokio::task::spawn_local(async move {
-            let _open = open;
-            // Its errors reach the request that they concern; an unused connection may end as it likes.
-            let _ = driver.with_upgrades().await;
-        });
-        Ok(Connection { sender, driver: driver.abort_handle(), meter, reused: false })
+        Ok(Connection { stream, reused: false, _open: OpenConnection::new(self.state.clone()) })
     }
 }
 
+#[derive(Debug)]
 struct OpenConnection(Arc<ServerState>);
 
 impl OpenConnection {
@@ -200,91 +180,26 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A connection in the hands of one request.
+/// A connection to a server. Dropping it closes it.
 #[derive(Debug)]
 pub struct Connection {
-    sender: SendRequest<Body>,
-    driver: AbortHandle,
-    meter: Arc<Meter>,
+    /// Its bytes.
+    pub stream: Stream,
     reused: bool,
-}
-
-/// What a server answered.
-#[derive(Debug)]
-pub struct Answer {
-    /// Head.
-    pub head: AnswerHead,
-    /// Body, still to come.
-    pub body: Body,
-    /// The raw connection once it switched protocols (101).
-    pub upgrade: Option<OnUpgrade>,
-}
-
-/// Why no answer came.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The connection was closed before anything was sent; the body is untouched.
-    #[error("the connection was closed already")]
-    Unsent(Body),
-    /// The connection ended without a byte of an answer.
-    #[error("the server closed without an answer: {0}")]
-    Silent(hyper::Error),
-    /// What came is not an answer, or broke off within its head.
-    #[error("the answer is not HTTP: {0}")]
-    Malformed(hyper::Error),
-    /// The request's own body failed.
-    #[error("the request's body failed: {0}")]
-    Body(hyper::Error),
+    _open: OpenConnection,
 }
 
 impl Connection {
-    /// Closes it, whatever is still being sent on it. Dropping it lets a request's body be sent to its end.
-    pub fn close(self) {
-        self.driver.abort();
-    }
-
     /// Whether an earlier request was sent on it.
     pub fn reused(&self) -> bool {
         self.reused
     }
 
-    /// Sends a request and waits for the head of its answer.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub async fn send(
-        &mut self,
-        method: Method,
-        uri: ::http::Uri,
-        headers: Headers,
-        body: Body,
-    ) -> Result<Answer, SendError> {
-        let mut request = ::http::Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers.into_map();
-        let before = self.meter.read();
-        match self.sender.try_send_request(request).await {
-            Ok(mut response) => {
-                let upgrade = (response.status() == ::http::StatusCode::SWITCHING_PROTOCOLS)
-                    .then(|| hyper::upgrade::on(&mut response));
-                let (parts, incoming) = response.into_parts();
-                let head = AnswerHead { status: parts.status, headers: Headers::from_map(parts.headers) };
-                Ok(Answer { head, body: Body::from_incoming(incoming), upgrade })
-            }
-            Err(mut error) => match error.take_message() {
-                Some(request) => Err(SendError::Unsent(request.into_body())),
-                None => {
-                    let error = error.into_error();
-                    Err(if error.is_user() {
-                        SendError::Body(error)
-                    } else if self.meter.read() == before {
-                        SendError::Silent(error)
-                    } else {
-                        SendError::Malformed(error)
-                    })
-                }
-            },
-        }
+    /// Whether the server has said nothing on it, not even that it ends. What comes before anything was asked
+    /// is no answer. Costs no system call while nothing has come.
+    fn is_silent(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 }

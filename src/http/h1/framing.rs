@@ -230,7 +230,7 @@ pub fn answer_framing(
 
 /// Whether a trailer may not be a field of this name (RFC 9110, 6.5.1): what delimits, routes, authenticates, changes or
 /// describes a message must be known before its body. Names with `_` for `-` count alike, as some servers read them so.
-pub(super) fn is_forbidden_trailer(name: &[u8]) -> bool {
+pub fn is_forbidden_trailer(name: &[u8]) -> bool {
     const NAMES: [&str; 33] = [
         "age",
         "alt-svc",

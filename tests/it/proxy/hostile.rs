@@ -29,8 +29,7 @@ fn garbage_is_refused_and_the_proxy_serves_on() {
     let server = Server::named("fine");
     let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
     let long = format!("GET / HTTP/1.1\r\nHost: h.test\r\nX-Big: {}\r\n\r\n", "a".repeat(1_100_000));
-    let many = format!("GET / HTTP/1.1\r\nHost: h.test\r\n{}\r\n", "X-A: 1\r\n".repeat(120));
-    let far = format!("GET /{} HTTP/1.1\r\nHost: h.test\r\n\r\n", "a".repeat(70_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: h.test\r\n{}\r\n", "X-A: 1\r\n".repeat(300));
     let cases: &[(&str, &[u8], u16)] = &[
         ("noise", b"\x00\x01\x02\xff\xfe\r\n\r\n", 400),
         ("words", b"hello there\r\n\r\n", 400),
@@ -45,20 +44,19 @@ fn garbage_is_refused_and_the_proxy_serves_on() {
         ("folded line", b"GET / HTTP/1.1\r\nHost: h.test\r\nX-A: a\r\n b\r\n\r\n", 400),
         ("negative length", b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: -1\r\n\r\n", 400),
         ("two lengths", b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
-        ("identity", b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: identity\r\n\r\n", 400),
-        ("chunked twice over", b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
+        ("identity", b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: identity\r\n\r\n", 501),
+        ("chunked twice over", b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 501),
         ("connect", b"CONNECT h.test:80 HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n", 405),
         ("bad chunk", b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         ("huge head", long.as_bytes(), 431),
         ("many fields", many.as_bytes(), 431),
-        ("long target", far.as_bytes(), 414),
     ];
     for (name, bytes, status) in cases {
         assert_eq!(outcome(&rig, bytes), *status, "{name}");
         // Also what never became a request is in the log, once, with what was answered and why.
         let record = rig.record();
         assert_eq!(record.status, *status, "{name}");
-        let reason = if matches!(status, 414 | 431) { Reason::TooLarge } else { Reason::BadRequest };
+        let reason = if *status == 431 { Reason::TooLarge } else { Reason::BadRequest };
         assert_eq!(record.reason, Some(reason), "{name}");
         assert_eq!(rig.get("h.test", "/").text(), "fine", "after {name}");
         assert_eq!(rig.record().status, 200, "after {name}");
@@ -114,15 +112,14 @@ fn half_requests_and_none_leave_nothing_behind() {
 fn a_smuggled_request_is_not_seen() {
     let server = Server::answering(|request| ok(&format!("{}|{}", request.head, request.text())));
     let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
-    // With both lengths the chunked one counts, and nothing after it (RFC 9112, 6.3).
+    // Who reads the one length and who reads the other would split it differently (RFC 9112, 6.3).
     let bytes = "POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n\
                  0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h.test\r\n\r\n";
     let mut client = rig.connect();
     client.send(bytes);
-    let response = client.response("POST");
-    assert_eq!(fields(response.text(), "Content-Length").len() + fields(response.text(), "Transfer-Encoding").len(), 1);
-    assert!(!response.text().contains("smuggled"));
+    assert_eq!(client.response("POST").status, 400);
     assert_eq!(client.rest(), b"", "the connection is not used again");
+    assert_eq!(rig.record().reason, Some(Reason::BadRequest));
 }
 
 /// Short, but long enough for a busy machine to send a head in.
@@ -280,8 +277,9 @@ fn a_panic_costs_one_connection_and_not_the_worker() {
     rig.until("only one connection is open", |rig| rig.open() == 1);
     held.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
     assert_eq!(held.response("GET").text(), "fine");
-    let now = std::time::Instant::now();
-    assert!(rig.registry.servers(now).iter().all(|server| server.in_flight == 0));
+    rig.until("no request counts as in flight", |rig| {
+        rig.registry.servers(std::time::Instant::now()).iter().all(|server| server.in_flight == 0)
+    });
 }
 
 #[test]
@@ -304,7 +302,7 @@ fn a_url_without_a_path_is_one_with_a_slash() {
     let server = Server::echo();
     let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
     for (target, sent) in [("http://h.test", "/"), ("http://h.test?a=b", "/?a=b")] {
-        let got = rig.get("other.test", target);
+        let got = rig.get("h.test", target);
         assert_eq!(got.status, 200, "{target}");
         assert!(got.text().starts_with(&format!("GET {sent} HTTP/1.1\r\n")), "{}", got.text());
         assert_eq!(fields(got.text(), "Host"), ["h.test"]);

@@ -133,7 +133,7 @@ fn a_trusted_peer_is_believed_and_completed() {
     client.send(
         "GET / HTTP/1.1\r\nHost: h.test:8080\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2, 3.3.3.3\r\n\
          X-Forwarded-Proto: https\r\nX-Real-Ip: 8.8.8.8\r\nX-Forwarded-Uri: /u\r\n\
-         Connection: X-Real-Ip, X-Gone\r\nX-Gone: 1\r\n\r\n",
+         Connection: X-Gone\r\nX-Gone: 1\r\n\r\n",
     );
     let got = client.response("GET");
     let got = got.text();

@@ -1,0 +1,122 @@
+//! *Choose* and *connect*: a connection to one of a service's servers.
+//!
+//! What always holds: a server that cannot be reached is tried once, then the next one is; all
+//! tries together cost no more time than one server's dial time-out and one try.
+
+use super::client::Client;
+use super::finish::Finish;
+use super::routes::BoundService;
+use crate::http::{Made, Reason, StatusCode};
+use crate::upstream::{ConnectError, Connection, InFlight, Pool};
+use smallvec::SmallVec;
+use std::net::IpAddr;
+use tokio::time::Instant;
+
+/// The choices of one request.
+pub(super) struct Choice<'a> {
+    service: &'a BoundService,
+    peer: IpAddr,
+    begun: Instant,
+    tried: SmallVec<[usize; 4]>,
+    last: (StatusCode, Reason),
+}
+
+/// A connection to a chosen server, and the request counted there.
+pub(super) struct Leased {
+    pub(super) at: usize,
+    pub(super) connection: Connection,
+    pub(super) in_flight: InFlight,
+}
+
+impl<'a> Choice<'a> {
+    pub(super) fn new(service: &'a BoundService, peer: IpAddr, begun: std::time::Instant) -> Self {
+        let last = (StatusCode::BAD_GATEWAY, Reason::ConnectFailed);
+        Self { service, peer, begun: begun.into(), tried: SmallVec::new(), last }
+    }
+
+    /// The next server and a connection to it.
+    ///
+    /// # Errors
+    /// The answer when none is left.
+    pub(super) async fn next(&mut self, client: &Client, finish: &Finish) -> Result<Leased, Made> {
+        loop {
+            let (at, in_flight) = self.server(client)?;
+            finish.server.set(Some(at));
+            match in_flight.pool().take(self.begun) {
+                Some(connection) => return Ok(Leased { at, connection, in_flight }),
+                None => match Box::pin(connect(client, in_flight.pool())).await {
+                    Ok(connection) => return Ok(Leased { at, connection, in_flight }),
+                    Err(error) => {
+                        self.failed(at, made_of(&error));
+                        finish.again();
+                    }
+                },
+            }
+        }
+    }
+
+    /// A fresh connection to a server that was chosen before.
+    ///
+    /// # Errors
+    /// The answer when it cannot be reached and no other is left.
+    pub(super) async fn fresh(&mut self, client: &Client, finish: &Finish, at: usize) -> Result<Leased, Made> {
+        finish.again();
+        let Some(server) = self.service.servers.get(at) else { return Box::pin(self.next(client, finish)).await };
+        let in_flight = server.pool.enter();
+        match connect(client, &server.pool).await {
+            Ok(connection) => Ok(Leased { at, connection, in_flight }),
+            Err(error) => {
+                self.failed(at, made_of(&error));
+                Box::pin(self.next(client, finish)).await
+            }
+        }
+    }
+
+    /// A server took the connection and gave it up before anything could be sent, or could not be reached.
+    pub(super) fn failed(&mut self, at: usize, why: (StatusCode, Reason)) {
+        self.tried.push(at);
+        self.last = why;
+    }
+
+    fn server(&mut self, client: &Client) -> Result<(usize, InFlight), Made> {
+        let registry = &client.open.worker.registry;
+        let chosen = self.service.choose(self.peer, &self.tried, registry);
+        let server = chosen.and_then(|at| self.service.servers.get(at).map(|server| (at, server)));
+        let Some((at, server)) = server else { return Err(Made::status(self.last.0, self.last.1)) };
+        // Servers that do not answer the knock may not cost more than one's time-out together.
+        let patience = server.pool.settings().dial_timeout;
+        if !self.tried.is_empty() && !patience.is_zero() && self.begun.elapsed() >= patience {
+            return Err(Made::status(self.last.0, self.last.1));
+        }
+        Ok((at, server.pool.enter()))
+    }
+}
+
+async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectError> {
+    let result = pool.connect().await;
+    match &result {
+        Ok(_) => pool.state().reachable(),
+        Err(error) => {
+            if !error.is_ours() {
+                pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
+            }
+            tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
+        }
+    }
+    result
+}
+
+fn made_of(error: &ConnectError) -> (StatusCode, Reason) {
+    match error {
+        ConnectError::Refused => (StatusCode::BAD_GATEWAY, Reason::ConnectRefused),
+        ConnectError::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, Reason::ConnectTimeout),
+        ConnectError::Unresolved(_) | ConnectError::Failed(_) | ConnectError::Tls(_) | ConnectError::NoTls(_) => {
+            (StatusCode::BAD_GATEWAY, Reason::ConnectFailed)
+        }
+    }
+}
+
+/// Whether an answer switches to the protocol that was asked for.
+pub(super) fn switches(asked: Option<&[u8]>, answered: Option<&[u8]>) -> bool {
+    asked.zip(answered).is_some_and(|(asked, answered)| asked.eq_ignore_ascii_case(answered))
+}

@@ -1,0 +1,79 @@
+//! A client's connection: what all its requests share, and the bell that wakes it when the worker drains.
+
+use super::accept::Open;
+use crate::http::Protocol;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::task::{Context, Waker};
+
+/// What all requests of one connection share.
+pub(super) struct Client {
+    pub(super) open: Open,
+    pub(super) peer: SocketAddr,
+    /// The peer's address as headers write it.
+    pub(super) peer_text: String,
+    pub(super) tls: bool,
+    pub(super) protocol: Protocol,
+    pub(super) trusted: bool,
+    /// Requests that came by it.
+    pub(super) requests: Cell<u64>,
+}
+
+impl Client {
+    pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
+        let trusted = open.entry.trust.believes(peer.ip());
+        Self { peer, peer_text: peer.ip().to_string(), tls, protocol, trusted, requests: Cell::new(0), open }
+    }
+}
+
+/// Wakes the connections of a worker that have nothing to do, when they should end.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Cell<bool>,
+    sleepers: RefCell<Slab<Waker>>,
+}
+
+impl Bell {
+    /// Rings for good.
+    pub(super) fn ring(&self) {
+        self.rung.set(true);
+        for (_, sleeper) in self.sleepers.borrow().iter() {
+            sleeper.wake_by_ref();
+        }
+    }
+
+    /// Whether it has rung.
+    pub(super) fn has_rung(&self) -> bool {
+        self.rung.get()
+    }
+}
+
+/// One task's place at the bell.
+pub(super) struct Listener<'a> {
+    bell: &'a Bell,
+    place: Option<usize>,
+}
+
+impl<'a> Listener<'a> {
+    pub(super) fn new(bell: &'a Bell) -> Self {
+        Self { bell, place: None }
+    }
+
+    /// Whether the bell has rung. The task is woken when it does.
+    pub(super) fn hears(&mut self, cx: &Context<'_>) -> bool {
+        // A task has one waker all its life.
+        if self.place.is_none() {
+            self.place = Some(self.bell.sleepers.borrow_mut().insert(cx.waker().clone()));
+        }
+        self.bell.has_rung()
+    }
+}
+
+impl Drop for Listener<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.bell.sleepers.borrow_mut().try_remove(place);
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! One request over HTTP/1.1: from its head to the end of its answer.
+
+use super::answer::{self, To};
+use super::pump::Pump;
+use super::relay::{self, Answer, Asked, Ended, Failed, Up};
+use super::{After, Arrived, Session, tunnel, write};
+use crate::http::h1::{Fault, Framing};
+use crate::http::{AnswerHead, HeaderValue, Made, Method, Protocol, Reason, StatusCode, name};
+use crate::proxy::choose::{Choice, Leased, switches};
+use crate::proxy::finish::{self, Finish};
+use crate::proxy::head::{self, Checked, Parsed};
+use crate::proxy::http1::pump::Sent;
+use crate::proxy::routes::BoundService;
+use crate::proxy::{hop, request};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+/// What is known of a request besides its head.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    /// Where the head ends in what was read, and where that ends.
+    length: usize,
+    filled: usize,
+    body: Framing,
+    keep_alive: bool,
+    asked: Asked,
+}
+
+impl Request {
+    fn has_body(&self) -> bool {
+        !matches!(self.body, Framing::None | Framing::Length(0))
+    }
+}
+
+/// Answers a request.
+pub(super) async fn run(session: &mut Session, arrived: Arrived) -> After {
+    let client = session.client.clone();
+    client.requests.set(client.requests.get() + 1);
+    let old = arrived.line.minor == 0;
+    let bytes = arrived.headers.bytes();
+    let method = bytes.get(arrived.line.method.clone()).and_then(|name| Method::from_bytes(name).ok());
+    let sent = bytes.get(arrived.line.target.clone()).and_then(|target| std::str::from_utf8(target).ok());
+    let (Some(method), Some(sent)) = (method, sent) else {
+        let to = To { old, head: false, keep: false };
+        return answer::refused(session, &finish::Refused::default(), Made::bad_request(), to).await;
+    };
+    let mut target = client.open.worker.buffers.text();
+    target.clear();
+    target.push_str(sent);
+    let filled = bytes.len();
+    let bodiless = arrived.framing.body == Framing::None;
+    // Should the proxy answer by itself, a body that is here whole is passed over; any other ends the connection.
+    let whole = (bodiless && filled == arrived.length) || answer::is_read(session, &arrived);
+    let asked_head = method == Method::HEAD;
+    let to = To { old, head: asked_head, keep: arrived.framing.keep_alive && whole };
+    let mut request = Request {
+        length: arrived.length,
+        filled: if bodiless { arrived.length } else { filled },
+        body: arrived.framing.body,
+        keep_alive: arrived.framing.keep_alive,
+        asked: Asked { head: asked_head, upgrade: false, expects: arrived.framing.expects_continue, old },
+    };
+    if bodiless && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+        // Servers expect to be told (RFC 9110, 8.6).
+        request.body = Framing::Length(0);
+    }
+    let protocol = if old { Protocol::Http10 } else { Protocol::Http11 };
+    let checked = head::check(&client, Parsed { protocol, method, target, headers: arrived.headers });
+    let Checked { exchange, upgrade } = match checked {
+        Ok(checked) => checked,
+        Err(refused) => {
+            let head::Refused { made, method, target } = *refused;
+            let asked = finish::Refused { method: method.as_str(), target: &target, ..Default::default() };
+            return answer::refused(session, &asked, made, to).await;
+        }
+    };
+    let mut finish = Finish::new(client, exchange);
+    let entered = {
+        let mut entering = pin!(request::enter(&mut finish));
+        session.clock.set(None);
+        poll_fn(|cx| {
+            if let Poll::Ready(entered) = entering.as_mut().poll(cx) {
+                return Poll::Ready(Some(entered));
+            }
+            // What is left of a body is not read here.
+            let gone = bodiless && (!session.poll_listen(cx) || session.clock.poll(cx).is_ready());
+            if gone { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    };
+    let bound = match entered {
+        Some(Ok(bound)) => bound,
+        Some(Err(made)) => return answer::made(session, finish, made, to).await,
+        None => return After::Gone,
+    };
+    if !bodiless {
+        // The pump finds it again behind the body.
+        session.pending.clear();
+    }
+    request.asked.upgrade = upgrade.is_some();
+    forward(session, finish, request, &bound.service, upgrade, to).await
+}
+
+/// What came of one try.
+enum Tried {
+    Done(After, bool),
+    Switched(Answer),
+    Failed { failed: Failed, untouched: bool, unsent: bool },
+    Unframed(Fault),
+}
+
+/// *Choose*, *connect*, *send*, *receive*, *middlewares out*.
+///
+/// A request is sent again only if the connection was used before, ended without a byte of an answer, and either
+/// nothing of the request was written or it has no body and an idempotent method (RFC 9110, 9.2.2).
+async fn forward(
+    session: &mut Session,
+    mut finish: Finish,
+    request: Request,
+    service: &BoundService,
+    upgrade: Option<HeaderValue>,
+    to: To,
+) -> After {
+    let client = session.client.clone();
+    hop::for_server(&mut finish.exchange, &client.peer_text, upgrade.as_ref(), request.has_body());
+    // Its body may be on its way, or never come.
+    let failing = To { keep: to.keep && !request.has_body(), ..to };
+    let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
+    let mut chosen = choice.next(&client, &finish).await;
+    loop {
+        let mut leased = match chosen {
+            Ok(leased) => leased,
+            Err(made) => return answer::made(session, finish, made, failing).await,
+        };
+        finish.is_sent();
+        let reused = leased.connection.reused();
+        match attempt(session, &finish, &request, service, &mut leased).await {
+            Tried::Done(after, reusable) => {
+                if reusable {
+                    leased.in_flight.pool().put(leased.connection, tokio::time::Instant::now());
+                }
+                return after;
+            }
+            Tried::Switched(answer) => {
+                return Box::pin(switch(session, finish, answer, upgrade, leased, failing)).await;
+            }
+            Tried::Unframed(fault) => {
+                let made = failure(&finish, &Failed::Broken(fault));
+                return answer::made(session, finish, made, failing).await;
+            }
+            Tried::Failed { failed, untouched, unsent } => {
+                let silent = matches!(failed, Failed::Silent) && untouched;
+                let harmless = unsent || (!request.has_body() && finish.exchange.request.method.is_idempotent());
+                let at = leased.at;
+                drop(leased);
+                if silent && reused && harmless {
+                    chosen = Box::pin(choice.fresh(&client, &finish, at)).await;
+                } else if silent && unsent {
+                    choice.failed(at, (StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer));
+                    finish.again();
+                    chosen = Box::pin(choice.next(&client, &finish)).await;
+                } else {
+                    let made = failure(&finish, &failed);
+                    return answer::made(session, finish, made, failing).await;
+                }
+            }
+        }
+    }
+}
+
+/// One try with one server.
+async fn attempt(
+    session: &mut Session,
+    finish: &Finish,
+    request: &Request,
+    service: &BoundService,
+    leased: &mut Leased,
+) -> Tried {
+    let client = session.client.clone();
+    let buffers = &client.open.worker.buffers;
+    let authority = service.service.servers.get(leased.at).map_or("", |server| &*server.authority);
+    let host = finish.exchange.host_for(service.service.pass_host_header, authority);
+    let mut lead = buffers.take();
+    write::request(&mut lead, &finish.exchange, host, request.body);
+    let sent = if request.body == Framing::Chunked { Sent::Chunked } else { Sent::Plain };
+    let read = finish.exchange.request.headers.bytes().get(request.length..request.filled).unwrap_or_default();
+    let mut up = match Pump::new(lead, request.body, sent, read) {
+        Ok(pump) => Up { pump, done: false, refused: false },
+        Err(fault) => return Tried::Unframed(fault),
+    };
+    let patience = leased.in_flight.pool().settings().response_header_timeout;
+    let server = &mut leased.connection.stream;
+    let tried = match relay::receive(session, server, &mut up, request.asked, patience, finish).await {
+        Ok(answer) => {
+            leased.in_flight.pool().state().reachable();
+            if answer.line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+                Tried::Switched(answer)
+            } else {
+                let (after, reusable) = respond(session, finish, request, &mut up, answer, leased).await;
+                Tried::Done(after, reusable)
+            }
+        }
+        Err(failed) => Tried::Failed { failed, untouched: !up.pump.has_read, unsent: !up.pump.has_written },
+    };
+    up.pump.put_back(buffers);
+    tried
+}
+
+/// *Middlewares out*, and the answer on its way. Tells what becomes of the client's connection, and whether the
+/// server's can be used again.
+async fn respond(
+    session: &mut Session,
+    finish: &Finish,
+    request: &Request,
+    up: &mut Up<'_>,
+    answer: Answer,
+    leased: &mut Leased,
+) -> (After, bool) {
+    let client = session.client.clone();
+    let buffers = &client.open.worker.buffers;
+    let Answer { line, framing, headers, length, filled, before, continued } = answer;
+    let Ok(status) = StatusCode::from_u16(line.status) else { return (After::Gone, false) };
+    finish.origin_status.set(line.status);
+    finish.status.set(line.status);
+    let mut head = AnswerHead { status, headers };
+    let announced = write::announced(&head.headers);
+    hop::for_client(&mut head, false);
+    request::secure(&client, &mut head);
+    let old = request.asked.old;
+    let (body, sent) = answer::framed(&head, framing.body, announced, old, &finish.exchange.request.method);
+    // A client that was not told to send its body may do so, or not: who would know where the next request begins?
+    let unsure = request.asked.expects && !continued && !up.done && up.pump.bytes == 0;
+    let keep = request.keep_alive
+        && body != write::Body::UntilClose
+        && !unsure
+        && !(up.refused && !up.done)
+        && (up.done || framing.keep_alive)
+        && answer::may_go_on(session);
+    let mut lead = if before.is_empty() { buffers.take() } else { before };
+    let reason = head.headers.bytes().get(line.reason).unwrap_or_default();
+    write::answer(&mut lead, old, &head, reason, body, answer::connection(keep, old), buffers);
+    let bytes = buffers.bytes_of(head.headers);
+    let read = bytes.get(length..filled).unwrap_or_default();
+    let mut down = match Pump::new(lead, framing.body, sent, read) {
+        Ok(down) => down,
+        Err(fault) => {
+            tracing::debug!(entry_point = %client.open.entry.name, %fault, "the answer is not HTTP");
+            finish.because(Reason::AnswerCut);
+            return (After::Gone, false);
+        }
+    };
+    let server = &mut leased.connection.stream;
+    let ended = relay::deliver(session, server, up, &mut down, finish).await;
+    finish.is_answered();
+    down.put_back(buffers);
+    let clean = down.surplus.is_empty() && framing.keep_alive;
+    drop(down);
+    buffers.give(bytes);
+    match ended {
+        Ended::Cut => {
+            finish.because(Reason::AnswerCut);
+            return (After::Gone, false);
+        }
+        Ended::Gone => {
+            finish.because(Reason::ClientGone);
+            return (After::Gone, false);
+        }
+        Ended::Whole => {}
+    }
+    let sent = up.done || (keep && Box::pin(relay::send_the_rest(session, server, up, finish)).await);
+    (if keep && sent { After::Next } else { After::Close }, clean && sent)
+}
+
+/// A switch of protocols, if it is the one that was asked for.
+async fn switch(
+    session: &mut Session,
+    finish: Finish,
+    answer: Answer,
+    upgrade: Option<HeaderValue>,
+    leased: Leased,
+    to: To,
+) -> After {
+    let client = session.client.clone();
+    let buffers = &client.open.worker.buffers;
+    let Answer { line, headers, length, filled, before, .. } = answer;
+    finish.origin_status.set(line.status);
+    let mut head = AnswerHead { status: StatusCode::SWITCHING_PROTOCOLS, headers };
+    if !switches(upgrade.as_ref().map(HeaderValue::as_bytes), head.headers.get(&name::UPGRADE)) {
+        // Traefik's answer to a server that switches where nobody asked.
+        return answer::made(session, finish, Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), to).await;
+    }
+    hop::for_client(&mut head, true);
+    finish.status.set(line.status);
+    let mut lead = if before.is_empty() { buffers.take() } else { before };
+    let reason = head.headers.bytes().get(line.reason).unwrap_or_default();
+    write::answer(&mut lead, false, &head, reason, write::Body::None, write::Connection::Unsaid, buffers);
+    let bytes = buffers.bytes_of(head.headers);
+    let read = bytes.get(length..filled).unwrap_or_default();
+    tunnel::run(session, leased, finish, lead, read).await;
+    buffers.give(bytes);
+    After::Gone
+}
+
+/// The answer to a request that got none.
+pub(in crate::proxy) fn failure(finish: &Finish, failed: &Failed) -> Made {
+    let entry_point = &finish.client.open.entry.name;
+    match failed {
+        Failed::Malformed(fault) => tracing::debug!(%entry_point, %fault, "the server's answer is not HTTP"),
+        Failed::Broken(fault) => tracing::debug!(%entry_point, %fault, "the request's body is not HTTP"),
+        failed => tracing::debug!(%entry_point, ?failed, "no answer"),
+    }
+    let gateway = |reason| Made::status(StatusCode::BAD_GATEWAY, reason);
+    match failed {
+        Failed::Silent | Failed::Cut => gateway(Reason::ResetBeforeAnswer),
+        Failed::Malformed(_) | Failed::Interim => gateway(Reason::BadAnswer),
+        Failed::TimedOut => Made::status(StatusCode::GATEWAY_TIMEOUT, Reason::HeadTimeout),
+        Failed::Stalled => Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing(),
+        Failed::Broken(_) => Made::bad_request(),
+        Failed::Gone => finish::client_gone(),
+    }
+}

@@ -1,0 +1,281 @@
+//! A client's HTTP/1.1 connection: one request after the other, by our own codec.
+//!
+//! What always holds: a connection that waits for a request holds no buffer. The next request is
+//! looked at when the last one's answer is written. A connection ends in order: what was answered
+//! arrives, even where the client was still talking (RFC 9112, 9.6).
+
+mod answer;
+pub(super) mod exchange;
+mod pump;
+pub(super) mod relay;
+mod tunnel;
+pub(super) mod write;
+
+use super::buffers::poll_fill;
+use super::client::{Client, Listener};
+use super::deadline::Deadline;
+use super::handshake::FIRST_REQUEST;
+use super::stream::ClientStream;
+use super::{finish, head};
+use crate::http::h1::{self, Fault, Parsed, RequestFraming, RequestLine};
+use crate::http::{Headers, Reason, StatusCode};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+
+/// Room above `max_header_bytes`, as Go's HTTP library leaves it.
+const HEAD_SLACK: usize = 4_096;
+/// How long a client has to take the last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long an answer may take to begin for a client that has ended its side: it may wait for it, or be gone.
+const HALF_CLOSED: Duration = Duration::from_secs(3);
+/// How long a client that waits for 100 waits for a server to say it (Traefik's time).
+const CONTINUE: Duration = Duration::from_secs(1);
+
+/// A connection.
+struct Session {
+    client: Rc<Client>,
+    stream: ClientStream,
+    /// What was read and belongs to the next request.
+    pending: Vec<u8>,
+    clock: Deadline,
+    /// The client has ended its side.
+    half_closed: bool,
+}
+
+/// A request's head.
+struct Arrived {
+    /// The fields, over all that was read.
+    headers: Headers,
+    line: RequestLine,
+    framing: RequestFraming,
+    /// Where the head ends.
+    length: usize,
+}
+
+/// What came next on a connection.
+enum Next {
+    Request(Arrived),
+    /// Nothing more will.
+    End,
+    /// A head began and did not end in time.
+    Late,
+    /// A head that is not acceptable, and what it was part of.
+    Refused(Fault),
+}
+
+/// What becomes of a connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// The next request may come.
+    Next,
+    /// It ends; the client may still be talking.
+    Close,
+    /// It is gone.
+    Gone,
+}
+
+/// Serves HTTP/1.1 until the connection ends. `read` was read already.
+pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8>) {
+    let mut session = Session { client, stream, pending: read, clock: Deadline::default(), half_closed: false };
+    let client = session.client.clone();
+    let worker = client.open.worker.clone();
+    let mut bell = Listener::new(&worker.bell);
+    let entry = client.open.entry.clone();
+    session.wait_for(entry.read_timeout);
+    let after = loop {
+        let next = {
+            let mut head = Vec::new();
+            let mut looked_at = 0;
+            poll_fn(|cx| session.poll_next(cx, &mut bell, &mut head, &mut looked_at)).await
+        };
+        match next {
+            Next::Request(arrived) => match exchange::run(&mut session, arrived).await {
+                After::Next => {}
+                after => break after,
+            },
+            Next::End => break After::Gone,
+            Next::Late => {
+                refuse(&mut session, StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).await;
+                break After::Close;
+            }
+            Next::Refused(fault) => {
+                tracing::debug!(entry_point = %entry.name, peer = %client.peer, %fault, "request refused");
+                let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let reason = match status {
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Reason::TooLarge,
+                    _ => Reason::BadRequest,
+                };
+                refuse(&mut session, status, reason).await;
+                break After::Close;
+            }
+        }
+        session.wait_for(entry.idle_timeout);
+    };
+    if after == After::Close {
+        Box::pin(session.close()).await;
+    }
+}
+
+/// Answers a head that never became a request.
+async fn refuse(session: &mut Session, status: StatusCode, reason: Reason) {
+    let text = status.canonical_reason().unwrap_or("");
+    // In the words of Go's HTTP library, as Traefik's clients know them.
+    let body = format!("{} {text}", status.as_u16());
+    let answer = format!(
+        "HTTP/1.1 {body}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let asked = finish::Refused { response_bytes: body.len() as u64, ..Default::default() };
+    finish::refused(&session.client, &asked, session.client.protocol, status, reason);
+    let words = async {
+        session.stream.write_all(answer.as_bytes()).await?;
+        session.stream.flush().await
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, words).await;
+}
+
+impl Session {
+    /// Something must come within `limit`; zero means that nothing must.
+    fn wait_for(&mut self, limit: Duration) {
+        self.clock.set((!limit.is_zero()).then(|| Instant::now() + limit));
+    }
+
+    /// The next request. `head` is what there is of it, `looked_at` how much of that cannot end it.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        bell: &mut Listener<'_>,
+        head: &mut Vec<u8>,
+        looked_at: &mut usize,
+    ) -> Poll<Next> {
+        let client = self.client.clone();
+        let worker = &client.open.worker;
+        if head.is_empty() && !self.pending.is_empty() {
+            *head = std::mem::take(&mut self.pending);
+        }
+        loop {
+            if head.len() > *looked_at {
+                if *looked_at == 0 && self.client.open.entry.read_timeout.is_zero() {
+                    self.clock.set(None);
+                } else if *looked_at == 0 {
+                    self.clock.set(Some(Instant::now() + self.client.open.entry.read_timeout));
+                }
+                // A long one is refused before it ends.
+                let may_end = *looked_at == 0
+                    || h1::may_end(head, *looked_at)
+                    || head.len() > self.client.open.entry.max_header_bytes;
+                *looked_at = head.len();
+                if may_end && let Some(next) = self.parse(head) {
+                    self.clock.set(None);
+                    return Poll::Ready(next);
+                }
+            }
+            if self.half_closed {
+                return Poll::Ready(Next::End);
+            }
+            let mut buffer = if head.is_empty() { worker.buffers.take() } else { std::mem::take(head) };
+            let read = poll_fill(&mut self.stream, cx, &mut buffer, u64::MAX);
+            if buffer.is_empty() {
+                worker.buffers.give(buffer);
+            } else {
+                *head = buffer;
+            }
+            match read {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(Next::End),
+                Poll::Pending => {
+                    if bell.hears(cx) && head.is_empty() {
+                        if self.client.requests.get() > 0 {
+                            return Poll::Ready(Next::End);
+                        }
+                        // Who has asked nothing yet may still do so for a moment.
+                        self.clock.at_most(Instant::now() + FIRST_REQUEST);
+                    }
+                    ready!(self.clock.poll(cx));
+                    return Poll::Ready(if head.is_empty() { Next::End } else { Next::Late });
+                }
+            }
+        }
+    }
+
+    /// What a head is, once it is complete.
+    fn parse(&mut self, head: &mut Vec<u8>) -> Option<Next> {
+        let client = self.client.clone();
+        let limits = h1::Limits {
+            head_bytes: client.open.entry.max_header_bytes.saturating_add(HEAD_SLACK),
+            lines: head::MAX_LINES,
+        };
+        let buffers = &client.open.worker.buffers;
+        let mut lines = buffers.lines.borrow_mut();
+        let parsed = h1::parse_request(head, &limits, &mut lines);
+        let (line, length) = match parsed {
+            Ok(Parsed::Complete { line, length }) => (line, length),
+            Ok(Parsed::Partial) => return None,
+            Err(fault) => return Some(Next::Refused(fault)),
+        };
+        let framing = match h1::request_framing(head, &lines, &line) {
+            Ok(framing) => framing,
+            Err(fault) => return Some(Next::Refused(fault)),
+        };
+        let headers = Headers::parsed(std::mem::take(head), &lines, buffers.room());
+        Some(Next::Request(Arrived { headers, line, framing, length }))
+    }
+
+    /// Ends the connection so that the client gets all that was answered: our side first, then what it still says is
+    /// heard for a moment. A kernel that has unread bytes at the end resets the connection.
+    async fn close(&mut self) {
+        let client = self.client.clone();
+        let words = async {
+            self.stream.shutdown().await?;
+            while !self.half_closed {
+                let mut buffer = client.open.worker.buffers.take();
+                let read = poll_fn(|cx| poll_fill(&mut self.stream, cx, &mut buffer, u64::MAX)).await;
+                client.open.worker.buffers.give(buffer);
+                if read? == 0 {
+                    break;
+                }
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, words).await;
+    }
+
+    /// Reads what comes while a request is being answered: the next one's beginning, or the client's end.
+    /// False when the client is gone.
+    fn poll_listen(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.half_closed || !self.pending.is_empty() {
+            return true;
+        }
+        let client = self.client.clone();
+        let buffers = &client.open.worker.buffers;
+        let mut buffer = buffers.take();
+        let read = poll_fill(&mut self.stream, cx, &mut buffer, u64::MAX);
+        match read {
+            Poll::Ready(Ok(1..)) => {
+                self.pending = buffer;
+                return true;
+            }
+            Poll::Ready(Ok(0)) => {
+                self.half_closed = true;
+                self.clock.at_most(Instant::now() + HALF_CLOSED);
+            }
+            Poll::Ready(Err(_)) => {
+                buffers.give(buffer);
+                return false;
+            }
+            Poll::Pending => {}
+        }
+        buffers.give(buffer);
+        true
+    }
+}
+
+/// Ends a stream's sending side.
+fn poll_shutdown<S: tokio::io::AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    Pin::new(stream).poll_shutdown(cx)
+}

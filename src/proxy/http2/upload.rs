@@ -1,0 +1,178 @@
+//! A request from HTTP/2 on its way to an HTTP/1.1 server: its head and, frame by frame, its body.
+//!
+//! What always holds: a frame is asked for when the last one is written, so that the server sets the pace.
+
+use crate::http::h1::{self, Framing};
+use crate::upstream::Stream;
+use bytes::{Buf, Bytes};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Up to this much is copied together and written in one piece.
+const TOGETHER: usize = 4 * 1_024;
+
+/// What is sent of a request.
+#[derive(Debug)]
+pub(super) struct Upload {
+    lead: Vec<u8>,
+    lead_at: usize,
+    data: Bytes,
+    incoming: Incoming,
+    chunked: bool,
+    read: bool,
+    /// Bytes of the body so far.
+    pub(super) bytes: u64,
+    /// A frame of the body was taken.
+    pub(super) has_read: bool,
+    /// Something was written.
+    pub(super) has_written: bool,
+    /// Something has moved since this was last set to false.
+    pub(super) moved: bool,
+    /// It waits for the client, when it waits.
+    pub(super) waits_for_client: bool,
+}
+
+/// Why a request was not sent to its end.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The client's stream ended early, or what came on it was no body.
+    Client,
+    /// The server takes no more.
+    Server,
+}
+
+impl Upload {
+    /// A head and the body that follows it.
+    pub(super) fn new(lead: Vec<u8>, incoming: Incoming, framing: Framing) -> Self {
+        Self {
+            lead,
+            lead_at: 0,
+            data: Bytes::new(),
+            read: incoming.is_end_stream(),
+            incoming,
+            chunked: framing == Framing::Chunked,
+            bytes: 0,
+            has_read: false,
+            has_written: false,
+            moved: true,
+            waits_for_client: false,
+        }
+    }
+
+    /// The body, if nothing of it was taken.
+    pub(super) fn into_body(self) -> Option<Incoming> {
+        (!self.has_read).then_some(self.incoming)
+    }
+
+    /// Sends what can be sent. Ready when all is written.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<Result<(), Broken>> {
+        loop {
+            // What is there of the body goes out together with the head.
+            let more = if self.read || !self.data.is_empty() || self.lead.len() > TOGETHER {
+                Poll::Ready(())
+            } else {
+                self.poll_read(cx)?
+            };
+            self.waits_for_client = false;
+            ready!(self.poll_write(cx, to)).map_err(|_| Broken::Server)?;
+            if self.read && self.is_written() {
+                return Poll::Ready(Ok(()));
+            }
+            if more.is_pending() {
+                self.waits_for_client = true;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.lead_at == self.lead.len() && self.data.is_empty()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Broken> {
+        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(frame) => frame,
+        };
+        self.has_read = true;
+        self.moved = true;
+        let mut trailers = None;
+        match frame {
+            Some(Err(_)) => return Err(Broken::Client),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => self.put(data),
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    self.read = true;
+                }
+            },
+            None => self.read = true,
+        }
+        self.read |= self.incoming.is_end_stream();
+        if self.read && self.chunked {
+            // Behind the data, which is then copied.
+            self.lead.extend_from_slice(&std::mem::take(&mut self.data));
+            if self.bytes > 0 {
+                self.lead.extend_from_slice(b"\r\n");
+            }
+            self.lead.extend_from_slice(b"0\r\n");
+            for (name, value) in trailers.iter().flatten() {
+                if h1::is_forbidden_trailer(name.as_str().as_bytes()) {
+                    return Err(Broken::Client);
+                }
+                self.lead.extend_from_slice(name.as_str().as_bytes());
+                self.lead.extend_from_slice(b": ");
+                self.lead.extend_from_slice(value.as_bytes());
+                self.lead.extend_from_slice(b"\r\n");
+            }
+            self.lead.extend_from_slice(b"\r\n");
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn put(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        if self.chunked {
+            if self.bytes > 0 {
+                self.lead.extend_from_slice(b"\r\n");
+            }
+            self.lead.extend_from_slice(h1::chunk_head(data.len(), &mut [0; 18]));
+        }
+        self.bytes += data.len() as u64;
+        if self.lead.len() + data.len() <= TOGETHER {
+            self.lead.extend_from_slice(&data);
+        } else {
+            self.data = data;
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+        while !self.is_written() {
+            let lead = self.lead.get(self.lead_at..).unwrap_or_default();
+            let written = match (lead, &*self.data) {
+                (one, []) | ([], one) => ready!(Pin::new(&mut *to).poll_write(cx, one))?,
+                (one, two) => {
+                    let parts = [IoSlice::new(one), IoSlice::new(two)];
+                    ready!(Pin::new(&mut *to).poll_write_vectored(cx, &parts))?
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.has_written = true;
+            self.moved = true;
+            let of_lead = written.min(lead.len());
+            self.lead_at += of_lead;
+            self.data.advance(written - of_lead);
+        }
+        self.lead.clear();
+        self.lead_at = 0;
+        Pin::new(to).poll_flush(cx)
+    }
+}
