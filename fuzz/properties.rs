@@ -30,7 +30,7 @@ pub const ALL: &[(&str, Property)] = &[
     ("dynamic_files", dynamic_files),
     ("h1_requests", h1::requests),
     ("h1_answers", h1::answers),
-    ("h1_differential", h1::differential),
+    ("h1_differential", h1::hyper::differential),
 ];
 
 /// A request whose every part is the text under test.

@@ -1,7 +1,10 @@
 //! The HTTP/1.1 codec under arbitrary and nearly right input; the properties are those of the fuzz targets.
 
-use crate::corpora::properties::h1::{self, evil_answers, evil_requests};
+use crate::corpora::properties::h1::hyper::{same_answer, same_requests};
+use crate::corpora::properties::h1::{self, evil};
 use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 /// Arbitrary bytes, and such that a parser comes further with.
 fn sent(start: &'static str) -> impl Strategy<Value = Vec<u8>> {
@@ -42,15 +45,33 @@ proptest! {
 
     #[test]
     fn evil_requests_mean_to_hyper_what_they_mean_to_us(seed in prop::collection::vec(any::<u8>(), 0..80)) {
-        let sent = evil_requests(&seed);
-        h1::same_requests(&sent);
+        let sent = evil::requests(&seed);
+        same_requests(&sent);
         h1::requests(&[&seed[..seed.len().min(1)], &sent].concat());
     }
 
     #[test]
     fn evil_answers_mean_to_hyper_what_they_mean_to_us(asked: u8, seed in prop::collection::vec(any::<u8>(), 0..80)) {
-        let sent = evil_answers(&seed);
-        h1::same_answer(&sent, asked);
+        let sent = evil::answers(&seed);
+        same_answer(&sent, asked);
         h1::answers(&[&[asked], &sent[..]].concat());
     }
+}
+
+/// The comparison would say nothing of messages that are never taken, nor the generator of such as always are.
+#[test]
+fn evil_messages_are_taken_and_refused() {
+    let mut random = StdRng::seed_from_u64(9112);
+    let (mut requests, mut second, mut answers) = (0, 0, 0);
+    for _ in 0..1000 {
+        let seed: [u8; 80] = random.random();
+        let found = same_requests(&evil::requests(&seed));
+        requests += usize::from(found > 0);
+        second += usize::from(found > 1);
+        answers += usize::from(same_answer(&evil::answers(&seed), random.random()));
+    }
+    assert!(
+        (100..900).contains(&requests) && (100..900).contains(&answers) && second > 20,
+        "{requests} {second} {answers}"
+    );
 }

@@ -484,6 +484,7 @@ fn chunks_are_taken_to_the_letter() {
         ("5\r\nhello!\r\n0\r\n\r\n", Fault::ChunkEnd),
         ("0\n\r\n", Fault::BareLf),
         ("0\r\n\n", Fault::BareLf),
+        ("0\r\n\rX-A: 1\r\n\r\n", Fault::BareCr),
         ("0\r\nX-A: 1\n\r\n", Fault::BareLf),
         ("0\r\nX-A: 1\r\n\n", Fault::BareLf),
         ("0\r\nX-A: \r1\r\n\r\n", Fault::BareCr),
