@@ -16,6 +16,8 @@
 
 mod answer;
 mod chunked;
+#[cfg(test)]
+mod chunked_tests;
 mod fault;
 mod framing;
 mod line;
