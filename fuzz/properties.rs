@@ -4,6 +4,9 @@
 //!
 //! A function returns for input that it takes and panics for a property that does not hold.
 
+#[path = "h1.rs"]
+pub mod h1;
+
 use rust_lb::catalog::{Health, Instance, Inventory, Service, ServiceKey, World};
 use rust_lb::declare::{Dynamic, GoDuration, file, rest};
 use rust_lb::model::{Provider, canonical_host, format_duration, parse_duration, parse_size};
@@ -25,6 +28,9 @@ pub const ALL: &[(&str, Property)] = &[
     ("site_tags", site_tags),
     ("durations", durations),
     ("dynamic_files", dynamic_files),
+    ("h1_requests", h1::requests),
+    ("h1_answers", h1::answers),
+    ("h1_differential", h1::hyper::differential),
 ];
 
 /// A request whose every part is the text under test.

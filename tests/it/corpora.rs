@@ -1,7 +1,7 @@
 //! The corpora of the fuzz targets as plain tests: what a fuzzer once found interesting, or broke, still holds.
 
 #[path = "../../fuzz/properties.rs"]
-mod properties;
+pub mod properties;
 
 use std::fs;
 use std::panic::catch_unwind;

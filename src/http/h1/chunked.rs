@@ -5,7 +5,7 @@
 
 use super::Fault;
 use super::framing::is_forbidden_trailer;
-use super::line::{is_value, split};
+use super::line::{is_value, name_of};
 use memchr::memchr;
 use std::ops::Range;
 
@@ -42,8 +42,10 @@ enum State {
     DataEnd,
     /// LF behind the data.
     DataEndLf,
-    /// A trailer line or the last, empty one.
+    /// A trailer line, or the CR of the last, empty one.
     Trailer,
+    /// LF of the last line.
+    LastLf,
     /// Nothing.
     Done,
 }
@@ -99,7 +101,10 @@ impl Chunked {
                     self.state = if left == 0 { State::DataEnd } else { State::Data { left } };
                     return Ok(Piece { consumed: at + length, what: What::Data(at..at + length) });
                 }
-                State::Trailer => at += self.trailer(input.get(at..).unwrap_or_default())?,
+                // CR at a line's beginning is that of the last one, which therefore takes no memory
+                State::Trailer if byte != b'\r' || self.trailers.len() > self.line => {
+                    at += self.trailer(input.get(at..).unwrap_or_default())?
+                }
                 _ => {
                     self.state = self.step(byte)?;
                     at += 1;
@@ -133,8 +138,11 @@ impl Chunked {
             (State::DataEnd, b'\r') => Ok(State::DataEndLf),
             (State::DataEndLf, b'\n') => Ok(State::Size { size: 0, digits: 0 }),
             (State::DataEnd | State::DataEndLf, _) => Err(Fault::ChunkEnd),
+            (State::Trailer, _) => Ok(State::LastLf),
+            (State::LastLf, b'\n') => Ok(State::Done),
+            (State::LastLf, _) => Err(Fault::BareCr),
             // these are not read byte by byte
-            (state @ (State::Data { .. } | State::Trailer | State::Done), _) => Ok(state),
+            (state @ (State::Data { .. } | State::Done), _) => Ok(state),
         }
     }
 
@@ -142,29 +150,16 @@ impl Chunked {
     fn trailer(&mut self, input: &[u8]) -> Result<usize, Fault> {
         let end = memchr(b'\n', input).map(|at| at + 1);
         let read = end.unwrap_or(input.len());
-        // the last CRLF is not counted, a line that is not complete is as if its LF were there
-        if self.trailers.len() + read > self.limit_trailer_bytes + 2 {
+        if self.trailers.len() + read > self.limit_trailer_bytes {
             return Err(Fault::TrailersTooLarge);
         }
         self.trailers.extend_from_slice(input.get(..read).unwrap_or_default());
-        if end.is_none() {
-            return Ok(read);
-        }
-        let Some(line) = self.trailers.get(self.line..).and_then(|line| line.strip_suffix(b"\r\n")) else {
-            return Err(Fault::BareLf);
-        };
-        if line.is_empty() {
-            self.trailers.truncate(self.line);
-            self.state = State::Done;
-            return Ok(read);
-        }
-        let (name, _) = split(line)?;
-        if is_forbidden_trailer(name) {
-            return Err(Fault::ForbiddenTrailer);
-        }
-        self.line = self.trailers.len();
-        if self.line > self.limit_trailer_bytes {
-            return Err(Fault::TrailersTooLarge);
+        if end.is_some() {
+            let line = self.trailers.get(self.line..).and_then(|line| line.strip_suffix(b"\r\n"));
+            if is_forbidden_trailer(name_of(line.ok_or(Fault::BareLf)?)?) {
+                return Err(Fault::ForbiddenTrailer);
+            }
+            self.line = self.trailers.len();
         }
         Ok(read)
     }

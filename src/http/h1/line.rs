@@ -7,7 +7,6 @@
 use super::Fault;
 use httparse::{EMPTY_HEADER, Header, Status};
 use memchr::memchr;
-use std::ops::Range;
 
 /// How much of a head is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,10 +200,10 @@ pub(super) fn diagnose(buffer: &[u8], begin: usize) -> Fault {
     while let Some(at) = memchr(b'\n', rest) {
         let (line, after) = rest.split_at(at + 1);
         match line.strip_suffix(b"\r\n") {
-            None => return fault_in(line.strip_suffix(b"\n").unwrap_or(line)).unwrap_or(Fault::BareLf),
+            None => return name_of(line.strip_suffix(b"\n").unwrap_or(line)).err().unwrap_or(Fault::BareLf),
             Some([]) => break,
             Some(line) => {
-                if let Some(fault) = fault_in(line) {
+                if let Err(fault) = name_of(line) {
                     return fault;
                 }
             }
@@ -212,19 +211,11 @@ pub(super) fn diagnose(buffer: &[u8], begin: usize) -> Fault {
         rest = after;
     }
     // the line that does not end here
-    fault_in(rest.strip_suffix(b"\r").unwrap_or(rest)).unwrap_or(Fault::FieldName)
+    name_of(rest.strip_suffix(b"\r").unwrap_or(rest)).err().unwrap_or(Fault::FieldName)
 }
 
-/// What is wrong with one field line, which is given without its CRLF.
-pub(super) fn fault_in(line: &[u8]) -> Option<Fault> {
-    match split(line) {
-        Ok(_) => None,
-        Err(fault) => Some(fault),
-    }
-}
-
-/// A field line, without its CRLF, as the name and the place of its value without the blanks around it.
-pub(super) fn split(line: &[u8]) -> Result<(&[u8], Range<usize>), Fault> {
+/// The name of a field line, which is given without its CRLF, or what is wrong with the line.
+pub(super) fn name_of(line: &[u8]) -> Result<&[u8], Fault> {
     if let Some(b' ' | b'\t') = line.first() {
         return Err(Fault::Folded);
     }
@@ -246,10 +237,7 @@ pub(super) fn split(line: &[u8]) -> Result<(&[u8], Range<usize>), Fault> {
     if let Some(byte) = value.iter().find(|byte| !is_value(**byte)) {
         return Err(if *byte == b'\r' { Fault::BareCr } else { Fault::FieldValue });
     }
-    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
-    let start = colon + 1 + value.iter().skip(1).take_while(blank).count();
-    let end = line.len() - line.get(start..).unwrap_or_default().iter().rev().take_while(blank).count();
-    Ok((name, start..end))
+    Ok(name)
 }
 
 /// A byte of a token (RFC 9110, 5.6.2).

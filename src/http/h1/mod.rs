@@ -4,7 +4,7 @@
 //! What always holds: a head is parsed in place, into places ([`Line`]) of the caller's buffer; no
 //! call allocates beyond the caller's vector; whatever two implementations could read in two ways is
 //! refused with a [`Fault`] that says what was wrong. What is accepted here, hyper's parser accepts too,
-//! with the same meaning (`fuzz/properties/h1.rs` holds it).
+//! with the same meaning (`fuzz/h1/hyper.rs` holds it).
 //!
 //! ```text
 //! parse_request ─> lines ─> request_framing ─> Framing::Chunked ─> Chunked::next … End
@@ -16,6 +16,8 @@
 
 mod answer;
 mod chunked;
+#[cfg(test)]
+mod chunked_tests;
 mod fault;
 mod framing;
 mod line;
