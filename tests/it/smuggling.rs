@@ -1,13 +1,14 @@
 //! Evil requests through the binary to three servers of others' making, evil answers to it, and one verdict: nobody
 //! ever sees a request, or an answer, that the proxy did not mean to send there.
 //!
-//! `stage` runs the cases of `framing`, `heads`, `sequences` and `http2`; `answers` has the servers' side, by the `scripts`. Cases that
+//! `stage` runs the cases of `framing`, `chunks`, `heads`, `sequences` and `http2`; `answers` has the servers' side, by the `scripts`. Cases that
 //! have to be refused and are not yet stand in `smuggling/not_yet.txt`, by name: of these only that they do no
 //! harm is held.
 
 mod answers;
 mod backends;
 mod case;
+mod chunks;
 mod frames;
 mod framing;
 mod heads;
@@ -15,6 +16,7 @@ mod http2;
 mod scripts;
 mod sequences;
 mod stage;
+mod verdict;
 
 use backends::{Backend, Hyper, Nginx, Python};
 use case::Case;
@@ -27,7 +29,7 @@ fn not_yet(name: &str) -> bool {
 }
 
 fn cases() -> Vec<Case> {
-    [framing::cases(), heads::cases(), sequences::cases(), http2::cases()].concat()
+    [framing::cases(), chunks::cases(), heads::cases(), sequences::cases(), http2::cases()].concat()
 }
 
 fn holds(backend: impl Backend + 'static) {

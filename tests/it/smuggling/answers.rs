@@ -104,7 +104,7 @@ fn serve(stream: TcpStream, number: usize, shared: &Shared) -> std::io::Result<(
                 let heard = go.lock().expect("not poisoned").recv_timeout(PATIENCE);
                 if heard.is_ok() {
                     writer.write_all(surplus)?;
-                    drop(done.send(()));
+                    let _ = done.send(());
                 }
             }
             After::Keep => {}

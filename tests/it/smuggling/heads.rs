@@ -21,7 +21,7 @@ fn lines() -> Vec<Case> {
     let mut cases = Vec::new();
     let request = "GET /c/#### HTTP/1.1";
     let host = format!("Host: {HOST}");
-    let lax = vec![vec![seen("GET", "")], vec![seen("GET", ""), trapped()]];
+    let lax = [vec![seen("GET", "")], vec![seen("GET", ""), trapped()]];
     for (name, bytes) in [
         ("LF behind the request line", format!("{request}\n{host}\r\n\r\n{INNER}")),
         ("LF behind a field", format!("{request}\r\n{host}\nX-A: b\r\n\r\n{INNER}")),
@@ -308,7 +308,7 @@ fn options() -> Vec<Case> {
 /// Upgrades that nobody agrees to, CONNECT, Expect.
 fn upgrades() -> Vec<Case> {
     let mut cases = Vec::new();
-    let served = vec![vec![seen("GET", "")], vec![seen("GET", ""), trapped()]];
+    let served = [vec![seen("GET", "")], vec![seen("GET", ""), trapped()]];
     let both = |case: Case| served.iter().fold(case, |case, reading| case.or(reading.clone()));
     for (name, fields) in [
         ("h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"),
