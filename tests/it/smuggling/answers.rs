@@ -118,7 +118,7 @@ fn ask(address: SocketAddr, host: &str, script: &Script) -> Option<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     let length = script.body.len();
     let body = if length == 0 { String::new() } else { format!("Content-Length: {length}\r\n") };
-    let head = format!("{} /s HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{body}\r\n", script.method);
+    let head = format!("{} /s HTTP/1.1\r\nHost: {host}\r\n{}{body}\r\n", script.method, script.fields);
     stream.write_all(head.as_bytes()).expect("written");
     drop(stream.write_all(&script.body));
     let mut answer = Vec::new();

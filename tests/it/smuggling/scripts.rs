@@ -31,6 +31,8 @@ pub enum After {
 pub struct Script {
     pub name: String,
     pub method: &'static str,
+    /// Lines of the request's head.
+    pub fields: &'static str,
     pub body: Vec<u8>,
     pub answer: Vec<u8>,
     pub after: After,
@@ -41,7 +43,16 @@ pub struct Script {
 
 fn script(name: &str, answer: impl Into<Vec<u8>>, must: Must) -> Script {
     let name = format!("answer: {name}");
-    Script { name, method: "GET", body: Vec::new(), answer: answer.into(), after: After::Keep, must, reuse: false }
+    Script {
+        name,
+        method: "GET",
+        fields: CLOSE,
+        body: Vec::new(),
+        answer: answer.into(),
+        after: After::Keep,
+        must,
+        reuse: false,
+    }
 }
 
 fn refuse(name: &str, answer: impl Into<Vec<u8>>) -> Script {
@@ -69,10 +80,21 @@ impl Script {
         Self { method, ..self }
     }
 
+    fn asked_with(self, fields: &'static str) -> Self {
+        Self { fields, ..self }
+    }
+
     fn reused(self) -> Self {
         Self { reuse: true, ..self }
     }
 }
+
+const CLOSE: &str = "Connection: close\r\n";
+/// The client asks for a WebSocket.
+const WEBSOCKET: &str = "Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// The client asks for HTTP/2.
+const H2C: &str = "Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";
 /// An answer that is nobody's.
@@ -80,7 +102,7 @@ const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nX-Poison: 1\r\n\r\
 
 /// All of them.
 pub fn scripts() -> Vec<Script> {
-    [framing(), chunks(), statuses(), surplus(), lines(), ends(), floods()].concat()
+    [framing(), chunks(), statuses(), upgrades(), surplus(), lines(), ends(), floods()].concat()
 }
 
 fn framing() -> Vec<Script> {
@@ -179,22 +201,22 @@ fn statuses() -> Vec<Script> {
         ),
         refuse("101 without Upgrade", format!("HTTP/1.1 101 Switching Protocols\r\n\r\n{POISON}")),
         pass("204", "HTTP/1.1 204 No Content\r\n\r\n", 204, "").reused(),
-        pass("204 with a body", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", 204, ""),
-        pass(
+        either("204 with a body", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", 204, ""),
+        either(
             "204 with an answer as body",
             format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{POISON}", POISON.len()),
             204,
             "",
         ),
-        pass(
+        either(
             "204 with chunks",
             "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
             204,
             "",
         ),
         pass("304 with a length", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n", 304, "").reused(),
-        pass("304 with a body", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", 304, ""),
-        pass(
+        either("304 with a body", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", 304, ""),
+        either(
             "304 with an answer as body",
             format!("HTTP/1.1 304 Not Modified\r\nContent-Length: {}\r\n\r\n{POISON}", POISON.len()),
             304,
@@ -251,6 +273,27 @@ fn statuses() -> Vec<Script> {
         refuse("status with a sign", "HTTP/1.1 +20 OK\r\nContent-Length: 2\r\n\r\nok"),
         refuse("no status", "HTTP/1.1 OK\r\nContent-Length: 2\r\n\r\nok"),
         pass("no reason", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, "ok").reused(),
+    ]
+}
+
+/// Switches to what nobody asked for, and none where one was asked for.
+fn upgrades() -> Vec<Script> {
+    let switch = |to: &str| format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{to}\r\n{POISON}");
+    let other =
+        "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nno";
+    vec![
+        refuse("101 to something else", switch("Upgrade: h2c\r\n")).asked_with(WEBSOCKET),
+        refuse("101 to nothing", switch("")).asked_with(WEBSOCKET),
+        refuse("101 to h2c, which is never asked for", switch("Upgrade: h2c\r\n")).asked_with(H2C),
+        refuse("101 to a WebSocket for h2c", switch("Upgrade: websocket\r\n")).asked_with(H2C),
+        refuse("101 behind 103", format!("HTTP/1.1 103 Early Hints\r\n\r\n{}", switch("Upgrade: websocket\r\n"))),
+        pass("426 that nobody asked for", other, 426, "no").reused(),
+        pass("426 to a WebSocket", other, 426, "no").asked_with(WEBSOCKET).reused(),
+        pass("200 to a WebSocket", format!("{OK}Content-Length: 2\r\n\r\nok"), 200, "ok")
+            .asked_with(WEBSOCKET)
+            .reused(),
+        pass("200 to a WebSocket, and more", format!("{OK}Content-Length: 2\r\n\r\nok{POISON}"), 200, "ok")
+            .asked_with(WEBSOCKET),
     ]
 }
 
