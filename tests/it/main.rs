@@ -16,6 +16,7 @@ mod proxy;
 mod real;
 mod render;
 mod rule;
+mod smuggling;
 mod spine;
 mod support;
 mod table;

@@ -3,8 +3,11 @@
 
 mod bodies;
 mod connections;
+mod descriptors;
 mod hostile;
 mod http2;
+mod not_yet;
 mod rig;
 mod routing;
+mod slow;
 mod upstreams;

@@ -1,24 +1,11 @@
 //! Real agents in development mode: started, paused, killed and started again at the same ports. Nothing of theirs is left.
 
+pub use super::super::support::program::have;
 use super::super::support::{client, eventually};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-
-/// True when the program is there; else says so, or fails where it is required.
-pub fn have(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if !found {
-        let required = std::env::var("RUST_LB_TEST_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|r| r.trim() == program), "`{program}` is required and not on PATH");
-        // The harness swallows a passing test's output; the terminal is told all the same.
-        drop(writeln!(std::io::stderr(), "skipped: `{program}` is not on PATH"));
-    }
-    found
-}
 
 /// The token of a Consul with [`DENY`] that may do everything.
 const MASTER: &str = "5d1d8a6e-0000-4000-8000-000000000001";

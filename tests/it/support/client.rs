@@ -138,3 +138,8 @@ pub fn send(addr: SocketAddr, method: &str, host: &str, target: &str, headers: &
     };
     run().unwrap_or_else(|e| panic!("{method} {host}{target} at {addr}: {e}"))
 }
+
+/// The next of several answers; the bytes move on behind it.
+pub fn parse_next(bytes: &mut &[u8], head_only: bool) -> std::io::Result<Answer> {
+    read(bytes, head_only)
+}

@@ -3,8 +3,10 @@
 
 pub mod binary;
 pub mod client;
+pub mod program;
 pub mod proxy;
 pub mod server;
+pub mod stand;
 pub mod tls;
 pub mod traffic;
 

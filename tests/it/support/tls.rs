@@ -36,16 +36,22 @@ pub fn connect(
     root_pem: &[u8],
     host: &str,
 ) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    let connection = ClientConnection::new(config(root_pem, &[])?, ServerName::try_from(host.to_owned()).ok()?).ok()?;
+    Some(StreamOwned::new(connection, tcp(addr, from).ok()?))
+}
+
+/// A client that trusts these roots and offers these protocols (ALPN).
+pub fn config(root_pem: &[u8], protocols: &[&[u8]]) -> Option<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(root_pem) {
         roots.add(cert.ok()?).ok()?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .ok()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(host.to_owned()).ok()?).ok()?;
-    Some(StreamOwned::new(connection, tcp(addr, from).ok()?))
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Some(Arc::new(config))
 }
