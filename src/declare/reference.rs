@@ -403,9 +403,19 @@ pub(super) static SECTIONS: &[Section] = &[
             ("maxIdleConnsPerHost", Int, Always, "idle connections that a worker keeps to a server (default: 200)"),
             ("disableHTTP2", Bool, Always, "speak HTTP/1.1 only"),
             ("!forwardingTimeouts.dialTimeout", Duration, Always, "connecting to a server (default: 30s; 0: no limit)"),
-            ("!forwardingTimeouts.responseHeaderTimeout", Duration, Always, "waiting for an answer's head (0: no limit)"),
+            (
+                "!forwardingTimeouts.responseHeaderTimeout",
+                Duration,
+                Always,
+                "waiting for an answer's head (0: no limit)",
+            ),
             ("!forwardingTimeouts.idleConnTimeout", Duration, Always, "keeping an idle connection (default: 90s)"),
-            ("rustLbProxyProtocol", Alone, Always, "tell servers who the client is by the PROXY protocol (rust-lb's own)"),
+            (
+                "rustLbProxyProtocol",
+                Alone,
+                Always,
+                "tell servers who the client is by the PROXY protocol (rust-lb's own)",
+            ),
             ("rustLbProxyProtocol.version", Int, Always, "version of the PROXY protocol: 1 or 2 (default)"),
             ("spiffe", Alone, If(no_workload_api), "identities by a SPIFFE workload API; not served"),
         ],
@@ -507,9 +517,11 @@ pub(super) static SECTIONS: &[Section] = &[
 fn no_workload_api(value: &Value) -> Result<bool, String> {
     match value.as_bool() {
         Some(false) => Ok(true),
-        _ => Err("a SPIFFE workload API is not spoken yet; name the servers' ids as `peerCertSANs` of the type `URI`, \
+        _ => {
+            Err("a SPIFFE workload API is not spoken yet; name the servers' ids as `peerCertSANs` of the type `URI`, \
                   with `rootCAs` and `certificates` from files"
-            .to_owned()),
+                .to_owned())
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::accept::Open;
 use super::handshake::FIRST_REQUEST;
 use super::{finish, request};
 use crate::http::{HeaderValue, Protocol, Reason, StatusCode};
+use crate::upstream::Proxied;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -63,6 +64,11 @@ impl Client {
             clock,
             open,
         }
+    }
+
+    /// Who came to whom, for servers that want to know it by the PROXY protocol.
+    pub(super) fn proxied(&self) -> Option<Proxied> {
+        Some(Proxied { source: self.peer, destination: self.open.local? })
     }
 
     /// Resolves when the client should be told to come no more on this connection.

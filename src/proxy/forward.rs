@@ -97,7 +97,7 @@ pub(super) async fn run(
 }
 
 async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectError> {
-    let result = pool.connect().await;
+    let result = pool.connect(client.proxied()).await;
     match &result {
         Ok(_) => pool.state().reachable(),
         Err(error) => {

@@ -94,10 +94,17 @@ impl Table {
             out.entry(provider).or_default().http.middlewares.insert(unqualified(id), Arc::new(declared));
         }
         // one that is gone stays in force where nothing better was said
-        let used = self.services.values().filter_map(|service| Some((&service.transport.as_ref()?.id, service.transport.as_ref()?)));
+        let used = self
+            .services
+            .values()
+            .filter_map(|service| Some((&service.transport.as_ref()?.id, service.transport.as_ref()?)));
         for (id, transport) in used.chain(&self.transports) {
             let Some(provider) = provider_of(id) else { continue };
-            out.entry(provider).or_default().http.servers_transports.insert(unqualified(id), transport.declared.clone());
+            out.entry(provider)
+                .or_default()
+                .http
+                .servers_transports
+                .insert(unqualified(id), transport.declared.clone());
         }
         out
     }

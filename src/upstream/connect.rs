@@ -1,22 +1,29 @@
-//! Making a connection to a server: address, TCP, TLS.
+//! Making a connection to a server: address, TCP, PROXY protocol, TLS.
 
+use super::proxy_protocol::{self, Proxied};
 use super::resolve::Addresses;
+use super::tls::{TlsError, TlsFailure};
 use super::{Endpoint, Settings};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustix::io::Errno;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long an address is tried alone before the next one is tried beside it.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Why no connection was made. Nothing of a request was sent, so another server may be tried.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +42,7 @@ pub enum ConnectError {
     Failed(io::Error),
     /// The TLS handshake failed.
     #[error("TLS handshake failed: {0}")]
-    Tls(io::Error),
+    Tls(TlsError),
     /// A host that is neither name nor address, or no TLS configuration.
     #[error("`{0}` cannot be reached over TLS")]
     NoTls(Arc<str>),
@@ -48,59 +55,126 @@ impl ConnectError {
         match self {
             Self::Failed(error) => SHORT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())),
             Self::NoTls(_) => true,
+            Self::Tls(error) => error.kind == TlsFailure::NotSetUp,
             _ => false,
+        }
+    }
+
+    /// The cause in one word or two, for logs and metrics.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimedOut(_) => "timed out: connect",
+            Self::Unresolved(_) => "name not resolved",
+            Self::Failed(_) => "connect failed",
+            Self::Tls(error) => error.kind.as_str(),
+            Self::NoTls(_) => TlsFailure::NotSetUp.as_str(),
         }
     }
 }
 
-/// Connects within the dial time-out.
+/// What is to be spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alpn {
+    /// HTTP/1.1, also where the server chose nothing or TLS is not spoken.
+    Http11,
+    /// HTTP/2, chosen by the server (RFC 7301).
+    Http2,
+}
+
+/// A connection that was made.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    pub(super) stream: Metered,
+    /// What the server chose.
+    pub(super) alpn: Alpn,
+}
+
+/// Connects within the dial time-out, on behalf of a client where there is one.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     addresses: &Rc<Addresses>,
     settings: &Settings,
-) -> Result<Metered, ConnectError> {
+    client: Option<Proxied>,
+) -> Result<Dialed, ConnectError> {
     let work = async {
-        let stream = tcp(addresses).await?;
-        if !endpoint.tls {
-            return Ok(Stream::Plain(stream));
+        // Before the knock: nobody is to wait for a handshake that cannot begin.
+        let tls = match endpoint.tls {
+            true => Some(tls_of(endpoint, settings).await?),
+            false => None,
+        };
+        let mut stream = tcp(addresses).await?;
+        if let Some(version) = settings.proxy_protocol {
+            stream.write_all(&proxy_protocol::header(version, client)).await.map_err(ConnectError::Failed)?;
         }
-        let no_tls = || ConnectError::NoTls(endpoint.host.clone());
-        let config = settings.tls.clone().ok_or_else(no_tls)?;
-        let name = settings.server_name.as_ref().unwrap_or(&endpoint.host);
-        let name = ServerName::try_from(name.to_string()).map_err(|_| no_tls())?;
-        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::Tls)?;
-        Ok(Stream::Tls(Box::new(stream)))
+        let Some((config, name)) = tls else { return Ok((Stream::Plain(stream), Alpn::Http11)) };
+        let connecting = tokio_rustls::TlsConnector::from(config).connect(name, stream);
+        let stream = connecting.await.map_err(|error| ConnectError::Tls(error.into()))?;
+        let alpn = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Alpn::Http2,
+            _ => Alpn::Http11,
+        };
+        Ok((Stream::Tls(Box::new(stream)), alpn))
     };
-    let stream = if settings.dial_timeout.is_zero() {
+    let (stream, alpn) = if settings.dial_timeout.is_zero() {
         work.await?
     } else {
         tokio::time::timeout(settings.dial_timeout, work)
             .await
             .map_err(|_| ConnectError::TimedOut(settings.dial_timeout))??
     };
-    Ok(Metered { stream, meter: Arc::default() })
+    Ok(Dialed { stream: Metered { stream, meter: Arc::default() }, alpn })
 }
 
+async fn tls_of(
+    endpoint: &Endpoint,
+    settings: &Settings,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), ConnectError> {
+    let no_tls = || ConnectError::NoTls(endpoint.host.clone());
+    let tls = settings.tls.as_ref().ok_or_else(no_tls)?;
+    let name = settings.server_name.as_ref().unwrap_or(&endpoint.host);
+    let name = ServerName::try_from(name.to_string()).map_err(|_| no_tls())?;
+    Ok((tls.get().await.map_err(ConnectError::Tls)?, name))
+}
+
+/// A connection to the address that answers first. One that does not answer is not waited for alone for long
+/// (RFC 8305, section 5), one that refuses not at all.
 async fn tcp(addresses: &Rc<Addresses>) -> Result<TcpStream, ConnectError> {
+    let addresses = addresses.get().await.map_err(ConnectError::Unresolved)?;
+    let stream = match *addresses {
+        [address] => TcpStream::connect(address).await.map_err(failed)?,
+        _ => first(&addresses).await?,
+    };
+    let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    Ok(stream)
+}
+
+async fn first(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    let mut left = addresses.iter();
+    let mut attempts = FuturesUnordered::new();
     let mut last = ConnectError::Refused;
-    for address in addresses.get().await.map_err(ConnectError::Unresolved)? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-                return Ok(stream);
-            }
-            Err(error) => {
-                last = match error.kind() {
-                    io::ErrorKind::ConnectionRefused => ConnectError::Refused,
-                    io::ErrorKind::TimedOut => ConnectError::TimedOut(Duration::ZERO),
-                    _ => ConnectError::Failed(error),
-                }
-            }
+    loop {
+        let more = left.next().map(|address| attempts.push(TcpStream::connect(*address))).is_some();
+        tokio::select! {
+            biased;
+            result = attempts.next() => match result {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = failed(error),
+                None => return Err(last),
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS), if more => {}
         }
     }
-    Err(last)
+}
+
+fn failed(error: io::Error) -> ConnectError {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+        io::ErrorKind::TimedOut => ConnectError::TimedOut(Duration::ZERO),
+        _ => ConnectError::Failed(error),
+    }
 }
 
 /// Bytes that came from a server. Atomic because the codec wants what it owns to be `Send`.
