@@ -19,3 +19,4 @@ mod spine;
 mod support;
 mod table;
 mod tags;
+mod transport;
