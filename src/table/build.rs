@@ -96,6 +96,9 @@ enum User {
     Router(Name),
 }
 
+/// The middlewares and the transport that a service names.
+type Wanted = (Vec<Arc<str>>, Option<Arc<str>>);
+
 /// What one definition names, mostly little.
 type Uses = SmallVec<[Use; 4]>;
 
@@ -294,7 +297,7 @@ impl Builder<'_> {
             if was == is && same_fault && old.as_ref().map(resolved) == service.as_ref().map(resolved) {
                 continue;
             }
-            let uses = |wanted: Option<(Vec<Arc<str>>, Option<Arc<str>>)>| -> Uses {
+            let uses = |wanted: Option<Wanted>| -> Uses {
                 let (middlewares, transport) = wanted.unwrap_or_default();
                 let middlewares = middlewares.into_iter().map(|name| (Part::Middleware, name));
                 let all = middlewares.chain(transport.map(|name| (Part::Transport, name)));

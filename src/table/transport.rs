@@ -235,7 +235,7 @@ impl Transport {
 fn tls(said: &Said) -> Result<TransportTls, String> {
     let min_version = match version("minVersion", &said.min_version)? {
         // what is older is not spoken, which is stricter than what was asked for
-        None | Some(0 | 1 | 2) => TlsVersion::Tls12,
+        None | Some(0..=2) => TlsVersion::Tls12,
         Some(_) => TlsVersion::Tls13,
     };
     let max_version = match version("maxVersion", &said.max_version)? {

@@ -238,6 +238,7 @@ impl AsyncWrite for Metered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     #[test]
     fn running_out_of_descriptors_is_not_the_servers_fault() {
@@ -245,5 +246,37 @@ mod tests {
         assert!(failed(Errno::MFILE).is_ours());
         assert!(!failed(Errno::NETUNREACH).is_ours());
         assert!(!ConnectError::Refused.is_ours());
+    }
+
+    /// A port that is taken, and where nobody listens.
+    fn closed() -> (socket2::Socket, SocketAddr) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_first_address_that_answers_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let live = listener.local_addr().unwrap();
+        let (_held, closed) = closed();
+        assert_eq!(first(&[closed, live]).await.unwrap().peer_addr().unwrap(), live);
+        assert_eq!(first(&[live, closed]).await.unwrap().peer_addr().unwrap(), live);
+        assert!(matches!(first(&[closed, closed]).await, Err(ConnectError::Refused)));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_address_that_does_not_answer_holds_up_no_other() {
+        // with its queue full it takes nobody in: the kernel does not answer
+        let (silent, address) = closed();
+        silent.listen(0).unwrap();
+        let mut queue = Vec::new();
+        while let Ok(Ok(taken)) = tokio::time::timeout(NEXT_ADDRESS, TcpStream::connect(address)).await {
+            queue.push(taken);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let live = listener.local_addr().unwrap();
+        assert_eq!(first(&[address, live]).await.unwrap().peer_addr().unwrap(), live);
     }
 }

@@ -273,9 +273,8 @@ impl ClientCertificates {
 impl ResolvesClientCert for ClientCertificates {
     fn resolve(&self, authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let usable = |(pair, _): &&(Arc<CertifiedKey>, _)| pair.key.choose_scheme(schemes).is_some();
-        let wanted = |(_, issuers): &&(_, Vec<Vec<u8>>)| {
-            issuers.iter().any(|issuer| authorities.iter().any(|authority| *authority == issuer.as_slice()))
-        };
+        let wanted =
+            |(_, issuers): &&(_, Vec<Vec<u8>>)| issuers.iter().any(|issuer| authorities.contains(&issuer.as_slice()));
         // one that the server did not ask for may still be good: not every server names all that it takes
         let best = self.0.iter().filter(usable).find(wanted).or_else(|| self.0.iter().find(usable));
         best.map(|(pair, _)| pair.clone())

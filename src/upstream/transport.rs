@@ -120,6 +120,9 @@ impl ServerTls {
     /// The certificates cannot be used.
     pub(super) async fn get(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let not = |text: &str| TlsError { kind: TlsFailure::NotSetUp, text: text.to_owned() };
+        if let Some(Ok(config)) = &*self.0.borrow() {
+            return Ok(config.clone());
+        }
         let mut state = self.0.clone();
         let read = state.wait_for(Option::is_some).await.map_err(|_| not("its certificates are not read any more"))?;
         match &*read {
