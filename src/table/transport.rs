@@ -366,9 +366,10 @@ mod tests {
     fn files_and_texts_are_told_apart() {
         let text = "-----BEGIN CERTIFICATE-----\nxyz\n";
         let t = read(json!({"rootCAs": ["/ca.pem", text], "certificates": [{"certFile": "/c", "keyFile": text}]}));
-        let tls = t.unwrap().tls;
+        let t = t.unwrap();
+        assert!(!format!("{t:?}").contains("xyz"));
+        let tls = t.tls;
         assert_eq!(tls.root_cas, [Pem::File("/ca.pem".into()), Pem::Text(Secret::new(text))]);
-        assert!(!format!("{tls:?}").contains("xyz"));
     }
 
     #[test]
