@@ -132,6 +132,9 @@ fn service(service: &table::Service, uses: &Uses, source: &dyn Source) -> Item {
         },
         "status": "enabled",
     }));
+    if let (Some(transport), Some(balancer)) = (&service.transport, item.get_mut("loadBalancer")) {
+        balancer["serversTransport"] = json!(transport.id);
+    }
     if let Some(used_by) = uses.services.get(&*service.id) {
         item.insert("usedBy".to_owned(), json!(used_by));
     }

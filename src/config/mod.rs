@@ -154,7 +154,7 @@ pub struct ServersTransport {
     pub max_idle_per_server: usize,
     /// `insecureSkipVerify`.
     pub insecure_skip_verify: bool,
-    /// `rootCAs`: files of PEM certificates to trust besides the system's.
+    /// `rootCAs`: files of PEM certificates to trust instead of the system's.
     pub root_cas: Vec<PathBuf>,
 }
 

@@ -18,6 +18,11 @@ impl GoDuration {
         Self(seconds.saturating_mul(1_000_000_000))
     }
 
+    /// As a length of time; `None` below zero.
+    pub fn length(self) -> Option<Duration> {
+        u64::try_from(self.0).ok().map(Duration::from_nanos)
+    }
+
     /// Whole milliseconds.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis.saturating_mul(1_000_000))

@@ -43,6 +43,9 @@ impl Decoded {
         let names = old.middlewares.keys().chain(&old.broken.middlewares);
         let names: Vec<_> = names.filter(|name| !http.middlewares.contains_key(*name)).cloned().collect();
         http.broken.middlewares.extend(names);
+        let names = old.servers_transports.keys().chain(&old.broken.servers_transports);
+        let names: Vec<_> = names.filter(|name| !http.servers_transports.contains_key(*name)).cloned().collect();
+        http.broken.servers_transports.extend(names);
         for (name, service) in old.services.iter().chain(&old.broken.services) {
             if !http.services.contains_key(name) && !http.broken.services.contains_key(name) {
                 http.broken.services.insert(name.clone(), service.clone());
@@ -66,6 +69,7 @@ impl Decoded {
         share!(http.routers);
         share!(http.services);
         share!(http.middlewares);
+        share!(http.servers_transports);
     }
 }
 
@@ -145,7 +149,7 @@ pub fn join<'a>(files: impl IntoIterator<Item = &'a Decoded>) -> Decoded {
                 None => drop(to.http.services.insert(name.clone(), value.clone())),
             }
         }
-        join!("serversTransport", http.servers_transports);
+        join!("serversTransport", http.servers_transports, broken servers_transports);
         join!("TCP router", tcp.routers);
         join!("TCP service", tcp.services);
         join!("TCP middleware", tcp.middlewares);
@@ -161,6 +165,9 @@ pub fn join<'a>(files: impl IntoIterator<Item = &'a Decoded>) -> Decoded {
         let free = |name: &&Arc<str>| !to.http.middlewares.contains_key(*name);
         let names: Vec<_> = broken.middlewares.iter().filter(free).cloned().collect();
         to.http.broken.middlewares.extend(names);
+        let free = |name: &&Arc<str>| !to.http.servers_transports.contains_key(*name);
+        let names: Vec<_> = broken.servers_transports.iter().filter(free).cloned().collect();
+        to.http.broken.servers_transports.extend(names);
         for (name, value) in &broken.services {
             if !to.http.services.contains_key(name) && !to.http.broken.services.contains_key(name) {
                 to.http.broken.services.insert(name.clone(), value.clone());

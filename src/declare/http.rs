@@ -141,7 +141,7 @@ pub struct LoadBalancer {
     /// How answers are passed on; declared, not served yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_forwarding: Option<ResponseForwarding>,
-    /// Name of the transport that reaches the servers; declared, not served yet.
+    /// Name of the transport that reaches the servers; empty means `serversTransport` of the static configuration.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub servers_transport: Arc<str>,
 }

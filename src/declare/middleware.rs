@@ -217,10 +217,16 @@ impl Serialize for NotServed {
     }
 }
 
-/// Options as a tree in Traefik's spelling.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Options as a tree in Traefik's spelling. `Debug` shows their names alone: a value may be a key or a password.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Options(pub Map<String, Value>);
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Deref for Options {
     type Target = Map<String, Value>;

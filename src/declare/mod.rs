@@ -69,7 +69,7 @@ pub struct Http {
     /// By name.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub middlewares: Map<Arc<str>, Middleware>,
-    /// How servers are reached, by name; declared, not served yet.
+    /// How servers are reached, by name.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub servers_transports: Map<Arc<str>, ServersTransport>,
     /// What is declared and cannot be read: its last good form stays in force.
@@ -100,6 +100,8 @@ pub struct Broken {
     pub services: Map<Arc<str>, Service>,
     /// Names of middlewares.
     pub middlewares: OrdSet<Arc<str>>,
+    /// Names of transports.
+    pub servers_transports: OrdSet<Arc<str>>,
 }
 
 /// Where a definition was declared. Two definitions that differ only in it are equal.

@@ -137,11 +137,11 @@ impl<'a> Reader<'a> {
             self.error("bad_name", member.at, format!("{word} `{name}` has an `@` in its name"), help);
             return;
         }
-        let served = matches!(kind, ("http", "routers" | "services"));
+        let served = matches!(kind, ("http", "routers" | "services" | "serversTransports"));
         let is_middleware = kind == ("http", "middlewares");
         self.remark = served;
         // typed definitions know their defaults themselves, the others are kept as Traefik prints them
-        self.printed = !served && !matches!(part, "routers" | "services");
+        self.printed = !matches!(part, "routers" | "services");
         let map = match &member.node.value {
             Said::Map(members) => {
                 if is_middleware {
@@ -219,6 +219,9 @@ impl<'a> Reader<'a> {
                 self.out.dynamic.http.middlewares.insert(name, Arc::new(value));
             }
             ("http", "middlewares") => drop(self.out.dynamic.http.broken.middlewares.insert(name)),
+            ("http", "serversTransports") if self.broken => {
+                self.out.dynamic.http.broken.servers_transports.insert(name);
+            }
             ("http", "serversTransports") => {
                 tree!(http.servers_transports, ServersTransport);
             }

@@ -74,6 +74,12 @@ pub(super) static SECTIONS: &[Section] = &[
                 Always,
                 "whether the client's Host goes to the server (default: true)",
             ),
+            (
+                "loadBalancer.serversTransport",
+                Text,
+                Always,
+                "how the servers are reached: the name of a serversTransport, `name` or `name@provider`",
+            ),
         ],
         known: &[
             (Bool, "loadBalancer.server.preservePath"),
@@ -82,7 +88,6 @@ pub(super) static SECTIONS: &[Section] = &[
                 "loadBalancer.server.fenced loadBalancer.nginxUpstreamHashBy highestRandomWeight weighted \
               mirroring failover",
             ),
-            (Text, "loadBalancer.serversTransport"),
         ],
     },
     Section {
@@ -383,24 +388,45 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.serversTransports.*",
         doc: "how servers are reached: TLS, time-outs",
-        served: &[],
-        known: &[
+        served: &[
+            ("serverName", Text, Always, "the name that `https://` servers are asked for (SNI) and must prove"),
+            ("certificates[].certFile", Text, Always, "chain of a client certificate: a PEM file, or the PEM text"),
+            ("certificates[].keyFile", Text, Always, "its key: a PEM file, or the PEM text"),
+            ("insecureSkipVerify", Bool, Always, "do not verify servers' certificates"),
+            ("rootCAs", List, Always, "authorities to trust instead of the system's: PEM files, or PEM texts"),
+            ("cipherSuites", List, Always, "cipher suites of TLS 1.2, by their names in Go; TLS 1.3 has its own"),
+            ("minVersion", Text, Always, "least version of TLS: `VersionTLS12` (default) or `VersionTLS13`"),
+            ("maxVersion", Text, Always, "highest version of TLS: `VersionTLS13` (default) or `VersionTLS12`"),
+            ("peerCertURI", Text, Always, "a URI that the server's certificate must name; deprecated: `peerCertSANs`"),
+            ("peerCertSANs[].type", Text, Always, "kind of a name: `URI` or `DNSName`"),
+            ("peerCertSANs[].value", Text, Always, "a name, one of which the server's certificate must have"),
+            ("maxIdleConnsPerHost", Int, Always, "idle connections that a worker keeps to a server (default: 200)"),
+            ("disableHTTP2", Bool, Always, "speak HTTP/1.1 only"),
+            ("!forwardingTimeouts.dialTimeout", Duration, Always, "connecting to a server (default: 30s; 0: no limit)"),
             (
-                Text,
-                "serverName certificates[].certFile certificates[].keyFile minVersion maxVersion \
-              peerCertURI peerCertSANs[].type peerCertSANs[].value spiffe.trustDomain",
+                "!forwardingTimeouts.responseHeaderTimeout",
+                Duration,
+                Always,
+                "waiting for an answer's head (0: no limit)",
             ),
-            (Bool, "insecureSkipVerify disableHTTP2"),
-            (List, "rootCAs cipherSuites spiffe.ids"),
-            (Int, "maxIdleConnsPerHost"),
+            ("!forwardingTimeouts.idleConnTimeout", Duration, Always, "keeping an idle connection (default: 90s)"),
+            (
+                "rustLbProxyProtocol",
+                Alone,
+                Always,
+                "tell servers who the client is by the PROXY protocol (rust-lb's own)",
+            ),
+            ("rustLbProxyProtocol.version", Int, Always, "version of the PROXY protocol: 1 or 2 (default)"),
+            ("spiffe", Alone, If(no_workload_api), "identities by a SPIFFE workload API; not served"),
+        ],
+        known: &[
+            (Text, "spiffe.trustDomain"),
+            (List, "spiffe.ids"),
             (
                 Duration,
-                "forwardingTimeouts.dialTimeout forwardingTimeouts.responseHeaderTimeout \
-              forwardingTimeouts.idleConnTimeout forwardingTimeouts.readIdleTimeout \
-              forwardingTimeouts.pingTimeout forwardingTimeouts.readTimeout \
+                "forwardingTimeouts.readIdleTimeout forwardingTimeouts.pingTimeout forwardingTimeouts.readTimeout \
               forwardingTimeouts.writeTimeout",
             ),
-            (Alone, "spiffe"),
         ],
     },
     Section {
@@ -486,6 +512,18 @@ pub(super) static SECTIONS: &[Section] = &[
         ],
     },
 ];
+
+/// SPIFFE: certificates and roots come from a workload API, which is not spoken. A server is not trusted without them.
+fn no_workload_api(value: &Value) -> Result<bool, String> {
+    match value.as_bool() {
+        Some(false) => Ok(true),
+        _ => {
+            Err("a SPIFFE workload API is not spoken yet; name the servers' ids as `peerCertSANs` of the type `URI`, \
+                  with `rootCAs` and `certificates` from files"
+                .to_owned())
+        }
+    }
+}
 
 /// A weight that can be used.
 pub(super) fn weight(value: &Value) -> Result<bool, String> {

@@ -1,6 +1,6 @@
 //! Certificates, TLS options and certificate stores, and how servers are reached, as trees of their
-//! options in Traefik's spelling. Of these, certificates that are named by their files are served; the
-//! others are declared and printed.
+//! options in Traefik's spelling. Of these, certificates that are named by their files and transports of
+//! HTTP services are served; the others are declared and printed.
 
 use super::{Options, Source};
 use crate::model::Map;

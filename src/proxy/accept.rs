@@ -85,7 +85,8 @@ async fn next(worker: &Worker, entry: &EntryPoint, listener: &TcpListener) -> io
 }
 
 fn begin(worker: &Rc<Worker>, entry: &Rc<EntryPoint>, stream: TcpStream, peer: SocketAddr) {
-    let open = Open::new(worker.clone(), entry.clone());
+    let local = stream.local_addr().ok();
+    let open = Open::new(worker.clone(), entry.clone(), local);
     // An IPv4 client of a socket for both families is an IPv4 client.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     tokio::task::spawn_local(handshake::run(open, stream, peer));
@@ -102,14 +103,16 @@ fn is_clients_fault(error: &io::Error) -> bool {
 pub(super) struct Open {
     pub(super) worker: Rc<Worker>,
     pub(super) entry: Rc<EntryPoint>,
+    /// Where the client connected to.
+    pub(super) local: Option<SocketAddr>,
 }
 
 impl Open {
-    fn new(worker: Rc<Worker>, entry: Rc<EntryPoint>) -> Self {
+    fn new(worker: Rc<Worker>, entry: Rc<EntryPoint>, local: Option<SocketAddr>) -> Self {
         entry.open.fetch_add(1, Relaxed);
         worker.gauges.connections.fetch_add(1, Relaxed);
         worker.sink.connection(&entry.name, TRANSPORT, 1);
-        Self { worker, entry }
+        Self { worker, entry, local }
     }
 }
 

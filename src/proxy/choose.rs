@@ -93,7 +93,7 @@ impl<'a> Choice<'a> {
 }
 
 async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectError> {
-    let result = pool.connect().await;
+    let result = pool.connect(client.proxied()).await;
     match &result {
         Ok(_) => pool.state().reachable(),
         Err(error) => {

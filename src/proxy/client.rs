@@ -2,6 +2,7 @@
 
 use super::accept::Open;
 use crate::http::Protocol;
+use crate::upstream::Proxied;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -24,6 +25,11 @@ impl Client {
     pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
         let trusted = open.entry.trust.believes(peer.ip());
         Self { peer, peer_text: peer.ip().to_string(), tls, protocol, trusted, requests: Cell::new(0), open }
+    }
+
+    /// Who came to whom, for servers that want to know it by the PROXY protocol.
+    pub(super) fn proxied(&self) -> Option<Proxied> {
+        Some(Proxied { source: self.peer, destination: self.open.local? })
     }
 }
 

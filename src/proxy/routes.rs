@@ -35,10 +35,11 @@ pub(super) struct BoundServer {
 impl BoundService {
     fn new(service: &Arc<Service>, registry: &Registry, pools: &Pools) -> Self {
         let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
+        let settings = pools.settings(service);
         let servers = service.servers.iter().map(|server| {
             let endpoint = Endpoint { tls: server.tls, host: server.host.clone(), port: server.port };
             BoundServer {
-                pool: pools.get(registry, &server.id, &endpoint),
+                pool: pools.get(registry, &server.id, &endpoint, &settings),
                 fingerprint: rendezvous::fingerprint(&server.id.url),
             }
         });

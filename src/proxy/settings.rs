@@ -100,7 +100,7 @@ impl Trust {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Towards servers.
-    pub upstream: upstream::Settings,
+    pub upstream: upstream::Transports,
     /// How long a request waits for a server to appear. Zero means not at all.
     pub linger_wait: Duration,
     /// Requests that may wait at once, of one worker.
@@ -120,7 +120,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            upstream: upstream::Settings::default(),
+            upstream: upstream::Settings::default().into(),
             linger_wait: Duration::from_secs(5),
             max_waiting: 1_000,
             security_headers: false,

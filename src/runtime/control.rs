@@ -15,6 +15,7 @@ use crate::model::Provider;
 use crate::observe::metrics::{Live, Metrics};
 use crate::table::{Change, Diff, Planner, Table};
 use crate::tags::{Decoder, Step};
+use crate::upstream::Transports;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// Everything that the loop owns.
 pub(super) struct Control {
     pub state: Arc<State>,
+    /// How servers are reached; told of a table before it is in force.
+    pub transports: Transports,
     pub sources: Vec<Source>,
     /// Providers that declare directly.
     pub direct: Direct,
@@ -221,6 +224,7 @@ impl Control {
             "routing table changed"
         );
         self.metrics.table_changed(now, change.added.len(), change.changed.len(), change.removed.len());
+        self.transports.prepare(table.transports.values());
         let live = Live { routers: Arc::new(table.routers.clone()), services: Arc::new(table.services.clone()) };
         self.state.publish(table, change);
         self.metrics.retain(live, Instant::now());

@@ -33,10 +33,20 @@ pub(super) struct Credentials {
 
 /// What tells one content of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+pub(super) struct Mark {
     inode: (u64, u64),
     length: u64,
     changed: (i64, i64),
+}
+
+impl Mark {
+    pub(super) fn of(data: &std::fs::Metadata) -> Self {
+        Self {
+            inode: (data.dev(), data.ino()),
+            length: data.len(),
+            changed: (data.mtime().max(data.ctime()), data.mtime_nsec() ^ data.ctime_nsec()),
+        }
+    }
 }
 
 /// A file as it was last looked at.
@@ -163,12 +173,7 @@ fn read(path: &str, before: Option<Mark>) -> std::io::Result<Option<(Mark, Strin
         return Err(std::io::Error::other("it is not a regular file"));
     }
     let file = std::fs::File::open(path)?;
-    let data = file.metadata()?;
-    let mark = Mark {
-        inode: (data.dev(), data.ino()),
-        length: data.len(),
-        changed: (data.mtime().max(data.ctime()), data.mtime_nsec() ^ data.ctime_nsec()),
-    };
+    let mark = Mark::of(&file.metadata()?);
     if before == Some(mark) {
         return Ok(None);
     }

@@ -38,9 +38,9 @@ use crate::observe::log::{self, Log, LogError};
 use crate::observe::metrics::Metrics;
 use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
 use crate::proxy::{self, EntryPoint};
-use crate::table::{Planner, Store, Stored};
+use crate::table::{Planner, Store, Stored, Transport};
 use crate::tags::{self, Decoder};
-use crate::upstream::Registry;
+use crate::upstream::{self, Registry, Transports};
 use control::Control;
 use credentials::Credentials;
 use direct::Direct;
@@ -56,6 +56,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
+use transport::{Loaded, Loader, TransportProblems};
 
 /// How the process takes part in its surroundings; a test runs the proxy without.
 #[derive(Debug, Default)]
@@ -182,7 +183,8 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         Some(log) => Some(access::start(translate::access_format(log.format), log.file.as_deref())?),
         None => None,
     };
-    let client_tls = transport::client_config(&settled.servers_transport)?;
+    let transport = Arc::new(translate::default_transport(&settled));
+    let loaded = transport::load(&transport).or_fail()?;
     let nomad_tls = control_plane::nomad(&settled).and_then(|(_, tls)| tls).map(transport::agent_config).transpose()?;
 
     let (admin, public): (Vec<_>, Vec<_>) =
@@ -208,7 +210,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         state_dir,
         certificates,
         tls,
-        client_tls,
+        transport: std::cell::Cell::new(Some((transport, loaded))),
         credentials: Credentials::default(),
         nomad_tls,
         access,
@@ -272,7 +274,8 @@ struct Parts {
     metrics: Arc<Metrics>,
     certificates: Certificates,
     tls: Arc<rustls::ServerConfig>,
-    client_tls: Arc<rustls::ClientConfig>,
+    /// How servers are reached by default; taken by [`Parts::begin`].
+    transport: std::cell::Cell<Option<(Arc<Transport>, Loaded)>>,
     credentials: Credentials,
     /// To the Nomad of the control-plane site, where that is HTTPS.
     nomad_tls: Option<Arc<rustls::ClientConfig>>,
@@ -350,8 +353,11 @@ impl Parts {
         let fresh = move || (Decoder::new(tag_options.clone()), Planner::new(build_options.clone(), linger_for));
         let (decoder, planner) = fresh();
         let (direct, rest, files) = self.direct(&restored)?;
+        let loader = Loader::new();
+        let transports = self.transports(&loader);
         let mut control = Control {
             state: self.state.clone(),
+            transports: transports.clone(),
             sources,
             direct,
             restored: restored.world,
@@ -383,10 +389,10 @@ impl Parts {
         let schemes = self.settled.own.fabio_auth.values();
         let users = schemes.map(|scheme| scheme.file.display().to_string().into()).collect();
         self.credentials.start(&self.state, users, watchers.clone());
-        let workers = self.workers(public)?;
+        let workers = self.workers(public, &transports)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
-        self.admin(admin, watchers, trouble, rest)?;
+        self.admin(admin, watchers, trouble, rest, loader.problems())?;
         Ok(Started { workers, control, _files: files })
     }
 
@@ -400,14 +406,25 @@ impl Parts {
         }
     }
 
+    /// How servers are reached.
+    fn transports(&self, loader: &Loader) -> Transports {
+        let default = match self.transport.take() {
+            Some((transport, loaded)) => upstream::Settings::of(&transport, loader.go_on(transport.clone(), loaded)),
+            None => upstream::Settings::default(),
+        };
+        let loader = loader.clone();
+        let load = move |transport: &Arc<Transport>| loader.start(transport);
+        translate::transports(&self.settled, default, self.nomad_tls.clone(), load)
+    }
+
     /// Starts the worker threads.
-    fn workers(&self, public: Listening) -> Result<Vec<WorkerHandle>, StartError> {
+    fn workers(&self, public: Listening, transports: &Transports) -> Result<Vec<WorkerHandle>, StartError> {
         let entry_points: Vec<EntryPoint> = self.settled.entry_points.values().map(|ep| self.entry_point(ep)).collect();
         let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         let settings = proxy::Settings {
             user_files: self.credentials.files(),
-            ..translate::settings(&self.settled, Some(self.client_tls.clone()), self.nomad_tls.clone(), hostname)
+            ..translate::settings(&self.settled, transports.clone(), hostname)
         };
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {
             let tls = self.tls.clone();
@@ -439,6 +456,7 @@ impl Parts {
         last: &CancellationToken,
         trouble: Option<Trouble>,
         rest: Option<Arc<Rest>>,
+        transport_problems: TransportProblems,
     ) -> Result<(), StartError> {
         let public = self.settled.entry_points.values().filter(|ep| &*ep.name != ADMIN_ENTRY_POINT);
         let doors = public.map(|ep| {
@@ -460,6 +478,7 @@ impl Parts {
             trouble,
             rest: rest.zip(self.settled.rest.as_ref().map(|rest| rest.insecure)),
             credentials: self.credentials.clone(),
+            transport_problems,
             services_allow: services_allow(&self.settled),
         };
         let options = api::Options {

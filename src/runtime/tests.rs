@@ -75,6 +75,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
     };
     let (decoder, planner) = fresh();
     Control {
+        transports: crate::upstream::Settings::default().into(),
         sources: vec![Source::start(start, &state).unwrap()],
         direct: super::direct::Direct::default(),
         restored: World::default(),

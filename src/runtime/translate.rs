@@ -9,7 +9,7 @@ use crate::listen::Endpoint;
 use crate::model::Provider;
 use crate::observe::{access, log, metrics};
 use crate::proxy;
-use crate::table::{self, BuildOptions};
+use crate::table::{self, BuildOptions, DEFAULT_TRANSPORT, Pem, Transport, TransportTls};
 use crate::tags::{LegacyMode, LegacyOptions, TagOptions, auth_middleware};
 use crate::{http, middleware, upstream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,35 +61,49 @@ pub(super) fn to_tls(bound: &Bound, certificates: &Certificates) -> Option<proxy
     })
 }
 
-/// What workers share besides entry points.
-pub(super) fn settings(
+/// How servers are reached that no transport is named for.
+pub(super) fn default_transport(settled: &Settled) -> Transport {
+    let said = &settled.servers_transport;
+    Transport {
+        tls: TransportTls {
+            insecure_skip_verify: said.insecure_skip_verify,
+            root_cas: said.root_cas.iter().map(|path| Pem::File(path.display().to_string().into())).collect(),
+            ..TransportTls::default()
+        },
+        dial_timeout: said.dial_timeout,
+        response_header_timeout: said.response_header_timeout,
+        idle_timeout: said.idle_conn_timeout,
+        max_idle: said.max_idle_per_server,
+        ..Transport::plain(DEFAULT_TRANSPORT.into())
+    }
+}
+
+/// How servers are reached: by `default`, by the transports of their services, or, for Nomad behind the control-plane
+/// site, as its provider reaches it.
+pub(super) fn transports(
     settled: &Settled,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    servers: upstream::Settings,
     nomad_tls: Option<Arc<rustls::ClientConfig>>,
-    host: Option<String>,
-) -> proxy::Settings {
-    let transport = &settled.servers_transport;
-    let servers = upstream::Settings {
-        dial_timeout: transport.dial_timeout,
-        response_header_timeout: transport.response_header_timeout,
-        idle_timeout: transport.idle_conn_timeout,
-        max_idle: transport.max_idle_per_server,
-        tls,
-        ..upstream::Settings::default()
-    };
+    load: impl Fn(&Arc<Transport>) -> upstream::ServerTls + Send + Sync + 'static,
+) -> upstream::Transports {
     let mut own = BTreeMap::new();
     if let Some((_, tls)) = control_plane::nomad(settled) {
         // Nomad's long polls answer after minutes.
         let nomad = upstream::Settings {
             response_header_timeout: Duration::ZERO,
-            tls: nomad_tls,
+            tls: nomad_tls.map(Into::into),
             server_name: tls.and_then(|tls| tls.server_name.as_deref()).map(Arc::from),
             ..servers.clone()
         };
         own.insert(control_plane::service_id(), nomad);
     }
+    upstream::Transports::new(servers, own, load)
+}
+
+/// What workers share besides entry points.
+pub(super) fn settings(settled: &Settled, upstream: upstream::Transports, host: Option<String>) -> proxy::Settings {
     proxy::Settings {
-        upstream: upstream::Settings { own, ..servers },
+        upstream,
         services_allow: services_allow(settled),
         linger_wait: settled.own.linger_wait,
         security_headers: settled.own.security_headers,

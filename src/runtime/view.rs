@@ -4,6 +4,7 @@ use super::credentials::Credentials;
 use super::keep::Trouble;
 use super::rest::Rest;
 use super::state::State;
+use super::transport::TransportProblems;
 use crate::api::{self, Connections, Documents, Readiness, Routing, ServerConnections, Source};
 use crate::catalog::{SourceState, SourceStatus};
 use crate::certs::{Certificate, Store as Certificates};
@@ -44,6 +45,7 @@ pub(super) struct View {
     /// The catalog that wins between equal routers.
     pub primary: Provider,
     pub credentials: Credentials,
+    pub transport_problems: TransportProblems,
     /// Peers that may use services; `None` means all.
     pub services_allow: Option<Arc<[ipnet::IpNet]>>,
 }
@@ -140,6 +142,7 @@ impl Source for View {
         let mut problems = self.state.problems();
         problems.extend(self.certificates.diagnostics(SystemTime::now()));
         problems.extend(self.credentials.problems());
+        problems.extend(self.transport_problems.list());
         problems.extend(self.trouble.as_ref().and_then(Trouble::now));
         problems
     }

@@ -11,7 +11,7 @@ use super::index::{Entry, Index};
 use super::reserved;
 use super::resolve::{self, Unfit, origin, reference};
 use super::rivals::Rival;
-use super::{Middleware, Service, Table};
+use super::{DEFAULT_TRANSPORT, Middleware, Service, Table, Transport};
 use crate::declare::{self, Declarations, Dynamic};
 use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
 use crate::model::{Map, Provider};
@@ -75,7 +75,7 @@ struct Known {
     problems: Problems,
 }
 
-/// Who names a service or middleware.
+/// Who names a service, middleware or transport.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Use {
     part: Part,
@@ -87,6 +87,7 @@ pub(super) struct Use {
 enum Part {
     Service,
     Middleware,
+    Transport,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +95,9 @@ enum User {
     Service(Name),
     Router(Name),
 }
+
+/// The middlewares and the transport that a service names.
+type Wanted = (Vec<Arc<str>>, Option<Arc<str>>);
 
 /// What one definition names, mostly little.
 type Uses = SmallVec<[Use; 4]>;
@@ -104,6 +108,7 @@ pub(super) struct Good {
     pub routers: Map<Arc<str>, Entry>,
     pub services: Map<Arc<str>, GoodService>,
     pub middlewares: Map<Arc<str>, Middleware>,
+    pub transports: Map<Arc<str>, Transport>,
     /// Kinds of middlewares that are not served, by name.
     pub not_served: Map<Arc<str>, str>,
 }
@@ -112,7 +117,18 @@ pub(super) struct Good {
 pub(super) struct GoodService {
     pub declared: Arc<declare::Service>,
     pub service: Arc<Service>,
+    /// Why the transport that it names is not the one it is reached by.
+    pub fault: Option<TransportFault>,
     problems: Vec<Diagnostic>,
+}
+
+/// Why a service has not the transport that it names. No router leads to it then, but for its last good form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TransportFault {
+    /// There is none of this name.
+    Unknown,
+    /// It cannot be used.
+    Refused,
 }
 
 /// What building came to.
@@ -183,6 +199,7 @@ pub(super) fn step(declarations: &Declarations, accepted: &Accepted, options: &B
 /// What is to be worked out anew.
 #[derive(Default)]
 struct Touched {
+    transports: Vec<Name>,
     services: Vec<Name>,
     middlewares: Vec<Name>,
     routers: Vec<Name>,
@@ -232,6 +249,9 @@ impl Builder<'_> {
             let before = &self.before.get(&provider).unwrap_or(&nothing).http;
             let after = &self.inputs.get(&provider).unwrap_or(&nothing).http;
             let touched = &mut self.touched;
+            maps(provider, &before.servers_transports, &after.servers_transports, &mut touched.transports);
+            let broken = (&before.broken.servers_transports, &after.broken.servers_transports);
+            sets(provider, broken.0, broken.1, &mut touched.transports);
             maps(provider, &before.services, &after.services, &mut touched.services);
             maps(provider, &before.broken.services, &after.broken.services, &mut touched.services);
             maps(provider, &before.middlewares, &after.middlewares, &mut touched.middlewares);
@@ -242,8 +262,21 @@ impl Builder<'_> {
         }
     }
 
-    /// Services and middlewares; touches who names those that changed.
+    /// Transports, services and middlewares; touches who names those that changed.
     fn parts(&mut self) {
+        for of in once(&mut self.touched.transports) {
+            let (transport, problems) = self.transport_now(&of);
+            self.set_problems(Stage::Part, "serversTransport", &of, problems);
+            let good = self.good.entry(of.0).or_default();
+            let same = good.transports.get(&of.1).map(Arc::as_ptr) == transport.as_ref().map(Arc::as_ptr);
+            // where there is none, what is said of its users depends on whether it is declared
+            if same && transport.is_some() {
+                continue;
+            }
+            good.transports.set(&of.1, transport.clone());
+            self.table.transports.set(&resolve::qualified(&of.1, of.0), transport);
+            self.touch_users(Part::Transport, &of);
+        }
         for of in once(&mut self.touched.services) {
             let (service, problems) = self.service_now(&of);
             self.set_problems(Stage::Part, "service", &of, problems);
@@ -252,16 +285,27 @@ impl Builder<'_> {
             good.services.set(&of.1, service.clone());
             let id = resolve::qualified(&of.1, of.0);
             self.table.services.set(&id, service.as_ref().map(|service| service.service.clone()));
-            let wanted = |service: &Arc<GoodService>| service.declared.middlewares.clone();
+            let wanted = |service: &Arc<GoodService>| {
+                let declared = &service.declared;
+                let transport = declared.load_balancer.as_ref().map(|lb| lb.servers_transport.clone());
+                (declared.middlewares.clone(), transport.filter(|name| !name.is_empty()))
+            };
+            let fault = |service: &Arc<GoodService>| service.fault;
             let (was, is) = (old.as_ref().map(wanted), service.as_ref().map(wanted));
+            let same_fault = old.as_ref().map(fault) == service.as_ref().map(fault);
             let resolved = |service: &Arc<GoodService>| Arc::as_ptr(&service.service);
-            if was == is && old.as_ref().map(resolved) == service.as_ref().map(resolved) {
+            if was == is && same_fault && old.as_ref().map(resolved) == service.as_ref().map(resolved) {
                 continue;
             }
-            let uses = |wanted: Option<Vec<Arc<str>>>| -> Uses {
-                let wanted = wanted.into_iter().flatten();
-                let named = wanted.filter_map(|m| reference(&m, of.0).map(|(p, name)| (p, Arc::from(name))));
-                named.map(|of_| Use { part: Part::Middleware, of: of_, by: User::Service(of.clone()) }).collect()
+            let uses = |wanted: Option<Wanted>| -> Uses {
+                let (middlewares, transport) = wanted.unwrap_or_default();
+                let middlewares = middlewares.into_iter().map(|name| (Part::Middleware, name));
+                let all = middlewares.chain(transport.map(|name| (Part::Transport, name)));
+                let named = all.filter_map(|(part, name)| {
+                    let (provider, name) = reference(&name, of.0)?;
+                    Some(Use { part, of: (provider, name.into()), by: User::Service(of.clone()) })
+                });
+                named.collect()
             };
             self.set_uses(uses(was), uses(is));
             self.touch_users(Part::Service, &of);
@@ -303,6 +347,10 @@ impl Builder<'_> {
                 User::Service(service) => services.push(service.clone()),
             }
         }
+        if part == Part::Transport {
+            // it is a part of the service, and what comes of that is seen then
+            return self.touched.services.extend(services);
+        }
         for service in services {
             self.touch_users(Part::Service, &service);
         }
@@ -320,12 +368,19 @@ impl Builder<'_> {
                     format!("service `{name}` has no `loadBalancer`; other kinds are known and not served yet");
                 let origin = origin(&declared.source, *provider);
                 found.1.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
-            } else if let Some(same) = known.filter(|known| Arc::ptr_eq(&known.declared, declared)) {
-                found = (Some(same.clone()), same.problems.clone());
             } else {
                 let old = known.map(|known| &known.service);
-                let (service, problems) = resolve::service(name, *provider, declared, old);
-                let good = GoodService { declared: declared.clone(), service, problems: problems.clone() };
+                let (transport, fault) = self.transport_of(declared, *provider, old);
+                let reached = |service: &Service| service.transport.as_ref().map(Arc::as_ptr);
+                if let Some(same) = known.filter(|known| {
+                    Arc::ptr_eq(&known.declared, declared)
+                        && known.fault == fault
+                        && reached(&known.service) == transport.as_ref().map(Arc::as_ptr)
+                }) {
+                    return (Some(same.clone()), same.problems.clone());
+                }
+                let (service, problems) = resolve::service(name, *provider, declared, transport, old);
+                let good = GoodService { declared: declared.clone(), service, fault, problems: problems.clone() };
                 found = (Some(Arc::new(good)), problems);
             }
         }
@@ -335,12 +390,60 @@ impl Builder<'_> {
             if let (Some(kept), Some(today)) = (&mut declared.load_balancer, &today.load_balancer) {
                 kept.servers.clone_from(&today.servers);
             }
-            let (service, problems) = resolve::service(name, *provider, &declared, Some(&known.service));
+            let (transport, fault) = self.transport_of(&declared, *provider, Some(&known.service));
+            let (service, problems) = resolve::service(name, *provider, &declared, transport, Some(&known.service));
             let declared = if declared == *known.declared { known.declared.clone() } else { Arc::new(declared) };
             found.1.extend(problems.iter().cloned());
-            found.0 = Some(Arc::new(GoodService { declared, service, problems }));
+            found.0 = Some(Arc::new(GoodService { declared, service, fault, problems }));
         }
         found
+    }
+
+    /// How a service is reached; what was accepted of it last, where that is not there.
+    fn transport_of(
+        &self,
+        declared: &declare::Service,
+        from: Provider,
+        old: Option<&Arc<Service>>,
+    ) -> (Option<Arc<Transport>>, Option<TransportFault>) {
+        let name = declared.load_balancer.as_ref().map(|lb| &*lb.servers_transport).unwrap_or_default();
+        if matches!(name, "" | DEFAULT_TRANSPORT) {
+            return (None, None);
+        }
+        let reference = reference(name, from);
+        let good = reference.and_then(|(provider, name)| self.good.get(&provider)?.transports.get(name));
+        if let Some(transport) = good {
+            return (Some(transport.clone()), None);
+        }
+        let declared = reference.is_some_and(|(provider, name)| {
+            self.inputs.get(&provider).is_some_and(|dynamic| {
+                let http = &dynamic.http;
+                http.servers_transports.contains_key(name) || http.broken.servers_transports.contains(name)
+            })
+        });
+        let fault = if declared { TransportFault::Refused } else { TransportFault::Unknown };
+        (old.and_then(|old| old.transport.clone()), Some(fault))
+    }
+
+    /// What a transport comes to: its definition of now, else its last good one.
+    fn transport_now(&self, (provider, name): &Name) -> (Option<Arc<Transport>>, Vec<Diagnostic>) {
+        let Some(http) = self.inputs.get(provider).map(|dynamic| &dynamic.http) else { return (None, Vec::new()) };
+        let old = self.accepted.providers.get(provider).and_then(|good| good.transports.get(name));
+        let Some(declared) = http.servers_transports.get(name) else {
+            return (old.filter(|_| http.broken.servers_transports.contains(name)).cloned(), Vec::new());
+        };
+        if let Some(same) = old.filter(|old| old.declared == *declared) {
+            return (Some(same.clone()), Vec::new());
+        }
+        match Transport::new(resolve::qualified(name, *provider), declared) {
+            Ok(transport) => (Some(Arc::new(transport)), Vec::new()),
+            Err(why) => {
+                let also = if old.is_some() { "; its last good form stays in force" } else { "" };
+                let message = format!("serversTransport `{name}` is refused: {why}{also}");
+                let origin = origin(&declared.source, *provider);
+                (old.cloned(), vec![Diagnostic::error("bad_servers_transport", message).with_origin(origin)])
+            }
+        }
     }
 
     /// What a middleware comes to, or its kind that is not served.

@@ -17,6 +17,7 @@ mod router;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
+mod transport;
 mod users;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
@@ -26,6 +27,7 @@ pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
+pub use transport::{DEFAULT_TRANSPORT, PeerName, Pem, ProxyProtocol, TlsVersion, Transport, TransportTls};
 pub use users::Users;
 
 /// What the data side needs of the stages before, so that it knows the table alone.
@@ -71,6 +73,8 @@ pub struct Service {
     pub strategy: Strategy,
     /// Whether the client's Host goes to the server.
     pub pass_host_header: bool,
+    /// How the servers are reached; `None` means as the static configuration says.
+    pub transport: Option<Arc<Transport>>,
 }
 
 /// How a server is chosen: the strategies that are served.

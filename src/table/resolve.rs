@@ -1,7 +1,7 @@
 //! From declared services and middlewares to those of a table: URLs are taken apart, what cannot
 //! be dialled is refused by itself.
 
-use super::{Middleware, Server, Service};
+use super::{Middleware, Server, Service, Transport};
 use crate::declare::{self, MiddlewareKind};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::{Provider, ServerId};
@@ -68,6 +68,7 @@ pub(super) fn service(
     name: &str,
     provider: Provider,
     declared: &declare::Service,
+    transport: Option<Arc<Transport>>,
     old: Option<&Arc<Service>>,
 ) -> (Arc<Service>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
@@ -107,6 +108,7 @@ pub(super) fn service(
         servers: servers.into_values().collect(),
         strategy: (&load_balancer.strategy).into(),
         pass_host_header: load_balancer.pass_host_header,
+        transport,
     };
     match old {
         Some(old) if **old == service => (old.clone(), problems),

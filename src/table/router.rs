@@ -1,6 +1,6 @@
 //! One router of a table: what it comes to with the services and middlewares of now, or why it is refused.
 
-use super::build::{Builder, EntryPoint, GoodService, Name};
+use super::build::{Builder, EntryPoint, GoodService, Name, TransportFault};
 use super::index::{Entry, Order, Slot};
 use super::resolve::{origin, origin_of, qualified, reference};
 use super::{Middleware, Router, Service};
@@ -127,6 +127,20 @@ impl Builder<'_> {
             ));
         };
         let service = &found.service;
+        // how its servers are reached may be what keeps the connection safe: never served in another way
+        if let Some(fault) = found.fault {
+            let named = found.declared.load_balancer.as_ref().map(|lb| &*lb.servers_transport).unwrap_or_default();
+            let (code, which) = match fault {
+                TransportFault::Unknown => ("unknown_servers_transport", "which does not exist"),
+                TransportFault::Refused => ("refused_servers_transport", "which is refused"),
+            };
+            let message = format!(
+                "router `{name}` needs the serversTransport `{named}` of its service `{}`, {which}",
+                declared.service
+            );
+            let origin = origin_of(&found.declared.source, services_provider, "serversTransport");
+            return Err(Box::new(Diagnostic::error(code, message).with_origin(origin)));
+        }
         // other TLS options may be what keeps strangers out: never served without them
         if let Some(options) = declared.tls.as_ref().map(|tls| &tls.options)
             && !matches!(&**options, "" | "default")

@@ -1,14 +1,14 @@
 //! The table itself: what is routed now, immutable and shared, and the look-up of a request.
 
 use super::index::Index;
-use super::{Middleware, Router, Service};
+use super::{Middleware, Router, Service, Transport};
 use crate::declare::{self, Declarations, LoadBalancer};
 use crate::model::{Map, Provider};
 use crate::rule::RequestView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is routed: routers, services and middlewares by qualified name. Two tables are equal when
+/// What is routed: routers, services, middlewares and transports by qualified name. Two tables are equal when
 /// they route alike, whatever they were built from.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -18,6 +18,8 @@ pub struct Table {
     pub services: Map<Arc<str>, Service>,
     /// Middlewares.
     pub middlewares: Map<Arc<str>, Middleware>,
+    /// How services may be reached.
+    pub transports: Map<Arc<str>, Transport>,
     /// Routers that get no requests because another one of equal rule, priority and entry points
     /// does: by the loser's name, the winner's.
     pub shadowed: Map<Arc<str>, str>,
@@ -29,6 +31,7 @@ impl PartialEq for Table {
         self.routers == other.routers
             && self.services == other.services
             && self.middlewares == other.middlewares
+            && self.transports == other.transports
             && self.shadowed == other.shadowed
             && self.index.entry_points() == other.index.entry_points()
     }
@@ -75,6 +78,7 @@ impl Table {
                 servers: servers.collect(),
                 strategy: service.strategy.into(),
                 pass_host_header: service.pass_host_header,
+                servers_transport: service.transport.as_ref().map_or_else(Arc::default, |t| t.id.clone()),
                 ..LoadBalancer::default()
             };
             let declared = declare::Service {
@@ -88,6 +92,19 @@ impl Table {
             let Some(provider) = provider_of(id) else { continue };
             let declared = declare::Middleware { kind: middleware.kind.clone(), source: declare::Source::default() };
             out.entry(provider).or_default().http.middlewares.insert(unqualified(id), Arc::new(declared));
+        }
+        // one that is gone stays in force where nothing better was said
+        let used = self
+            .services
+            .values()
+            .filter_map(|service| Some((&service.transport.as_ref()?.id, service.transport.as_ref()?)));
+        for (id, transport) in used.chain(&self.transports) {
+            let Some(provider) = provider_of(id) else { continue };
+            out.entry(provider)
+                .or_default()
+                .http
+                .servers_transports
+                .insert(unqualified(id), transport.declared.clone());
         }
         out
     }

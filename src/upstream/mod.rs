@@ -7,48 +7,69 @@
 
 mod connect;
 mod pool;
+pub mod proxy_protocol;
 mod registry;
 mod resolve;
 mod stream;
+pub mod tls;
+mod transport;
 
-pub use connect::ConnectError;
+pub use connect::{Alpn, ConnectError};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};
+pub use proxy_protocol::Proxied;
 pub use registry::{Registry, ServerState, ServerView, ServiceState};
 pub use stream::Stream;
+pub use transport::{OFFER_HTTP2, TlsState, Transports};
 
-use std::collections::BTreeMap;
+use crate::table::{DEFAULT_TRANSPORT, ProxyProtocol, Transport};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Time-outs and limits towards servers.
+/// How servers are reached: a transport, made ready.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Until a connection is made, its TLS handshake included.
+    /// Until a connection is made, its TLS handshake included; zero means no limit.
     pub dial_timeout: Duration,
     /// From the last byte of the request to the head of the answer; zero means none.
     pub response_header_timeout: Duration,
-    /// How long a connection is kept without use.
+    /// How long a connection is kept without use; zero means for ever.
     pub idle_timeout: Duration,
     /// Unused connections kept for one server by one worker.
     pub max_idle: usize,
+    /// Whether HTTP/2 may be spoken to servers.
+    pub http2: bool,
     /// How `https://` servers are verified.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub tls: Option<ServerTls>,
     /// The name that `https://` servers must prove instead of their host.
     pub server_name: Option<Arc<str>>,
-    /// Services that are reached in a way of their own, by qualified name.
-    pub own: BTreeMap<Arc<str>, Settings>,
+    /// Servers are told of the client before anything else; such a connection is for one request.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// TLS towards servers, whose certificates may still be read.
+#[derive(Debug, Clone)]
+pub struct ServerTls(tokio::sync::watch::Receiver<TlsState>);
+
+impl Settings {
+    /// What a transport says.
+    pub fn of(transport: &Transport, tls: ServerTls) -> Self {
+        Self {
+            dial_timeout: transport.dial_timeout,
+            response_header_timeout: transport.response_header_timeout,
+            idle_timeout: transport.idle_timeout,
+            // a connection that names one client is not for the next one
+            max_idle: if transport.proxy_protocol.is_some() { 0 } else { transport.max_idle },
+            http2: transport.http2,
+            tls: Some(tls),
+            server_name: transport.tls.server_name.clone(),
+            proxy_protocol: transport.proxy_protocol,
+        }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            dial_timeout: Duration::from_secs(30),
-            response_header_timeout: Duration::ZERO,
-            idle_timeout: Duration::from_secs(90),
-            max_idle: 200,
-            tls: None,
-            server_name: None,
-            own: BTreeMap::new(),
-        }
+        let tls = ServerTls::unusable("there is no TLS");
+        Self { tls: None, ..Self::of(&Transport::plain(DEFAULT_TRANSPORT.into()), tls) }
     }
 }

@@ -4,11 +4,12 @@
 //! nothing unread on it and holds no buffer. The taker knows whether it was used before, since only then a
 //! failure before the answer's first byte may mean that the server had closed it already.
 
-use super::connect::{self, ConnectError};
+use super::connect::{self, Alpn, ConnectError};
 use super::resolve::Addresses;
 use super::stream::Stream;
-use super::{Registry, ServerState, Settings};
+use super::{Proxied, Registry, ServerState, Settings, Transports};
 use crate::model::ServerId;
+use crate::table::Service;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -32,26 +33,30 @@ pub struct Endpoint {
 /// The pools of one worker.
 #[derive(Debug)]
 pub struct Pools {
-    settings: Rc<Settings>,
-    own: HashMap<Arc<str>, Rc<Settings>>,
+    transports: Transports,
     pools: RefCell<HashMap<ServerId, Rc<Pool>>>,
 }
 
 impl Pools {
     /// Without any connection.
-    pub fn new(mut settings: Settings) -> Self {
-        let own = std::mem::take(&mut settings.own).into_iter().map(|(service, own)| (service, Rc::new(own)));
-        Self { own: own.collect(), settings: Rc::new(settings), pools: RefCell::default() }
+    pub fn new(transports: Transports) -> Self {
+        Self { transports, pools: RefCell::default() }
     }
 
-    /// The pool of a server, made if need be.
-    pub fn get(&self, registry: &Registry, id: &ServerId, endpoint: &Endpoint) -> Rc<Pool> {
+    /// How the servers of a service are reached.
+    pub fn settings(&self, service: &Service) -> Arc<Settings> {
+        self.transports.of(service)
+    }
+
+    /// The pool of a server, made if need be. One that is reached in another way than before gets a new one; requests
+    /// in flight finish on the old one.
+    pub fn get(&self, registry: &Registry, id: &ServerId, endpoint: &Endpoint, settings: &Arc<Settings>) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();
         match pools.get(id) {
-            Some(pool) if pool.endpoint == *endpoint => pool.clone(),
+            Some(pool) if pool.endpoint == *endpoint && Arc::ptr_eq(&pool.settings, settings) => pool.clone(),
             _ => {
                 let pool = Rc::new(Pool {
-                    settings: self.own.get(&id.service).unwrap_or(&self.settings).clone(),
+                    settings: settings.clone(),
                     state: registry.server(id),
                     addresses: Rc::new(Addresses::new(endpoint.host.clone(), endpoint.port)),
                     endpoint: endpoint.clone(),
@@ -81,7 +86,7 @@ impl Pools {
 /// One worker's connections to one server.
 #[derive(Debug)]
 pub struct Pool {
-    settings: Rc<Settings>,
+    settings: Arc<Settings>,
     state: Arc<ServerState>,
     addresses: Rc<Addresses>,
     endpoint: Endpoint,
@@ -154,13 +159,17 @@ impl Pool {
         }
     }
 
-    /// Makes a connection.
+    /// Makes a connection; `client` is told to the server where the transport says so.
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let stream = connect::connect(&self.endpoint, &self.addresses, &self.settings).await?;
-        Ok(Connection { stream, reused: false, _open: OpenConnection::new(self.state.clone()) })
+    pub async fn connect(&self, client: Option<Proxied>) -> Result<Connection, ConnectError> {
+        let dialed = connect::connect(&self.endpoint, &self.addresses, &self.settings, client).await?;
+        if dialed.alpn != Alpn::Http11 {
+            // Only what is offered is chosen, and HTTP/2 is not offered.
+            return Err(ConnectError::Failed(std::io::Error::other("the server chose HTTP/2")));
+        }
+        Ok(Connection { stream: dialed.stream, reused: false, _open: OpenConnection::new(self.state.clone()) })
     }
 }
 

@@ -21,3 +21,4 @@ mod spine;
 mod support;
 mod table;
 mod tags;
+mod transport;

@@ -1,6 +1,7 @@
 //! The table: what is accepted, what is refused, who gets a request, what lingers, what it costs.
 
 mod changes;
+mod transports;
 mod walk;
 
 use rust_lb::declare::{self, Declarations, Dynamic, LoadBalancer, MiddlewareKind, NotServed, RouterTls, Source};
@@ -64,6 +65,12 @@ fn dynamic(routers: Vec<(&str, declare::Router)>) -> Dynamic {
     dynamic.http.routers = routers.into_iter().map(|(name, r)| (name.into(), Arc::new(r))).collect();
     dynamic.http.services.insert("s".into(), Arc::new(backend(&["http://10.0.0.1:80"])));
     dynamic
+}
+
+/// A transport with this least version of TLS.
+fn transport(version: &str) -> Arc<declare::ServersTransport> {
+    let options = serde_json::json!({"minVersion": version});
+    Arc::new(serde_json::from_value(options).expect("a transport"))
 }
 
 fn nomad(routers: Vec<(&str, declare::Router)>) -> Declarations {
@@ -462,7 +469,12 @@ fn a_table_survives_the_disk() {
     let http = &mut declarations.get_mut(&Provider::Nomad).unwrap().http;
     let redirect = MiddlewareKind::RedirectScheme { scheme: "https".into(), port: "".into(), permanent: true };
     http.middlewares.insert("m".into(), middleware(redirect));
+    http.servers_transports.insert("t".into(), transport("VersionTLS13"));
+    let mut service = backend(&["https://10.0.0.1:443"]);
+    service.load_balancer.as_mut().unwrap().servers_transport = "t".into();
+    http.services.insert("s".into(), Arc::new(service));
     let table = fresh(&declarations).table;
+    assert_eq!(&*table.services["s@nomad"].transport.as_ref().unwrap().id, "t@nomad");
     let text = serde_json::to_string(&table.declarations()).unwrap();
     let back: Declarations = serde_json::from_str(&text).unwrap();
     let built = fresh(&back);

@@ -57,6 +57,7 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
         servers: urls.iter().map(server).collect(),
         strategy: table::Strategy::Wrr,
         pass_host_header: true,
+        transport: None,
     })
 }
 

@@ -16,6 +16,7 @@ const GUARDS: &[(&str, &str, &str)] = &[
     ("entryPoints.web.http.encodedCharacters.allowEncodedSlash", "false", "true"),
     ("entryPoints.traefik.http.middlewares", "auth@file", ""),
     ("providers.consulCatalog.connectByDefault", "true", "false"),
+    ("serversTransport.spiffe", "true", "false"),
     ("accessLog.fields.queryParameters.defaultMode", "drop", "keep"),
     ("metrics.prometheus.manualRouting", "true", "false"),
 ];
@@ -38,6 +39,12 @@ fn what_would_weaken_a_set_up_if_ignored_is_an_error_from_every_source() {
     let list = "entryPoints:\n  web:\n    address: :80\n    http:\n      middlewares:\n        - auth@file\n";
     let refused = yaml(list).refused();
     assert!(refused[0].starts_with("t.yaml:5:7: error[not_served]: `entryPoints.web.http.middlewares`"), "{refused:?}");
+}
+
+#[test]
+fn identities_of_servers_are_not_passed_over() {
+    let refused = given().flags(&["--serversTransport.spiffe.ids=spiffe://example.org/a"]).refused();
+    assert!(refused[0].contains("error[not_served]: `serversTransport.spiffe`"), "{refused:?}");
 }
 
 #[test]

@@ -287,8 +287,8 @@ fn servers_are_reached_over_tls_and_verified() {
     let url = format!("https://localhost:{}", address.port());
     let (_, doubting) = pair();
     for (config, status, reason) in [(trusting, 200, None), (doubting, 502, Some(Reason::ConnectFailed))] {
-        let upstream = upstream::Settings { tls: Some(config), ..upstream::Settings::default() };
-        let settings = Settings { upstream, ..Settings::default() };
+        let upstream = upstream::Settings { tls: Some(config.into()), ..upstream::Settings::default() };
+        let settings = Settings { upstream: upstream.into(), ..Settings::default() };
         let rig = Start { settings, ..Start::default() }.run(&[Route::to("h.test", &[&url])]);
         assert_eq!(rig.get("h.test", "/").status, status);
         assert_eq!(rig.record().reason, reason);

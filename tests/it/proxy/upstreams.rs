@@ -156,7 +156,7 @@ fn a_server_without_an_answer_is_a_gateway_timeout() {
     });
     let upstream =
         upstream::Settings { response_header_timeout: Duration::from_millis(50), ..upstream::Settings::default() };
-    let settings = Settings { upstream, ..Settings::default() };
+    let settings = Settings { upstream: upstream.into(), ..Settings::default() };
     let rig = Start { settings, ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
     let response = rig.get("h.test", "/");
     assert_eq!((response.status, response.text()), (504, "Gateway Timeout"));

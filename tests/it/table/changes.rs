@@ -9,6 +9,7 @@ use rust_lb::table::rebuild;
 const PROVIDERS: [Provider; 3] = [Provider::File, Provider::Nomad, Provider::ConsulCatalog];
 const SERVICES: [&str; 3] = ["s", "t", "u"];
 const MIDDLEWARES: [&str; 3] = ["m", "n", "o"];
+const TRANSPORTS: [&str; 2] = ["v", "w"];
 
 /// Something that stands in a catalog, that nobody can read, or that is not there.
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ enum Edit {
     Router(usize, String, State<Arc<declare::Router>>, bool),
     Service(usize, usize, State<Arc<declare::Service>>),
     Middleware(usize, usize, State<MiddlewareKind>),
+    Transport(usize, usize, State<&'static str>),
     Provider(usize),
 }
 
@@ -40,12 +42,16 @@ fn any_service() -> impl Strategy<Value = declare::Service> {
     let servers =
         proptest::collection::vec(prop_oneof![Just("http://10.0.0.1:80"), Just("http://10.0.0.2:80"), Just("x")], 0..3);
     let middlewares = proptest::option::weighted(0.3, 0..MIDDLEWARES.len());
-    (servers, middlewares, proptest::bool::weighted(0.9)).prop_map(|(servers, middleware, balanced)| {
-        let mut service = backend(&servers);
-        service.middlewares = middleware.map(|m| MIDDLEWARES[m].into()).into_iter().collect();
-        service.load_balancer = service.load_balancer.filter(|_| balanced);
-        service
-    })
+    let transports = prop_oneof![5 => Just(""), 3 => Just("v"), 1 => Just("w@file"), 1 => Just("default@internal"), 1 => Just("none")];
+    (servers, middlewares, proptest::bool::weighted(0.9), transports).prop_map(
+        |(servers, middleware, balanced, transport)| {
+            let mut service = backend(&servers);
+            service.load_balancer.iter_mut().for_each(|balancer| balancer.servers_transport = transport.into());
+            service.middlewares = middleware.map(|m| MIDDLEWARES[m].into()).into_iter().collect();
+            service.load_balancer = service.load_balancer.filter(|_| balanced);
+            service
+        },
+    )
 }
 
 fn any_middleware() -> impl Strategy<Value = MiddlewareKind> {
@@ -69,13 +75,22 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         declare::Router { middlewares, service: service.into(), rule, ..router }
     });
     let provider = 0..PROVIDERS.len();
+    // boxed: all of them by value are too much for the stack of a test
+    let router = (provider.clone(), "[a-j]", any_state(router.prop_map(Arc::new)), proptest::bool::weighted(0.1))
+        .prop_map(|(p, name, state, lingers)| Edit::Router(p, name, state, lingers));
+    let service = (provider.clone(), 0..SERVICES.len(), any_state(any_service().prop_map(Arc::new)))
+        .prop_map(|(p, n, state)| Edit::Service(p, n, state));
+    let middleware = (provider.clone(), 0..MIDDLEWARES.len(), any_state(any_middleware()))
+        .prop_map(|(p, n, state)| Edit::Middleware(p, n, state));
+    let versions = prop_oneof![3 => Just("VersionTLS12"), 2 => Just("VersionTLS13"), 1 => Just("1.2")];
+    let transport = (provider.clone(), 0..TRANSPORTS.len(), any_state(versions))
+        .prop_map(|(p, n, state)| Edit::Transport(p, n, state));
     prop_oneof![
-        8 => (provider.clone(), "[a-j]", any_state(router.prop_map(Arc::new)), proptest::bool::weighted(0.1))
-            .prop_map(|(p, name, state, lingers)| Edit::Router(p, name, state, lingers)),
-        4 => (provider.clone(), 0..SERVICES.len(), any_state(any_service().prop_map(Arc::new))).prop_map(|(p, n, state)| Edit::Service(p, n, state)),
-        3 => (provider.clone(), 0..MIDDLEWARES.len(), any_state(any_middleware()))
-            .prop_map(|(p, n, state)| Edit::Middleware(p, n, state)),
-        1 => provider.prop_map(Edit::Provider),
+        8 => router.boxed(),
+        4 => service.boxed(),
+        3 => middleware.boxed(),
+        2 => transport.boxed(),
+        1 => provider.prop_map(Edit::Provider).boxed(),
     ]
 }
 
@@ -115,6 +130,17 @@ fn apply(edit: Edit, declarations: &mut Declarations) {
             match state {
                 State::Good(kind) => drop(http.middlewares.insert(name, middleware(kind))),
                 State::Broken(_) => drop(http.broken.middlewares.insert(name)),
+                State::Gone => {}
+            }
+        }
+        Edit::Transport(provider, name, state) => {
+            let http = &mut declarations.entry(PROVIDERS[provider]).or_default().http;
+            let name: Arc<str> = TRANSPORTS[name].into();
+            http.broken.servers_transports.remove(&name);
+            http.servers_transports.remove(&name);
+            match state {
+                State::Good(version) => drop(http.servers_transports.insert(name, transport(version))),
+                State::Broken(_) => drop(http.broken.servers_transports.insert(name)),
                 State::Gone => {}
             }
         }
@@ -159,6 +185,7 @@ proptest! {
             }
             prop_assert!(shares(&accepted.table().services, &built.table.services));
             prop_assert!(shares(&accepted.table().middlewares, &built.table.middlewares));
+            prop_assert!(shares(&accepted.table().transports, &built.table.transports));
             let matchers = matchers(&built.table);
             for (host, path) in &requests {
                 for (entry_point, tls) in [("web", false), ("web", true), ("websecure", true)] {
