@@ -1,5 +1,5 @@
 use super::*;
-use crate::http::{Protocol, Reason};
+use crate::http::{Failure, Protocol, Reason, TlsInfo};
 use crate::model::Map;
 use crate::observe::record::{RequestRecord, Sink};
 use std::collections::BTreeSet;
@@ -49,6 +49,8 @@ struct Request {
     method: &'static str,
     status: u16,
     reason: Option<Reason>,
+    failure: Option<Failure>,
+    tls: Option<TlsInfo>,
     millis: u64,
 }
 
@@ -61,6 +63,8 @@ impl Default for Request {
             method: "GET",
             status: 200,
             reason: None,
+            failure: None,
+            tls: None,
             millis: 200,
         }
     }
@@ -76,19 +80,20 @@ fn finish(observer: &Observer, r: &Request) {
         host: "a",
         target: "/",
         protocol: Protocol::Http11,
-        tls: false,
+        tls: r.tls,
         client: ([127, 0, 0, 1], 1).into(),
+        forwarded_for: None,
         status: r.status,
         origin_status: r.status,
         reason: r.reason,
+        failure: r.failure,
         request_bytes: 3,
         response_bytes: 5,
         started: SystemTime::UNIX_EPOCH,
         duration: Duration::from_millis(r.millis),
         origin_duration: Duration::ZERO,
         retries: 1,
-        user_agent: None,
-        referer: None,
+        heads: None,
     });
 }
 

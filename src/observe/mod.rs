@@ -8,7 +8,9 @@
 
 pub mod access;
 mod access_line;
+pub mod access_options;
 mod family;
+mod line;
 pub mod log;
 pub mod metrics;
 mod process;
@@ -16,3 +18,4 @@ pub mod record;
 mod shard;
 pub mod worker;
 mod writer;
+pub mod zone;

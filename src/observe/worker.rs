@@ -5,7 +5,7 @@
 use super::access::AccessLog;
 use super::access_line::Encoder;
 use super::metrics::Options;
-use super::record::{RequestRecord, Sink};
+use super::record::{RequestRecord, Sink, WantedHeads};
 use super::shard::{Live, Shard};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -41,16 +41,18 @@ pub struct Observer {
     shard: RefCell<Shard>,
     asks: Cell<Option<mpsc::Receiver<Ask>>>,
     access: Option<(AccessLog, RefCell<Pending>)>,
+    heads: WantedHeads,
     written: Notify,
 }
 
 impl Observer {
     pub(super) fn new(options: Arc<Options>, asks: mpsc::Receiver<Ask>, access: Option<AccessLog>) -> Self {
+        let heads = access.as_ref().map(|log| log.options().wanted_heads()).unwrap_or_default();
         let access = access.map(|log| {
-            let encoder = Encoder::new(log.format(), log.numbers());
+            let encoder = Encoder::new(log.options().clone(), log.numbers());
             (log, RefCell::new(Pending { encoder, lines: 0 }))
         });
-        Self { options, shard: RefCell::default(), asks: Cell::new(Some(asks)), access, written: Notify::new() }
+        Self { options, shard: RefCell::default(), asks: Cell::new(Some(asks)), access, heads, written: Notify::new() }
     }
 
     /// Answers scrapes and hands access log lines over. The worker spawns it once on its own
@@ -101,7 +103,9 @@ impl Sink for Observer {
         if let Some((_, pending)) = &self.access {
             let full = {
                 let mut pending = pending.borrow_mut();
-                pending.encoder.encode(record);
+                if !pending.encoder.encode(record) {
+                    return;
+                }
                 pending.lines += 1;
                 if pending.lines == 1 {
                     self.written.notify_one();
@@ -112,6 +116,10 @@ impl Sink for Observer {
                 self.flush();
             }
         }
+    }
+
+    fn wants_heads(&self) -> WantedHeads {
+        self.heads
     }
 
     fn connection(&self, entry_point: &Arc<str>, protocol: &'static str, delta: i32) {

@@ -4,7 +4,7 @@
 use super::accept::Open;
 use super::handshake::FIRST_REQUEST;
 use super::{finish, request};
-use crate::http::{HeaderValue, Protocol, Reason, StatusCode};
+use crate::http::{HeaderValue, Protocol, Reason, StatusCode, TlsInfo};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,18 +46,22 @@ pub(super) struct Client {
     /// The peer's address as headers write it.
     pub(super) peer_text: Option<HeaderValue>,
     pub(super) tls: bool,
+    /// What the TLS handshake agreed on.
+    pub(super) tls_info: Option<TlsInfo>,
     pub(super) protocol: Protocol,
     pub(super) trusted: bool,
     pub(super) clock: Arc<Clock>,
 }
 
 impl Client {
-    pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
+    pub(super) fn new(open: Open, peer: SocketAddr, tls_info: Option<TlsInfo>, protocol: Protocol) -> Self {
+        let tls = tls_info.is_some();
         let clock = Arc::new(Clock::new(open.entry.read_timeout, open.entry.idle_timeout, protocol, tls));
         Self {
             peer,
             peer_text: HeaderValue::try_from(peer.ip().to_string()).ok(),
             tls,
+            tls_info,
             protocol,
             trusted: open.entry.trust.believes(peer.ip()),
             clock,

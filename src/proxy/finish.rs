@@ -2,9 +2,14 @@
 //! ended, whatever ended it.
 
 use super::connection::Client;
+use super::failure;
+use super::logged::LoggedHeads;
 use super::routes::BoundRouter;
-use crate::http::{Body, BodyError, HeaderValue, Made, Method, Protocol, Reason, StatusCode, Transfer, name};
-use crate::observe::record::RequestRecord;
+use crate::http::{
+    Body, BodyError, CLIENT_CLOSED_REQUEST, Cause, Failure, HeaderValue, Headers, Made, Method, Protocol, Reason,
+    StatusCode, Transfer, name,
+};
+use crate::observe::record::{HeadView, RequestRecord};
 use crate::upstream::{Connection, InFlight};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -14,13 +19,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Status that stands in the record where the client went before an answer (nginx's and Traefik's).
-const CLIENT_CLOSED: u16 = 499;
+const X_FORWARDED_FOR: crate::http::HeaderName = crate::http::HeaderName::from_static("x-forwarded-for");
 
 /// What is answered to a client that went away; it stands in the record.
 pub(super) fn client_gone() -> Made {
-    let status = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
-    Made::new(status, "", Reason::ClientGone).closing()
+    Made::new(Cause::ClientGone.status(), "", Reason::ClientGone).closing()
 }
 
 /// Records what was answered and never became a request: a head that the codec refused, or that
@@ -35,19 +38,20 @@ pub(super) fn refused(client: &Client, status: StatusCode, reason: Reason) {
         host: "",
         target: "",
         protocol: client.protocol,
-        tls: client.tls,
+        tls: client.tls_info,
         client: client.peer,
+        forwarded_for: None,
         status: status.as_u16(),
         origin_status: 0,
         reason: Some(reason),
+        failure: reason.failure(status),
         request_bytes: 0,
         response_bytes: 0,
         started: SystemTime::now(),
         duration: Duration::ZERO,
         origin_duration: Duration::ZERO,
         retries: 0,
-        user_agent: None,
-        referer: None,
+        heads: None,
     });
 }
 
@@ -58,8 +62,12 @@ pub(super) struct Finish {
     host: Option<HeaderValue>,
     target: ::http::Uri,
     protocol: Protocol,
-    user_agent: Option<HeaderValue>,
-    referer: Option<HeaderValue>,
+    /// `X-Forwarded-For` of a peer that is believed.
+    pub(super) forwarded_for: Option<HeaderValue>,
+    /// What the access log wants to see; `None` when it wants nothing.
+    pub(super) heads: Option<Box<LoggedHeads>>,
+    /// The client asks, and may know, why the request fails.
+    pub(super) reveal: bool,
     started: SystemTime,
     begun: Instant,
     /// The router that took it.
@@ -78,6 +86,8 @@ pub(super) struct Finish {
     pub(super) answered: Option<Instant>,
     /// Why the proxy made the answer.
     pub(super) reason: Option<Reason>,
+    /// What went wrong.
+    pub(super) failure: Option<Failure>,
     /// Bytes of the answer's body.
     pub(super) response_bytes: u64,
     /// Bytes from the client on a switched connection.
@@ -89,6 +99,7 @@ pub(super) struct Finish {
 impl Finish {
     pub(super) fn new(client: Rc<Client>, head: &::http::request::Parts) -> Box<Self> {
         client.clock.begin();
+        let wanted = client.open.worker.sink.wants_heads();
         client.open.worker.gauges.requests.fetch_add(1, Relaxed);
         Box::new(Self {
             client,
@@ -96,8 +107,9 @@ impl Finish {
             host: head.headers.get(name::HOST).cloned(),
             target: head.uri.clone(),
             protocol: super::head::protocol(head.version),
-            user_agent: head.headers.get(name::USER_AGENT).cloned(),
-            referer: head.headers.get(name::REFERER).cloned(),
+            forwarded_for: None,
+            heads: (wanted.request || wanted.answers).then(Box::default),
+            reveal: false,
             started: SystemTime::now(),
             begun: Instant::now(),
             router: None,
@@ -108,23 +120,68 @@ impl Finish {
             sent: None,
             answered: None,
             reason: None,
+            failure: None,
             response_bytes: 0,
             tunnel_bytes: 0,
             retries: 0,
         })
     }
+
+    /// The head was checked: what of it the end needs.
+    pub(super) fn checked(&mut self, headers: &Headers) {
+        if self.client.trusted {
+            self.forwarded_for = headers.get(&X_FORWARDED_FOR).filter(|value| !value.is_empty()).cloned();
+        }
+        let worker = &self.client.open.worker;
+        self.reveal = failure::asks(worker.settings.reveal.as_deref(), self.client.peer.ip(), headers);
+        if let Some(heads) = &mut self.heads
+            && worker.sink.wants_heads().request
+        {
+            heads.request = Some(headers.clone());
+        }
+    }
+
+    /// A server's answer came.
+    pub(super) fn received(&mut self, headers: &Headers) {
+        if self.wants_answers()
+            && let Some(heads) = &mut self.heads
+        {
+            heads.origin = Some(headers.clone());
+        }
+    }
+
+    /// The client is answered.
+    pub(super) fn answers(&mut self, headers: &Headers) {
+        if self.wants_answers()
+            && let Some(heads) = &mut self.heads
+        {
+            heads.downstream = Some(headers.clone());
+        }
+    }
+
+    fn wants_answers(&self) -> bool {
+        self.heads.is_some() && self.client.open.worker.sink.wants_heads().answers
+    }
+
+    /// It broke off; what went wrong first stays.
+    fn ended_by(&mut self, cause: Cause) {
+        if self.reason.is_none() {
+            self.reason = Some(cause.reason());
+            self.failure = Some(cause.into());
+        }
+    }
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
+        if self.status == 0 {
+            self.status = CLIENT_CLOSED_REQUEST;
+            self.ended_by(Cause::ClientGone);
+        }
         let worker = &self.client.open.worker;
         let unread = self.transfer.as_ref().is_some_and(|transfer| !transfer.ended.get());
         self.client.clock.end(unread);
         worker.gauges.requests.fetch_sub(1, Relaxed);
-        if self.status == 0 {
-            self.status = CLIENT_CLOSED;
-            self.reason = self.reason.or(Some(Reason::ClientGone));
-        }
         let router = self.router.as_ref();
         let authority = self.target.authority().map(|authority| authority.as_str());
         let origin = self.sent.map(|sent| self.answered.unwrap_or_else(Instant::now).duration_since(sent));
@@ -137,19 +194,20 @@ impl Drop for Finish {
             host: authority.or(text(&self.host)).unwrap_or(""),
             target: self.target.path_and_query().map_or("", |target| target.as_str()),
             protocol: self.protocol,
-            tls: self.client.tls,
+            tls: self.client.tls_info,
             client: self.client.peer,
+            forwarded_for: text(&self.forwarded_for),
             status: self.status,
             origin_status: self.origin_status,
             reason: self.reason,
+            failure: self.failure,
             request_bytes: self.transfer.as_ref().map_or(0, |transfer| transfer.bytes.get()) + self.tunnel_bytes,
             response_bytes: self.response_bytes,
             started: self.started,
             duration: self.begun.elapsed(),
             origin_duration: origin.unwrap_or(Duration::ZERO),
             retries: self.retries,
-            user_agent: text(&self.user_agent),
-            referer: text(&self.referer),
+            heads: self.heads.as_deref().map(|heads| heads as &dyn HeadView),
         });
     }
 }
@@ -241,7 +299,7 @@ impl http_body::Body for AnswerBody {
                 this.ended = true;
                 this.borrowed = None;
                 if let Some(finish) = &mut this.finish {
-                    finish.reason = finish.reason.or(Some(Reason::AnswerCut));
+                    finish.ended_by(Cause::ResetWithinAnswer);
                 }
             }
             None => this.end(),
@@ -266,7 +324,7 @@ impl Drop for AnswerBody {
             && !matches!(self.body, Body::Full(_))
             && let Some(finish) = &mut self.finish
         {
-            finish.reason = finish.reason.or(Some(Reason::ClientGone));
+            finish.ended_by(Cause::ClientGone);
         }
     }
 }

@@ -6,9 +6,9 @@
 
 use super::connection::Client;
 use super::finish::{Borrowed, Finish};
-use super::hop;
 use super::routes::BoundService;
-use crate::http::{Body, Exchange, HeaderValue, Made, Reason, StatusCode, Transfer, UploadFailure};
+use super::{failure, hop};
+use crate::http::{Body, Cause, Exchange, HeaderValue, Made, Transfer};
 use crate::upstream::{Answer, ConnectError, Connection, Pool, SendError};
 use smallvec::SmallVec;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(super) async fn run(
 ) -> Result<Received, Made> {
     let worker = &client.open.worker;
     let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
-    let mut last = gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed);
+    let mut last = Made::failed(Cause::NotConnected.into());
     let begun = Instant::now();
     'servers: loop {
         let chosen = service.choose(exchange.peer.ip(), &tried, &worker.registry);
@@ -56,7 +56,7 @@ pub(super) async fn run(
                 None => match connect(client, &server.pool).await {
                     Ok(connection) => connection,
                     Err(error) => {
-                        last = made_of(&error);
+                        last = Made::failed(failure::connect(&error));
                         tried.push(at);
                         finish.retries += 1;
                         continue 'servers;
@@ -72,7 +72,7 @@ pub(super) async fn run(
             let sending = connection.send(method, uri, headers, std::mem::take(&mut body));
             let transfer = finish.transfer.as_deref();
             let Some(result) = in_time(settings.response_header_timeout, transfer, sending).await else {
-                return Err(gateway(StatusCode::GATEWAY_TIMEOUT, Reason::HeadTimeout));
+                return Err(Made::failed(failure::head_late(settings.response_header_timeout)));
             };
             match result {
                 Ok(answer) => {
@@ -82,14 +82,14 @@ pub(super) async fn run(
                 Err(SendError::Unsent(unsent)) => {
                     body = unsent;
                     if !reused {
-                        last = gateway(StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer);
+                        last = Made::failed(Cause::ResetBeforeAnswer.into());
                         tried.push(at);
                         finish.retries += 1;
                         continue 'servers;
                     }
                 }
                 Err(SendError::Silent(_)) if repeatable => {}
-                Err(error) => return Err(failed(client, &error, transfer)),
+                Err(error) => return Err(failed(client, &error, transfer, repeatable)),
             }
             finish.retries += 1;
         }
@@ -135,35 +135,13 @@ async fn in_time<T>(limit: Duration, transfer: Option<&Transfer>, sending: impl 
     }
 }
 
-fn gateway(status: StatusCode, reason: Reason) -> Made {
-    Made::status(status, reason)
-}
-
-fn made_of(error: &ConnectError) -> Made {
-    match error {
-        ConnectError::Refused => gateway(StatusCode::BAD_GATEWAY, Reason::ConnectRefused),
-        ConnectError::TimedOut(_) => gateway(StatusCode::GATEWAY_TIMEOUT, Reason::ConnectTimeout),
-        ConnectError::Unresolved(_) | ConnectError::Failed(_) | ConnectError::Tls(_) | ConnectError::NoTls(_) => {
-            gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed)
-        }
-    }
-}
-
-fn failed(client: &Client, error: &SendError, transfer: Option<&Transfer>) -> Made {
+fn failed(client: &Client, error: &SendError, transfer: Option<&Transfer>, repeatable: bool) -> Made {
     tracing::debug!(entry_point = %client.open.entry.name, %error, "no answer");
-    // A request that broke off on the client's side is not the server's failure.
-    match transfer.and_then(|transfer| transfer.failure.get()) {
-        Some(UploadFailure::Stalled) => {
-            return Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing();
-        }
-        Some(UploadFailure::Broken) => return Made::bad_request(),
-        Some(UploadFailure::Gone) => return super::finish::client_gone(),
-        None => {}
-    }
-    match error {
-        SendError::Malformed(_) => gateway(StatusCode::BAD_GATEWAY, Reason::BadAnswer),
-        SendError::Body(_) => Made::bad_request(),
-        SendError::Unsent(_) | SendError::Silent(_) => gateway(StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer),
+    let failure = failure::send(error, transfer.and_then(|transfer| transfer.failure.get()), repeatable);
+    match failure.cause {
+        // Nobody reads it.
+        Cause::ClientGone => super::finish::client_gone(),
+        _ => Made::failed(failure),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::accept::Open;
 use super::connection::{self, Client};
-use crate::http::Protocol;
+use crate::http::{Protocol, TlsInfo};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -39,21 +39,28 @@ pub(super) async fn run(open: Open, stream: TcpStream, peer: SocketAddr) {
     };
     match shaken {
         Ok(Some(Shaken::Plain(stream))) => {
-            let client = Rc::new(Client::new(open, peer, false, Protocol::Http11));
+            let client = Rc::new(Client::new(open, peer, None, Protocol::Http11));
             connection::serve_http1(client, stream).await;
         }
         Ok(Some(Shaken::Tls(stream))) => {
+            let tls = Some(agreed(stream.get_ref().1));
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                let client = Rc::new(Client::new(open, peer, true, Protocol::Http2));
+                let client = Rc::new(Client::new(open, peer, tls, Protocol::Http2));
                 connection::serve_http2(client, *stream).await;
             } else {
-                let client = Rc::new(Client::new(open, peer, true, Protocol::Http11));
+                let client = Rc::new(Client::new(open, peer, tls, Protocol::Http11));
                 connection::serve_http1(client, *stream).await;
             }
         }
         Ok(None) => {}
         Err(error) => tracing::debug!(entry_point = %open.entry.name, %peer, %error, "handshake failed"),
     }
+}
+
+/// Version and cipher of a handshake that has ended.
+fn agreed(connection: &rustls::ServerConnection) -> TlsInfo {
+    let version = connection.protocol_version().map_or(0, u16::from);
+    TlsInfo::new(version, connection.negotiated_cipher_suite().map_or(0, |suite| u16::from(suite.suite())))
 }
 
 /// `None` when the client went away without a word.

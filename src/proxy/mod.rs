@@ -11,12 +11,14 @@
 
 mod accept;
 mod connection;
+mod failure;
 mod finish;
 mod forward;
 mod forwarded;
 mod handshake;
 mod head;
 mod hop;
+mod logged;
 pub mod preview;
 mod request;
 mod routes;

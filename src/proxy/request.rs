@@ -6,10 +6,10 @@ use super::forward::{self, Received};
 use super::head::{self, Checked};
 use super::routes::BoundRouter;
 use super::wait::Waiting;
-use super::{forwarded, hop, tunnel};
+use super::{failure, forwarded, hop, tunnel};
 use crate::http::{
-    AnswerHead, Body, Exchange, HeaderValue, Made, Protocol, Reason, RequestHead, StatusCode, Upload, canonical_host,
-    name,
+    AnswerHead, BadAnswer, Body, Cause, Exchange, HeaderValue, Made, Protocol, Reason, RequestHead, StatusCode, Upload,
+    canonical_host, name,
 };
 use crate::middleware::{self, Step};
 use crate::model::Provider;
@@ -44,6 +44,7 @@ async fn walk(
         Ok(checked) => checked,
         Err(made) => return answer_made(&client, made, finish),
     };
+    finish.checked(&exchange.request.headers);
     let upgrade = upgrade.filter(|_| on_upgrade.is_some());
     let body = body(&client, incoming, &mut finish);
 
@@ -60,14 +61,16 @@ async fn walk(
         Err(made) => return answer_made(&client, made, finish),
     };
     finish.origin_status = answer.head.status.as_u16();
+    finish.received(&answer.head.headers);
     if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
         let switched = forward::switches(upgrade.as_ref(), answer.head.headers.get(&name::UPGRADE));
         let (Some(to_client), Some(to_server), true) = (on_upgrade, answer.upgrade.take(), switched) else {
             // Traefik's answer to a server that switches where nobody asked.
-            return answer_made(&client, Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), finish);
+            return answer_made(&client, Made::failed(Cause::BadAnswer(BadAnswer::Switched).into()), finish);
         };
         hop::for_client(&mut answer.head, &answer.body, true);
         finish.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        finish.answers(&answer.head.headers);
         let idle = client.open.worker.settings.tunnel_idle;
         tokio::task::spawn_local(tunnel::run(to_client, to_server, idle, finish, borrowed));
         return respond(answer.head, AnswerBody::none());
@@ -77,6 +80,7 @@ async fn walk(
     hop::for_client(&mut answer.head, &answer.body, false);
     secure(&client, &mut answer.head);
     finish.status = answer.head.status.as_u16();
+    finish.answers(&answer.head.headers);
     respond(answer.head, AnswerBody::of_server(answer.body, finish, borrowed))
 }
 
@@ -231,15 +235,20 @@ impl RequestView for View<'_> {
 }
 
 fn answer_made(client: &Client, made: Made, mut finish: Box<Finish>) -> hyper::Response<AnswerBody> {
-    let Made { mut head, text, reason } = made;
+    let Made { mut head, text, reason, failure } = made;
     finish.status = head.status.as_u16();
     finish.reason = Some(reason);
+    finish.failure = failure;
+    if finish.reveal {
+        failure::reveal(&mut head, reason, failure.as_ref());
+    }
     // Also where the body itself is not sent (HEAD).
     head.headers.set(name::CONTENT_LENGTH, HeaderValue::from(text.len()));
     if client.protocol == Protocol::Http2 {
         head.headers.remove(&name::CONNECTION);
     }
     secure(client, &mut head);
+    finish.answers(&head.headers);
     respond(*head, AnswerBody::made(Body::text(text), finish))
 }
 

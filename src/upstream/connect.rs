@@ -4,6 +4,7 @@ use super::resolve::Addresses;
 use super::{Endpoint, Settings};
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,6 +28,9 @@ pub enum ConnectError {
     /// It took too long.
     #[error("no connection within {0:?}")]
     TimedOut(Duration),
+    /// The connection stood, but TLS did not in time.
+    #[error("no TLS handshake within {0:?}")]
+    TlsTimedOut(Duration),
     /// Its name has no address.
     #[error("name not resolved: {0}")]
     Unresolved(io::Error),
@@ -44,13 +48,18 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether this machine ran out of something, of which the server knows nothing.
     pub fn is_ours(&self) -> bool {
-        const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
         match self {
-            Self::Failed(error) => SHORT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())),
+            Self::Failed(error) => is_exhaustion(error),
             Self::NoTls(_) => true,
             _ => false,
         }
     }
+}
+
+/// Whether an error says that this machine ran out of descriptors, memory or ports.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    SHORT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Connects within the dial time-out.
@@ -59,8 +68,10 @@ pub(super) async fn connect(
     addresses: &Rc<Addresses>,
     settings: &Settings,
 ) -> Result<Metered, ConnectError> {
+    let connected = Cell::new(false);
     let work = async {
         let stream = tcp(addresses).await?;
+        connected.set(true);
         if !endpoint.tls {
             return Ok(Stream::Plain(stream));
         }
@@ -74,9 +85,11 @@ pub(super) async fn connect(
     let stream = if settings.dial_timeout.is_zero() {
         work.await?
     } else {
-        tokio::time::timeout(settings.dial_timeout, work)
-            .await
-            .map_err(|_| ConnectError::TimedOut(settings.dial_timeout))??
+        let limit = settings.dial_timeout;
+        tokio::time::timeout(limit, work).await.map_err(|_| match connected.get() {
+            true => ConnectError::TlsTimedOut(limit),
+            false => ConnectError::TimedOut(limit),
+        })??
     };
     Ok(Metered { stream, meter: Arc::default() })
 }

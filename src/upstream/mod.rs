@@ -10,7 +10,7 @@ mod pool;
 mod registry;
 mod resolve;
 
-pub use connect::ConnectError;
+pub use connect::{ConnectError, is_exhaustion};
 pub use pool::{Answer, Connection, Endpoint, InFlight, Pool, Pools, SendError};
 pub use registry::{Registry, ServerState, ServerView, ServiceState};
 

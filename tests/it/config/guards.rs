@@ -16,7 +16,6 @@ const GUARDS: &[(&str, &str, &str)] = &[
     ("entryPoints.web.http.encodedCharacters.allowEncodedSlash", "false", "true"),
     ("entryPoints.traefik.http.middlewares", "auth@file", ""),
     ("providers.consulCatalog.connectByDefault", "true", "false"),
-    ("accessLog.fields.queryParameters.defaultMode", "drop", "keep"),
     ("metrics.prometheus.manualRouting", "true", "false"),
 ];
 

@@ -9,7 +9,7 @@ mod set_up;
 mod sources;
 
 use rust_lb::cli;
-use rust_lb::config::{self, EntryPoint, Input, LegacyMode, LogFormat, Primary, Settled, Token};
+use rust_lb::config::{self, AccessFormat, EntryPoint, Input, LegacyMode, Primary, Settled, Token};
 use rust_lb::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
 use std::path::Path;
