@@ -12,6 +12,7 @@ pub mod access_options;
 mod family;
 mod line;
 pub mod log;
+mod memo;
 pub mod metrics;
 mod process;
 pub mod record;
