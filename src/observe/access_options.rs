@@ -140,6 +140,18 @@ impl Fields {
     }
 }
 
+/// Fields that let whoever reads the log act for somebody else. Where all fields are kept they are
+/// redacted, unlike in Traefik; naming one is a wish for it.
+const CREDENTIALS: [&str; 7] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "x-nomad-token",
+    "x-consul-token",
+    "x-vault-token",
+];
+
 /// What is done with header fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Headers {
@@ -159,7 +171,11 @@ impl Headers {
     pub(super) fn mode(&self, name: &str) -> Mode {
         // Few are named, and names of heads come in any case.
         let named = self.names.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-        named.map_or(self.default, |(_, mode)| *mode)
+        match (named, self.default) {
+            (Some((_, mode)), _) => *mode,
+            (None, Mode::Keep) if CREDENTIALS.iter().any(|field| field.eq_ignore_ascii_case(name)) => Mode::Redact,
+            (None, default) => default,
+        }
     }
 }
 
@@ -240,6 +256,17 @@ mod tests {
         let mut none = Fields::all(false);
         assert!(Field::ALL.iter().all(|field| !none.has(*field)));
         assert!(none.set("RequestPath", true) && none.has(Field::RequestPath));
+    }
+
+    #[test]
+    fn credentials_are_shown_only_where_they_are_named() {
+        let mut headers = Headers { default: Mode::Keep, ..Headers::default() };
+        assert_eq!(headers.mode("User-Agent"), Mode::Keep);
+        assert_eq!((headers.mode("X-Nomad-Token"), headers.mode("cookie")), (Mode::Redact, Mode::Redact));
+        headers.names.insert("cookie".to_owned(), Mode::Keep);
+        assert_eq!(headers.mode("Cookie"), Mode::Keep);
+        headers.default = Mode::Drop;
+        assert_eq!(headers.mode("Authorization"), Mode::Drop);
     }
 
     #[test]

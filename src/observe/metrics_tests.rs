@@ -293,7 +293,7 @@ fn counts_are_found_again_whatever_was_remembered_of_them() {
         Live { routers: Arc::new(known.clone()), services: Arc::new(known) }
     };
     let start = Instant::now();
-    let mut count = |shard: &mut Shard, memo: &mut Memo, name: &Arc<str>, status| {
+    let count = |shard: &mut Shard, memo: &mut Memo, name: &Arc<str>, status| {
         let request = Request { router: Some(name.clone()), service: Some(name.clone()), status, ..Request::default() };
         with_record(&request, &entry_point, |record| shard.finished(record, options.wanted(), &bounds, memo));
     };
