@@ -1,6 +1,7 @@
 //! Static configuration as people give it: files, variables and flags through [`config::load`], and
 //! what `check` says of them.
 
+mod access_log;
 mod any;
 mod check;
 mod files;
