@@ -97,6 +97,7 @@ use Kind::{
 
 /// Levels as Traefik names them (<https://doc.traefik.io/traefik/reference/install-configuration/observability/logs-and-accesslogs/>).
 const LEVELS: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
+const MODES: &[&str] = &["keep", "drop", "redact"];
 const WAITED_FOR: &str = "changes are waited for, so it has no effect";
 const NO_REPORTS: &str = "";
 const ENCODED: &str = "requests with such a path would reach servers";
@@ -193,7 +194,16 @@ pub(super) const KEYS: &[Key] = &[
     key("accessLog", Switch, "", "one line a request"),
     key("accessLog.format", OneOf(&["common", "json", "genericCLF"]), "common", "how a line is written"),
     key("accessLog.filePath", Path, "", "file to write to instead of stdout"),
-    guard("accessLog.fields.queryParameters.defaultMode", Loose, "keep", "query parameters would be logged"),
+    key("accessLog.bufferingSize", Count(0, 10_000_000), "0", "lines that may wait for the writer, at least"),
+    key("accessLog.addInternals", Bool, "false", "log requests for the proxy's own routes too"),
+    key("accessLog.filters.statusCodes", List, "", "statuses to log, like `200` or `500-599`"),
+    key("accessLog.filters.retryAttempts", Bool, "false", "log requests that were tried again"),
+    key("accessLog.filters.minDuration", Duration, "0s", "log requests that took longer"),
+    key("accessLog.fields.defaultMode", OneOf(&["keep", "drop"]), "keep", "what is done with fields"),
+    key("accessLog.fields.names.*", OneOf(MODES), "", "what is done with a field"),
+    key("accessLog.fields.headers.defaultMode", OneOf(MODES), "drop", "what is done with header fields"),
+    key("accessLog.fields.headers.names.*", OneOf(MODES), "", "what is done with a header field"),
+    key("accessLog.fields.queryParameters.defaultMode", OneOf(&["keep", "drop"]), "keep", "log a target's query"),
     key("metrics.prometheus", Switch, "", "metrics on the admin entry point"),
     key("metrics.prometheus.buckets", Buckets, "0.1,0.3,1.2,5", "bounds of durations in seconds"),
     key("metrics.prometheus.addEntryPointsLabels", Bool, "true", "metrics by entry point"),
@@ -235,6 +245,8 @@ pub(super) const KEYS: &[Key] = &[
     key("rustLb.resetHold", Duration, "10m", "how long removals are held after a catalog reset"),
     key("rustLb.lastGood.maxAge", DurationOrOff, "24h", "age up to which the last good table is served at start"),
     key("rustLb.api.tokenFile", Path, "", "file with the token for writes on the admin API"),
+    key("rustLb.accessLog.sample", Count(1, 1_000_000_000), "1", "log one request in so many, and all that fail"),
+    key("rustLb.errors.reveal", Nets, "", "who may ask with `X-Rust-Lb-Cause` why a request failed"),
     later("rustLb.notify.url", Loose, "no webhook is called yet"),
     key("rustLb.fabio", Section, "", "what Fabio has as flags"),
     key("rustLb.fabio.auth", Section, "", "schemes of `auth=` by name"),
@@ -315,6 +327,7 @@ pub(super) const DEFAULT_PROVIDERS: &[(&str, &str)] =
 pub(super) const DEFAULT_OBSERVATION: &[(&str, &str)] = &[
     ("accessLog", "true"),
     ("accessLog.format", "json"),
+    ("accessLog.addInternals", "true"),
     ("metrics.prometheus", "true"),
     ("metrics.prometheus.addRoutersLabels", "true"),
     ("rustLb.securityHeaders", "true"),

@@ -1,6 +1,7 @@
 //! Static configuration: what was said (file, environment, flags) and what it settles to
 //! (checked, defaults filled). Only this module and `cli` read the environment.
 
+mod access_log;
 mod entry_points;
 mod fabio;
 mod file;
@@ -17,6 +18,7 @@ mod settle;
 mod sources;
 mod value;
 
+pub use access_log::{AccessFormat, AccessLog, FieldMode, Filters};
 pub use file::MAX_FILE_BYTES;
 pub use load::{DEFAULT_PATHS, Input, Loaded, Note, load};
 pub use sources::wants_check;
@@ -174,19 +176,10 @@ pub struct Log {
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text; in the access log Traefik's `common` format.
+    /// Text.
     Common,
     /// One JSON object a line.
     Json,
-}
-
-/// `accessLog`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessLog {
-    /// Format; JSON in the HinD set-up, `common` with a static file that does not say.
-    pub format: LogFormat,
-    /// File; `None` means stdout.
-    pub file: Option<PathBuf>,
 }
 
 /// `metrics.prometheus`.
@@ -384,6 +377,8 @@ pub struct Own {
     pub last_good_max_age: Option<Duration>,
     /// `fabio.auth`: schemes of `auth=` by name.
     pub fabio_auth: BTreeMap<String, FabioAuth>,
+    /// Peers that may ask why their requests fail (`errors.reveal`); empty means nobody.
+    pub reveal: Vec<IpNet>,
     /// File with the token for writes on the admin API.
     pub api_token_file: Option<PathBuf>,
     /// Ports are shared with another process on purpose (`--overlap`).

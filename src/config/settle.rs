@@ -1,6 +1,7 @@
 //! From the merged options to [`Settled`]: what a single value cannot tell is checked here, and
 //! every default that depends on others is filled in.
 
+use super::access_log::access_log;
 use super::entry_points::entry_points;
 use super::fabio::fabio_auth;
 use super::hind::hind;
@@ -61,7 +62,7 @@ pub(super) fn settle(
             file: root.path_of("log.filePath"),
             no_color: root.bool("log.noColor"),
         },
-        access_log: root.is_on("accessLog").then(|| access_log(&root, diagnostics)),
+        access_log: root.is_on("accessLog").then(|| access_log(merged, env, diagnostics)),
         metrics: root.is_on("metrics.prometheus").then(|| Metrics {
             buckets: root.numbers("metrics.prometheus.buckets"),
             entry_points_labels: root.bool("metrics.prometheus.addEntryPointsLabels"),
@@ -90,20 +91,6 @@ fn level(text: &str) -> tracing::Level {
         "ERROR" | "FATAL" | "PANIC" => tracing::Level::ERROR,
         _ => tracing::Level::INFO,
     }
-}
-
-fn access_log(root: &View<'_>, diagnostics: &mut Vec<Diagnostic>) -> AccessLog {
-    let format = match root.text("accessLog.format").as_str() {
-        "json" => LogFormat::Json,
-        "genericCLF" => {
-            let message = "`accessLog.format`: `genericCLF` is known to Traefik, but not served yet";
-            let d = Diagnostic::warning("not_served", message).with_origin(root.origin("accessLog.format"));
-            diagnostics.push(d.with_help("`common` is written"));
-            LogFormat::Common
-        }
-        _ => LogFormat::Common,
-    };
-    AccessLog { format, file: root.path_of("accessLog.filePath") }
 }
 
 fn servers_transport(root: &View<'_>) -> ServersTransport {
@@ -136,6 +123,7 @@ fn own(root: &View<'_>) -> Own {
         reset_hold: root.time("rustLb.resetHold"),
         last_good_max_age: root.duration("rustLb.lastGood.maxAge"),
         fabio_auth: BTreeMap::new(),
+        reveal: root.nets("rustLb.errors.reveal"),
         api_token_file: root.path_of("rustLb.api.tokenFile"),
         overlap: root.bool("rustLb.overlap"),
     }

@@ -1,7 +1,7 @@
 //! Answers that the proxy itself makes. Their bodies are the ones that Traefik sends, so that
 //! whoever looks for them finds them.
 
-use super::{AnswerHead, HeaderValue, Reason, StatusCode, name};
+use super::{AnswerHead, Failure, HeaderValue, Reason, Side, StatusCode, name};
 
 /// An answer of the proxy's own, and why it was made.
 #[derive(Debug)]
@@ -12,12 +12,26 @@ pub struct Made {
     pub text: &'static str,
     /// Why.
     pub reason: Reason,
+    /// What went wrong, where something did.
+    pub failure: Option<Failure>,
 }
 
 impl Made {
     /// A status and a text.
     pub fn new(status: StatusCode, text: &'static str, reason: Reason) -> Self {
-        Self { head: Box::new(AnswerHead::new(status)), text, reason }
+        Self { head: Box::new(AnswerHead::new(status)), text, reason, failure: reason.failure(status) }
+    }
+
+    /// The answer to a failure: its status, and the status' standard phrase as the body. After a
+    /// failure of the client's the connection is not used again.
+    pub fn failed(failure: Failure) -> Self {
+        let made = match failure.status() {
+            StatusCode::BAD_REQUEST => return Self { failure: Some(failure), ..Self::bad_request() },
+            StatusCode::SERVICE_UNAVAILABLE => Self::unavailable(failure.reason()),
+            status => Self::status(status, failure.reason()),
+        };
+        let made = Self { failure: Some(failure), ..made };
+        if failure.side == Side::Client { made.closing() } else { made }
     }
 
     /// A status with its standard phrase as the body.

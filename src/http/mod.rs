@@ -1,12 +1,14 @@
 //! What proxy, middlewares, upstream and logging share of HTTP: [`Exchange`] (a request, who sent
 //! it, and what was decided about it), [`RequestHead`] and [`AnswerHead`] over [`Headers`], the
-//! streaming [`Body`], [`Reason`] (why the proxy itself made an answer) and [`Protocol`].
+//! streaming [`Body`], [`Reason`] (why the proxy itself made an answer), [`Failure`] (what went wrong)
+//! and [`Protocol`].
 //!
 //! What always holds: nobody outside `proxy` and `upstream` sees the types of the codec below
 //! (hyper's for now), so that it can change without middlewares, balancing and logging noticing.
 
 mod body;
 mod exchange;
+mod failure;
 mod fields;
 pub mod h1;
 mod head;
@@ -14,14 +16,19 @@ mod made;
 pub mod name;
 mod reason;
 pub mod target;
+mod tls;
 
 pub use body::{Body, BodyError, Transfer, Upload, UploadFailure};
 pub use exchange::{Exchange, Identity};
+pub use failure::{
+    BadAnswer, CLIENT_CLOSED_REQUEST, Cause, Context, Failure, Phase, Retry, Side, TlsFailure, TooLarge,
+};
 pub use fields::Headers;
 pub(crate) use fields::Room;
 pub use head::{AnswerHead, RequestHead};
 pub use made::Made;
 pub use reason::Reason;
+pub use tls::TlsInfo;
 
 // The vocabulary that heads are written in. These are plain values of the `http` crate, not the codec's.
 pub use crate::model::{canonical_host, split_port};

@@ -2,10 +2,13 @@
 //! writes them. A queue that is full (a slow disk, a pipe that nobody reads) costs lines, which are
 //! counted, and never a request's time.
 
+pub use super::access_options::{Fields, Filters, Format, Headers, Mode, Options};
+pub use super::zone::Zone;
+
 use super::writer::Output;
 use bytes::Bytes;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,17 +18,11 @@ use std::time::Duration;
 const QUEUE: usize = 256;
 /// Bytes that may wait: clients decide how long a line is.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a usual line, and lines of the smallest usual batch, by which `bufferingSize` widens both.
+const USUAL_LINE: usize = 1024;
+const USUAL_BATCH: usize = 8;
 /// How many line numbers a worker takes at once.
 const NUMBERS: u64 = 256;
-
-/// How lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Traefik's common format.
-    Common,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Why the access log could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +55,16 @@ struct Flags {
     waiting: AtomicUsize,
 }
 
+/// Batches and bytes that may wait, for a `bufferingSize`.
+fn room(lines: usize) -> (usize, usize) {
+    (QUEUE.max(lines / USUAL_BATCH), QUEUE_BYTES.max(lines.saturating_mul(USUAL_LINE)))
+}
+
 /// The handle: cheap to clone, one clone a worker.
 #[derive(Clone)]
 pub struct AccessLog {
-    format: Format,
+    options: Arc<Options>,
+    most_bytes: usize,
     queue: SyncSender<Message>,
     flags: Arc<Flags>,
     numbers: Arc<AtomicU64>,
@@ -73,16 +76,17 @@ pub struct AccessLogWriter {
     done: Receiver<()>,
 }
 
-/// Starts the writer. `None` writes to standard output.
+/// Starts the writer.
 ///
 /// # Errors
 /// The file cannot be opened, or no thread can be started.
-pub fn start(format: Format, file: Option<&Path>) -> Result<AccessLogWriter, AccessLogError> {
-    let output = match file {
+pub fn start(options: Options) -> Result<AccessLogWriter, AccessLogError> {
+    let output = match &options.file {
         None => Output::stdout(),
         Some(path) => Output::file(path).map_err(|source| AccessLogError::Open { path: path.to_owned(), source })?,
     };
-    let (queue, messages) = sync_channel(QUEUE);
+    let (batches, most_bytes) = room(options.buffering);
+    let (queue, messages) = sync_channel(batches);
     let (ended, done) = sync_channel(1);
     let flags = Arc::new(Flags::default());
     let writer = Writer { output, messages, flags: flags.clone(), failing: false };
@@ -94,7 +98,7 @@ pub fn start(format: Format, file: Option<&Path>) -> Result<AccessLogWriter, Acc
             let _ = ended.send(());
         })
         .map_err(AccessLogError::Thread)?;
-    let log = AccessLog { format, queue, flags, numbers: Arc::default() };
+    let log = AccessLog { options: Arc::new(options), most_bytes, queue, flags, numbers: Arc::default() };
     Ok(AccessLogWriter { log, done })
 }
 
@@ -130,8 +134,8 @@ impl AccessLog {
         self.flags.dropped.load(Ordering::Relaxed)
     }
 
-    pub(super) fn format(&self) -> Format {
-        self.format
+    pub(super) fn options(&self) -> &Options {
+        &self.options
     }
 
     pub(super) fn numbers(&self) -> Numbers {
@@ -143,7 +147,7 @@ impl AccessLog {
         let length = text.len();
         let waiting = self.flags.waiting.fetch_add(length, Ordering::Relaxed);
         // One batch always has room, however large.
-        let fits = waiting == 0 || waiting + length <= QUEUE_BYTES;
+        let fits = waiting == 0 || waiting + length <= self.most_bytes;
         if !fits || self.queue.try_send(Message::Lines(text, lines)).is_err() {
             self.flags.waiting.fetch_sub(length, Ordering::Relaxed);
             self.flags.dropped.fetch_add(lines, Ordering::Relaxed);

@@ -1,56 +1,53 @@
-//! One access log line, in Traefik's JSON fields or its common format
+//! One access log line, in Traefik's JSON fields or one of its common formats
 //! (<https://doc.traefik.io/traefik/observability/access-logs/>). Pure but for the number of the
 //! line, written into a buffer that is used again.
 //!
-//! Times are UTC in both formats (`StartLocal` too). `ProxyReason` is an addition: the reason code
-//! of an answer that the proxy made itself.
+//! Additions to Traefik's fields: `ProxyReason`, the code of an answer that the proxy made itself;
+//! `ProxyCause`, `ProxySide`, `ProxyRetry` and `ProxyContext`, what went wrong; `SampleRate`, for how
+//! many requests a line stands where only some are logged.
 
-use super::access::{Format, Numbers};
-use super::record::RequestRecord;
+use super::access::Numbers;
+use super::access_options::{Field, Format, Mode, Options};
+use super::line::Line;
+use super::record::{HeadView, RequestRecord, WhichHead};
+use super::zone::{Second, Style, Zone, split_time};
+use crate::http::Context;
 use crate::model::split_port;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use smallvec::SmallVec;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-/// Text of a second, kept as long as the second lasts.
-#[derive(Default)]
-struct Second {
-    unix: i64,
-    text: String,
-}
-
-impl Second {
-    fn get(&mut self, unix: i64, format: &str) -> &str {
-        if self.unix != unix || self.text.is_empty() {
-            self.unix = unix;
-            self.text.clear();
-            let time = jiff::Timestamp::from_second(unix).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-            // Writing to a String does not fail.
-            let _ = write!(self.text, "{}", time.strftime(format));
-        }
-        &self.text
-    }
-}
-
-/// Seconds since the epoch and the nanoseconds in them; times before it count as the epoch.
-fn split_time(time: SystemTime) -> (i64, u32) {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    (i64::try_from(since.as_secs()).unwrap_or(0), since.subsec_nanos())
-}
+/// A buffer that has grown beyond this is not kept.
+const LARGEST_KEPT: usize = 256 * 1024;
 
 /// Writes lines into its buffer.
 pub(super) struct Encoder {
-    format: Format,
+    options: Options,
     numbers: Numbers,
-    buffer: BytesMut,
-    started: Second,
+    buffer: Vec<u8>,
+    local: Second,
+    utc: Second,
     ended: Second,
+    /// Requests since the last one that was logged as a sample.
+    passed: u32,
 }
 
 impl Encoder {
-    pub(super) fn new(format: Format, numbers: Numbers) -> Self {
-        Self { format, numbers, buffer: BytesMut::new(), started: Second::default(), ended: Second::default() }
+    pub(super) fn new(options: Options, numbers: Numbers) -> Self {
+        let style = match options.format {
+            Format::Json => Style::Rfc3339,
+            Format::Common | Format::Generic => Style::Common,
+        };
+        Self {
+            numbers,
+            buffer: Vec::new(),
+            local: Second::new(options.zone.clone(), style),
+            utc: Second::new(Zone::utc(), style),
+            ended: Second::new(options.zone.clone(), style),
+            passed: options.sample,
+            options,
+        }
     }
 
     /// Bytes waiting.
@@ -58,105 +55,326 @@ impl Encoder {
         self.buffer.len()
     }
 
-    /// The lines written since the last call. The buffer's memory comes back once they are written.
+    /// The lines written since the last call.
     pub(super) fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        let lines = Bytes::copy_from_slice(&self.buffer);
+        self.buffer.clear();
+        self.buffer.shrink_to(LARGEST_KEPT);
+        lines
     }
 
-    pub(super) fn encode(&mut self, record: &RequestRecord<'_>) {
+    /// Writes the request's line; false when it is not to be logged.
+    pub(super) fn encode(&mut self, record: &RequestRecord<'_>) -> bool {
+        // Counted whether it is logged or not, as Traefik does.
         let number = self.numbers.next();
-        let mut line = Line(&mut self.buffer);
-        match self.format {
-            Format::Json => json(&mut line, &mut self.started, &mut self.ended, record, number),
-            Format::Common => common(&mut line, &mut self.started, record, number),
+        let internal = record.router.is_some_and(|router| router.ends_with("@internal"));
+        if (internal && !self.options.internals) || !self.options.filters.keep(record) {
+            return false;
         }
-    }
-}
-
-/// Writing into memory does not fail, hence no results.
-struct Line<'a>(&'a mut BytesMut);
-
-impl Line<'_> {
-    fn raw(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
+        let Some(rate) = self.sampled(record) else { return false };
+        match self.options.format {
+            Format::Json => self.json(record, number, rate),
+            Format::Common | Format::Generic => self.common(record, number),
+        }
+        true
     }
 
-    fn number(&mut self, n: impl std::fmt::Display) {
-        let _ = write!(self.0, "{n}");
+    /// For how many requests the line stands; `None` when the request is passed over.
+    fn sampled(&mut self, record: &RequestRecord<'_>) -> Option<u32> {
+        let every = self.options.sample;
+        if every <= 1 || record.failure.is_some() || record.status >= 500 {
+            return Some(1);
+        }
+        self.passed += 1;
+        (self.passed >= every).then(|| {
+            self.passed = 0;
+            every
+        })
     }
 
-    /// `"key":` with the comma before it; keys are plain words.
-    fn key(&mut self, key: &str) {
-        self.raw(",\"");
-        self.raw(key);
-        self.raw("\":");
-    }
-
-    fn json_text(&mut self, text: &str) {
-        let mut sink = Sink(self.0);
-        let _ = serde_json::to_writer(&mut sink, text);
-    }
-
-    fn text_field(&mut self, key: &str, text: &str) {
-        self.key(key);
-        self.json_text(text);
-    }
-
-    fn number_field(&mut self, key: &str, n: impl std::fmt::Display) {
-        self.key(key);
-        self.number(n);
-    }
-
-    /// Client's text in the common format: what could end a field or a line is escaped.
-    fn escaped(&mut self, text: &str) {
-        for c in text.chars() {
-            match c {
-                '"' | '\\' => {
-                    let _ = write!(self.0, "\\{c}");
-                }
-                c if c.is_control() => {
-                    let _ = write!(self.0, "{}", c.escape_default());
-                }
-                c => {
-                    let _ = self.0.write_char(c);
-                }
+    fn json(&mut self, r: &RequestRecord<'_>, number: u64, rate: u32) {
+        let Self { options, buffer, local, utc, ended, .. } = self;
+        let start = buffer.len();
+        let mut out = Json { line: Line::new(buffer), dropped: &options.fields };
+        // What Traefik counts as the server's answer includes the one that it makes for a failed server.
+        let origin_status = match (r.origin_status, r.server) {
+            (0, Some(_)) => r.status,
+            (status, _) => status,
+        };
+        let origin_size = if origin_status == 0 { 0 } else { r.response_bytes };
+        let client = r.client.ip().to_canonical();
+        out.with(Field::ClientAddr, |line| {
+            line.raw("\"");
+            address(line, client, r.client.port());
+            line.raw("\"");
+        });
+        out.with(Field::ClientHost, |line| match r.forwarded_for {
+            Some(client) => line.quoted(client),
+            None => {
+                line.raw("\"");
+                line.ip(client);
+                line.raw("\"");
+            }
+        });
+        out.with(Field::ClientPort, |line| {
+            line.raw("\"");
+            line.number(u64::from(r.client.port()));
+            line.raw("\"");
+        });
+        out.plain(Field::ClientUsername, "-");
+        out.number(Field::DownstreamContentSize, r.response_bytes);
+        out.number(Field::DownstreamStatus, u64::from(r.status));
+        out.number(Field::Duration, nanos(r.duration));
+        if origin_size != r.response_bytes {
+            out.number(Field::GzipRatio, 0);
+        }
+        out.number(Field::OriginContentSize, origin_size);
+        out.number(Field::OriginDuration, nanos(r.origin_duration));
+        out.number(Field::OriginStatus, u64::from(origin_status));
+        out.number(Field::Overhead, nanos(r.duration.saturating_sub(r.origin_duration)));
+        if let Some(failure) = &r.failure {
+            out.plain(Field::ProxyCause, failure.cause.as_str());
+            if failure.context != Context::None {
+                // Failures are rare enough for the formatting machinery.
+                let mut text = String::new();
+                let _ = write!(text, "{}", failure.context);
+                out.text(Field::ProxyContext, &text);
             }
         }
-    }
-
-    /// ` "text"`, or ` "-"` for nothing.
-    fn quoted(&mut self, text: Option<&str>) {
-        self.raw(" \"");
-        self.escaped(text.filter(|t| !t.is_empty()).unwrap_or("-"));
-        self.raw("\"");
-    }
-
-    /// An instant as Go's RFC3339Nano writes it: fraction without trailing zeros.
-    fn instant(&mut self, second: &str, nanos: u32) {
-        self.raw(second);
-        if nanos > 0 {
-            let digits = nanos + 1_000_000_000;
-            let mut text = [0u8; 10];
-            let mut rest = &mut text[..];
-            let _ = write!(rest, "{digits}");
-            text[0] = b'.';
-            let end = text.iter().rposition(|d| *d != b'0').map_or(1, |last| last + 1);
-            self.0.extend_from_slice(&text[..end]);
+        if let Some(reason) = r.reason {
+            out.plain(Field::ProxyReason, reason.as_str());
         }
-        self.raw("Z");
+        if let Some(failure) = &r.failure {
+            out.plain(Field::ProxyRetry, failure.retry.as_str());
+            out.plain(Field::ProxySide, failure.side.as_str());
+        }
+        if !r.host.is_empty() {
+            out.text(Field::RequestAddr, r.host);
+        }
+        out.number(Field::RequestContentSize, r.request_bytes);
+        out.number(Field::RequestCount, number);
+        let (host, port) = host_and_port(r.host);
+        if !r.host.is_empty() {
+            out.text(Field::RequestHost, host);
+        }
+        out.text(Field::RequestMethod, r.method);
+        out.text(Field::RequestPath, path(r.target, options.fields.query));
+        if !r.host.is_empty() {
+            out.text(Field::RequestPort, port);
+        }
+        out.plain(Field::RequestProtocol, r.protocol.as_str());
+        out.plain(Field::RequestScheme, if r.tls.is_some() { "https" } else { "http" });
+        out.number(Field::RetryAttempts, u64::from(r.retries));
+        if let Some(router) = r.router {
+            out.text(Field::RouterName, router);
+        }
+        if options.sample > 1 {
+            out.number(Field::SampleRate, u64::from(rate));
+        }
+        if let Some(server) = r.server {
+            out.text(Field::ServiceAddr, address_of(server));
+        }
+        if let Some(service) = r.service {
+            out.text(Field::ServiceName, service);
+        }
+        if let Some(server) = r.server {
+            out.text(Field::ServiceURL, server);
+        }
+        let (unix, fraction) = split_time(r.started);
+        for (field, second) in [(Field::StartLocal, local), (Field::StartUTC, utc)] {
+            out.with(field, |line| {
+                line.raw("\"");
+                second.write(line, unix, fraction);
+                line.raw("\"");
+            });
+        }
+        if let Some(tls) = &r.tls {
+            out.plain(Field::TLSCipher, tls.cipher);
+            out.plain(Field::TLSVersion, tls.version);
+        }
+        out.text(Field::EntryPointName, r.entry_point);
+        let mut line = out.line;
+        if let Some(heads) = r.heads {
+            for (head, prefix) in [
+                (WhichHead::Downstream, "downstream_"),
+                (WhichHead::Origin, "origin_"),
+                (WhichHead::Request, "request_"),
+            ] {
+                headers(&mut line, options, heads, head, prefix);
+            }
+        }
+        line.raw(",\"level\":\"info\",\"msg\":\"\",\"time\":\"");
+        let (unix, _) = split_time(end(r));
+        ended.write(&mut line, unix, 0);
+        line.raw("\"}\n");
+        // Every key came with a comma before it, the first one too.
+        if let Some(first) = buffer.get_mut(start) {
+            *first = b'{';
+        }
+    }
+
+    /// What a dropped field leaves is `-`.
+    fn common(&mut self, r: &RequestRecord<'_>, number: u64) {
+        let Self { options, buffer, local, utc, .. } = self;
+        let fields = &options.fields;
+        let mut line = Line::new(buffer);
+        match r.forwarded_for {
+            _ if !fields.has(Field::ClientHost) => line.raw("-"),
+            Some(client) => line.escaped(client),
+            None => line.ip(r.client.ip().to_canonical()),
+        }
+        line.raw(" - - [");
+        let (unix, _) = split_time(r.started);
+        if fields.has(Field::StartUTC) {
+            utc.write(&mut line, unix, 0);
+        } else if fields.has(Field::StartLocal) {
+            local.write(&mut line, unix, 0);
+        } else {
+            line.raw("-");
+        }
+        line.raw("] \"");
+        let word = |line: &mut Line<'_>, field, text: &str| {
+            line.escaped(if fields.has(field) && !text.is_empty() { text } else { "-" });
+        };
+        word(&mut line, Field::RequestMethod, r.method);
+        line.raw(" ");
+        word(&mut line, Field::RequestPath, path(r.target, fields.query));
+        line.raw(" ");
+        word(&mut line, Field::RequestProtocol, r.protocol.as_str());
+        line.raw("\" ");
+        let count = |line: &mut Line<'_>, field, n: u64| {
+            if fields.has(field) { line.number(n) } else { line.raw("-") }
+        };
+        count(&mut line, Field::DownstreamStatus, u64::from(r.status));
+        line.raw(" ");
+        count(&mut line, Field::DownstreamContentSize, r.response_bytes);
+        for name in ["referer", "user-agent"] {
+            line.raw(" \"");
+            agent(&mut line, options, r.heads, name);
+            line.raw("\"");
+        }
+        if options.format == Format::Common {
+            line.raw(" ");
+            count(&mut line, Field::RequestCount, number);
+            for (field, text) in [(Field::RouterName, r.router), (Field::ServiceURL, r.server)] {
+                line.raw(" \"");
+                word(&mut line, field, text.map_or("", |text| text));
+                line.raw("\"");
+            }
+            line.raw(" ");
+            let millis = if fields.has(Field::Duration) { r.duration.as_millis() } else { 0 };
+            line.number(u64::try_from(millis).unwrap_or(u64::MAX));
+            line.raw("ms");
+        }
+        line.raw("\n");
     }
 }
 
-struct Sink<'a>(&'a mut BytesMut);
+/// The fields of a JSON line, each with its comma, without those that are dropped.
+struct Json<'l, 'o> {
+    line: Line<'l>,
+    dropped: &'o super::access_options::Fields,
+}
 
-impl std::io::Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
+impl<'l> Json<'l, '_> {
+    #[inline]
+    fn with(&mut self, field: Field, value: impl FnOnce(&mut Line<'l>)) {
+        if self.dropped.has(field) {
+            self.line.raw(field.key());
+            value(&mut self.line);
+        }
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    #[inline]
+    fn number(&mut self, field: Field, n: u64) {
+        self.with(field, |line| line.number(n));
+    }
+
+    #[inline]
+    fn text(&mut self, field: Field, text: &str) {
+        self.with(field, |line| line.quoted(text));
+    }
+
+    /// A text of our own, in which nothing is to be escaped.
+    #[inline]
+    fn plain(&mut self, field: Field, text: &'static str) {
+        self.with(field, |line| {
+            line.raw("\"");
+            line.raw(text);
+            line.raw("\"");
+        });
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// When the answer had ended; what cannot be added up is taken for the start.
+fn end(r: &RequestRecord<'_>) -> SystemTime {
+    r.started.checked_add(r.duration).unwrap_or(r.started)
+}
+
+/// The target, without its query where that is not logged.
+fn path(target: &str, query: bool) -> &str {
+    if query { target } else { target.split_once('?').map_or(target, |(path, _)| path) }
+}
+
+fn address(line: &mut Line<'_>, ip: std::net::IpAddr, port: u16) {
+    if ip.is_ipv6() {
+        line.raw("[");
+        line.ip(ip);
+        line.raw("]");
+    } else {
+        line.ip(ip);
+    }
+    line.raw(":");
+    line.number(u64::from(port));
+}
+
+/// The header fields of a head: those of one name in one value, separated by commas, as Go joins them.
+fn headers(line: &mut Line<'_>, options: &Options, heads: &dyn HeadView, head: WhichHead, prefix: &str) {
+    let mut all: SmallVec<[(&str, &[u8]); 32]> = SmallVec::new();
+    heads.each(head, &mut |name, value| all.push((name, value)));
+    for (at, (name, value)) in all.iter().enumerate() {
+        let same = |other: &&(&str, &[u8])| other.0.eq_ignore_ascii_case(name);
+        // A name is a token; what is none is no field and could end the text.
+        let token = name.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+        let mode = options.fields.headers.mode(name);
+        if mode == Mode::Drop || !token || all[..at].iter().any(|other| same(&other)) {
+            continue;
+        }
+        line.raw(",\"");
+        line.raw(prefix);
+        line.canonical(name);
+        line.raw("\":\"");
+        if mode == Mode::Redact {
+            line.raw("REDACTED");
+        } else {
+            line.json_bytes(value);
+            for (_, more) in all[at + 1..].iter().filter(same) {
+                line.raw(",");
+                line.json_bytes(more);
+            }
+        }
+        line.raw("\"");
+    }
+}
+
+/// The value of one of the two header fields of the common formats.
+fn agent(line: &mut Line<'_>, options: &Options, heads: Option<&dyn HeadView>, wanted: &str) {
+    let mut found = None;
+    if let Some(heads) = heads {
+        heads.each(WhichHead::Request, &mut |name, value| {
+            if found.is_none() && name.eq_ignore_ascii_case(wanted) {
+                found = Some(value);
+            }
+        });
+    }
+    match (options.fields.headers.mode(wanted), found.and_then(|value| std::str::from_utf8(value).ok())) {
+        (Mode::Keep, Some(text)) if !text.is_empty() => line.escaped(text),
+        (Mode::Redact, _) => line.raw("REDACTED"),
+        _ => line.raw("-"),
     }
 }
 
@@ -173,106 +391,6 @@ fn address_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split('/').next().unwrap_or(rest);
     rest.rsplit_once('@').map_or(rest, |(_, host)| host)
-}
-
-const SECOND: &str = "%Y-%m-%dT%H:%M:%S";
-
-fn json(line: &mut Line<'_>, started: &mut Second, ended: &mut Second, r: &RequestRecord<'_>, number: u64) {
-    // What Traefik counts as the server's answer includes the one that it makes for a failed server.
-    let origin_status = match (r.origin_status, r.server) {
-        (0, Some(_)) => r.status,
-        (status, _) => status,
-    };
-    let origin_size = if origin_status == 0 { 0 } else { r.response_bytes };
-    let client = r.client.ip().to_canonical();
-    let (host, port) = host_and_port(r.host);
-    line.raw("{\"ClientAddr\":\"");
-    line.number(std::net::SocketAddr::new(client, r.client.port()));
-    line.raw("\"");
-    line.key("ClientHost");
-    line.raw("\"");
-    line.number(client);
-    line.raw("\"");
-    line.key("ClientPort");
-    line.raw("\"");
-    line.number(r.client.port());
-    line.raw("\"");
-    line.text_field("ClientUsername", "-");
-    line.number_field("DownstreamContentSize", r.response_bytes);
-    line.number_field("DownstreamStatus", r.status);
-    line.number_field("Duration", r.duration.as_nanos());
-    if origin_size != r.response_bytes {
-        line.number_field("GzipRatio", 0);
-    }
-    line.number_field("OriginContentSize", origin_size);
-    line.number_field("OriginDuration", r.origin_duration.as_nanos());
-    line.number_field("OriginStatus", origin_status);
-    line.number_field("Overhead", r.duration.saturating_sub(r.origin_duration).as_nanos());
-    if let Some(reason) = r.reason {
-        line.text_field("ProxyReason", reason.as_str());
-    }
-    line.text_field("RequestAddr", r.host);
-    line.number_field("RequestContentSize", r.request_bytes);
-    line.number_field("RequestCount", number);
-    line.text_field("RequestHost", host);
-    line.text_field("RequestMethod", r.method);
-    line.text_field("RequestPath", r.target);
-    line.text_field("RequestPort", port);
-    line.text_field("RequestProtocol", r.protocol.as_str());
-    line.text_field("RequestScheme", if r.tls { "https" } else { "http" });
-    line.number_field("RetryAttempts", r.retries);
-    if let Some(router) = r.router {
-        line.text_field("RouterName", router);
-    }
-    if let Some(server) = r.server {
-        line.text_field("ServiceAddr", address_of(server));
-    }
-    if let Some(service) = r.service {
-        line.text_field("ServiceName", service);
-    }
-    if let Some(server) = r.server {
-        line.text_field("ServiceURL", server);
-    }
-    let (second, nanos) = split_time(r.started);
-    let text = started.get(second, SECOND);
-    for key in ["StartLocal", "StartUTC"] {
-        line.key(key);
-        line.raw("\"");
-        line.instant(text, nanos);
-        line.raw("\"");
-    }
-    line.text_field("entryPointName", r.entry_point);
-    line.raw(",\"level\":\"info\",\"msg\":\"\"");
-    let (second, _) = split_time(r.started + r.duration.min(Duration::from_secs(1 << 31)));
-    line.key("time");
-    line.raw("\"");
-    line.instant(ended.get(second, SECOND), 0);
-    line.raw("\"}\n");
-}
-
-fn common(line: &mut Line<'_>, started: &mut Second, r: &RequestRecord<'_>, number: u64) {
-    line.number(r.client.ip().to_canonical());
-    line.raw(" - - [");
-    line.raw(started.get(split_time(r.started).0, "%d/%b/%Y:%H:%M:%S +0000"));
-    line.raw("] \"");
-    line.escaped(r.method);
-    line.raw(" ");
-    line.escaped(r.target);
-    line.raw(" ");
-    line.raw(r.protocol.as_str());
-    line.raw("\" ");
-    line.number(r.status);
-    line.raw(" ");
-    line.number(r.response_bytes);
-    line.quoted(r.referer);
-    line.quoted(r.user_agent);
-    line.raw(" ");
-    line.number(number);
-    line.quoted(r.router.map(|s| &**s));
-    line.quoted(r.server.map(|s| &**s));
-    line.raw(" ");
-    line.number(r.duration.as_millis());
-    line.raw("ms\n");
 }
 
 #[cfg(test)]

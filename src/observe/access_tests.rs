@@ -1,6 +1,7 @@
 use super::*;
-use crate::observe::metrics::{Metrics, Options};
+use crate::observe::metrics::{self, Metrics};
 use crate::observe::record::{RequestRecord, Sink};
+use std::path::Path;
 use std::time::SystemTime;
 
 fn record(entry_point: &Arc<str>, log: &impl Sink) {
@@ -13,20 +14,25 @@ fn record(entry_point: &Arc<str>, log: &impl Sink) {
         host: "a",
         target: "/",
         protocol: crate::http::Protocol::Http11,
-        tls: false,
+        tls: None,
         client: ([127, 0, 0, 1], 1).into(),
+        forwarded_for: None,
         status: 404,
         origin_status: 0,
         reason: None,
+        failure: None,
         request_bytes: 0,
         response_bytes: 0,
         started: SystemTime::UNIX_EPOCH,
         duration: Duration::ZERO,
         origin_duration: Duration::ZERO,
         retries: 0,
-        user_agent: None,
-        referer: None,
+        heads: None,
     });
+}
+
+fn to(format: Format, file: &Path) -> Options {
+    Options { file: Some(file.to_owned()), ..Options::new(format) }
 }
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -35,8 +41,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn lines_of_all_workers_arrive_with_numbers_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("logs/access.log");
-    let writer = start(Format::Json, Some(&file)).unwrap();
-    let metrics = Metrics::new(Options::default());
+    let writer = start(to(Format::Json, &file)).unwrap();
+    let metrics = Metrics::new(metrics::Options::default());
     let workers = [metrics.observer(Some(writer.handle())), metrics.observer(Some(writer.handle()))];
     let entry_point = "web".into();
     // More than one batch.
@@ -62,7 +68,13 @@ fn lines_of_all_workers_arrive_with_numbers_of_their_own() {
 fn what_waits_for_a_stuck_output_is_bounded_in_bytes() {
     let (queue, messages) = sync_channel(QUEUE);
     let flags = Arc::new(Flags::default());
-    let log = AccessLog { format: Format::Json, queue, flags: flags.clone(), numbers: Arc::default() };
+    let log = AccessLog {
+        options: Arc::new(Options::new(Format::Json)),
+        most_bytes: QUEUE_BYTES,
+        queue,
+        flags: flags.clone(),
+        numbers: Arc::default(),
+    };
     // As large as a client can make a line; nobody takes them.
     let batch = Bytes::from(vec![b'x'; 1 << 20]);
     for _ in 0..20 {
@@ -81,7 +93,7 @@ fn what_waits_for_a_stuck_output_is_bounded_in_bytes() {
 fn goes_on_in_a_new_file_after_a_rotation() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("access.log");
-    let writer = start(Format::Common, Some(&file)).unwrap();
+    let writer = start(to(Format::Common, &file)).unwrap();
     let log = writer.handle();
     log.send("one\n".into(), 1);
     std::fs::rename(&file, dir.path().join("access.log.1")).unwrap();
@@ -101,7 +113,7 @@ fn a_writer_that_stands_still_costs_lines_and_no_time() {
     let pipe = dir.path().join("pipe");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     let _reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
-    let writer = start(Format::Common, Some(&pipe)).unwrap();
+    let writer = start(to(Format::Common, &pipe)).unwrap();
     let log = writer.handle();
     let batch = Bytes::from(vec![b'x'; 128 * 1024]);
     for _ in 0..QUEUE + 10 {
@@ -115,6 +127,45 @@ fn a_writer_that_stands_still_costs_lines_and_no_time() {
 #[test]
 fn says_which_file_cannot_be_opened() {
     let dir = tempfile::tempdir().unwrap();
-    let error = start(Format::Json, Some(dir.path())).err().unwrap().to_string();
+    let error = start(to(Format::Json, dir.path())).err().unwrap().to_string();
     assert!(error.contains(&dir.path().display().to_string()), "{error}");
+}
+
+#[test]
+fn a_request_never_waits_for_the_writer_and_no_line_goes_uncounted() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let mut reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let writer = start(to(Format::Json, &pipe)).unwrap();
+    let metrics = Metrics::new(metrics::Options::default());
+    let worker = metrics.observer(Some(writer.handle()));
+    let entry_point = "web".into();
+    // Far more than the queue and the pipe hold; this loop ends although nobody reads.
+    const REQUESTS: u64 = 60_000;
+    for _ in 0..REQUESTS {
+        record(&entry_point, &worker);
+    }
+    drop(worker);
+    let dropped = writer.dropped();
+    assert!(dropped > 0 && dropped < REQUESTS, "{dropped}");
+    // The reader comes back: what was taken is written to its last line, and nothing else.
+    let lines = std::thread::spawn(move || {
+        use std::io::Read;
+        let (mut lines, mut buffer) = (0, vec![0; 1 << 16]);
+        while lines < REQUESTS - dropped {
+            let read = reader.read(&mut buffer).unwrap();
+            lines += buffer[..read].iter().filter(|b| **b == b'\n').count() as u64;
+        }
+        lines
+    });
+    assert!(writer.close(LIMIT));
+    assert_eq!(lines.join().unwrap() + dropped, REQUESTS);
+}
+
+#[test]
+fn a_buffering_size_widens_the_queue_and_never_narrows_it() {
+    assert_eq!(room(0), (QUEUE, QUEUE_BYTES));
+    assert_eq!(room(100), (QUEUE, QUEUE_BYTES));
+    assert_eq!(room(100_000), (12_500, 100_000 * 1024));
 }

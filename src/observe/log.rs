@@ -15,7 +15,14 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
-pub use super::access::Format;
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text.
+    Common,
+    /// One JSON object a line.
+    Json,
+}
 
 /// What the log should be like.
 #[derive(Debug, Clone, PartialEq, Eq)]

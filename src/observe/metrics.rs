@@ -248,6 +248,7 @@ impl Metrics {
         connections(&mut families, open_connections(&sum), &facts.connections);
         self.reloads(&mut families);
         reasons(&mut families, &sum);
+        failures(&mut families, &sum);
         control(&mut families, facts, wall);
         process::families(&mut families);
         families.text()
@@ -286,9 +287,7 @@ const SERVICE: Names = Names { prefix: "traefik_service", label: "service", with
 fn requests(families: &mut Families, names: &Names, scopes: &Scopes, bounds: &[f64]) {
     let mut series: Vec<(&Arc<str>, &Arc<str>, Kind, &Counts)> = scopes
         .iter()
-        .flat_map(|(name, service, scope)| {
-            scope.series.iter().map(move |(kind, counts)| (name, service, *kind, counts))
-        })
+        .flat_map(|scope| scope.series.iter().map(move |(kind, counts)| (&scope.name, &scope.service, *kind, counts)))
         .collect();
     series.sort_by_key(|(name, service, kind, _)| (*name, *service, *kind));
     let name = |suffix: &str| format!("{}_{suffix}", names.prefix);
@@ -324,18 +323,39 @@ fn requests(families: &mut Families, names: &Names, scopes: &Scopes, bounds: &[f
         received.add(&labels, counts.request_bytes as f64);
         sent.add(&labels, counts.response_bytes as f64);
     }
-    for family in [total, duration, received, sent] {
+    for family in [total, tls(names, scopes), duration, received, sent] {
         families.push(family);
     }
 }
 
+fn tls(names: &Names, scopes: &Scopes) -> Family {
+    let what = names.what;
+    let help =
+        format!("How many HTTP requests with TLS processed {what}, partitioned by TLS version and TLS cipher used.");
+    let mut family = Family::counter(&format!("{}_requests_tls_total", names.prefix), &help);
+    let mut series: Vec<_> = scopes
+        .iter()
+        .flat_map(|scope| scope.tls.iter().map(move |(tls, count)| (&scope.name, &scope.service, *tls, *count)))
+        .collect();
+    series.sort_unstable();
+    for (scope, service, tls, count) in series {
+        let mut labels = vec![(names.label, scope.as_ref())];
+        if names.with_service {
+            labels.push(("service", service));
+        }
+        labels.extend([("tls_cipher", tls.cipher), ("tls_version", tls.version)]);
+        family.add(&labels, count as f64);
+    }
+    family
+}
+
 fn retries(families: &mut Families, services: &Scopes) {
-    let mut retried: Vec<_> = services.iter().filter(|(_, _, scope)| scope.retries > 0).collect();
-    retried.sort_by_key(|(name, _, _)| *name);
+    let mut retried: Vec<_> = services.iter().filter(|scope| scope.retries > 0).collect();
+    retried.sort_by_key(|scope| &scope.name);
     let help = "How many request retries happened on a service.";
     let mut family = Family::counter("traefik_service_retries_total", help);
-    for (name, _, scope) in retried {
-        family.add(&[("service", name)], scope.retries as f64);
+    for scope in retried {
+        family.add(&[("service", &scope.name)], scope.retries as f64);
     }
     families.push(family);
 }
@@ -376,6 +396,21 @@ fn reasons(families: &mut Families, sum: &Shard) {
     let mut family = Family::counter("rust_lb_proxy_answers_total", help);
     for (reason, count) in reasons {
         family.add(&[("reason", reason)], count as f64);
+    }
+    families.push(family);
+}
+
+fn failures(families: &mut Families, sum: &Shard) {
+    let of_services = sum.services.iter().flat_map(|scope| {
+        scope.failures.iter().map(move |(cause, count)| (scope.name.as_ref(), cause.as_str(), *count))
+    });
+    let others = sum.failures.iter().map(|(cause, count)| ("", cause.as_str(), *count));
+    let mut failures: Vec<_> = of_services.chain(others).collect();
+    failures.sort_unstable();
+    let help = "Requests that failed, by what went wrong; without a service where they had none";
+    let mut family = Family::counter("rust_lb_failures_total", help);
+    for (service, cause, count) in failures {
+        family.add(&[("cause", cause), ("service", service)], count as f64);
     }
     families.push(family);
 }

@@ -1,7 +1,9 @@
 use super::*;
-use crate::http::{Protocol, Reason};
+use crate::http::{Cause, Failure, Phase, Protocol, Reason, TlsInfo};
 use crate::model::Map;
+use crate::observe::memo::Memo;
 use crate::observe::record::{RequestRecord, Sink};
+use crate::observe::shard::Bounds;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -49,6 +51,8 @@ struct Request {
     method: &'static str,
     status: u16,
     reason: Option<Reason>,
+    failure: Option<Failure>,
+    tls: Option<TlsInfo>,
     millis: u64,
 }
 
@@ -61,14 +65,20 @@ impl Default for Request {
             method: "GET",
             status: 200,
             reason: None,
+            failure: None,
+            tls: None,
             millis: 200,
         }
     }
 }
 
 fn finish(observer: &Observer, r: &Request) {
-    observer.finished(&RequestRecord {
-        entry_point: &r.entry_point,
+    with_record(r, &r.entry_point, |record| observer.finished(record));
+}
+
+fn with_record(r: &Request, entry_point: &Arc<str>, take: impl FnOnce(&RequestRecord<'_>)) {
+    take(&RequestRecord {
+        entry_point,
         router: r.router.as_ref(),
         service: r.service.as_ref(),
         server: None,
@@ -76,19 +86,20 @@ fn finish(observer: &Observer, r: &Request) {
         host: "a",
         target: "/",
         protocol: Protocol::Http11,
-        tls: false,
+        tls: r.tls,
         client: ([127, 0, 0, 1], 1).into(),
+        forwarded_for: None,
         status: r.status,
         origin_status: r.status,
         reason: r.reason,
+        failure: r.failure,
         request_bytes: 3,
         response_bytes: 5,
         started: SystemTime::UNIX_EPOCH,
         duration: Duration::from_millis(r.millis),
         origin_duration: Duration::ZERO,
         retries: 1,
-        user_agent: None,
-        referer: None,
+        heads: None,
     });
 }
 
@@ -114,7 +125,7 @@ fn sums_the_workers_under_traefiks_names_labels_and_buckets() {
     with_workers(|metrics, workers| async move {
         for worker in &workers {
             finish(worker, &Request::default());
-            finish(worker, &Request { millis: 9_000, ..Request::default() });
+            finish(worker, &Request { millis: 9_000, tls: Some(TlsInfo::new(0x0304, 0x1301)), ..Request::default() });
             finish(
                 worker,
                 &Request {
@@ -167,6 +178,8 @@ fn sums_the_workers_under_traefiks_names_labels_and_buckets() {
         let extension = [("code", "404"), ("method", "EXTENSION_METHOD"), ("protocol", "http"), ("entrypoint", "web")];
         assert_eq!(get(&samples, "traefik_entrypoint_requests_total", &extension), Some(2.0));
         assert_eq!(get(&samples, "rust_lb_proxy_answers_total", &[("reason", "no_route")]), Some(2.0));
+        let tls = [("service", "web@nomad"), ("tls_cipher", "TLS_AES_128_GCM_SHA256"), ("tls_version", "1.3")];
+        assert_eq!(get(&samples, "traefik_service_requests_tls_total", &tls), Some(2.0));
         let open = |ep| get(&samples, "traefik_open_connections", &[("entrypoint", ep), ("protocol", "TCP")]);
         assert_eq!((open("web"), open("websecure")), (Some(2.0), Some(0.0)));
         assert_eq!(get(&samples, "rust_lb_table_changes_total", &[("kind", "added")]), Some(3.0));
@@ -177,10 +190,6 @@ fn sums_the_workers_under_traefiks_names_labels_and_buckets() {
         let recorded: serde_json::Value =
             serde_json::from_str(include_str!("../../tests/oracle/traefik_admin.json")).unwrap();
         for (name, family) in recorded["metrics"].as_object().unwrap() {
-            // The record of a request does not hold TLS version and cipher.
-            if name.ends_with("_requests_tls_total") {
-                continue;
-            }
             assert_eq!(types.get(name).map(String::as_str), family["type"].as_str(), "{name}");
             let labels: BTreeSet<&str> =
                 family["labels"].as_array().unwrap().iter().filter_map(|l| l.as_str()).collect();
@@ -254,3 +263,69 @@ const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Observer>();
 };
+
+#[test]
+fn failures_are_counted_by_service_and_cause() {
+    with_workers(|metrics, workers| async move {
+        let failed = |cause: Cause| Request { failure: Some(cause.into()), ..Request::default() };
+        for worker in &workers {
+            finish(worker, &failed(Cause::Refused));
+            finish(worker, &failed(Cause::TimedOut(Phase::Head)));
+            finish(worker, &Request { service: None, router: None, ..failed(Cause::BadRequest) });
+        }
+        let (_, samples) = parse(&metrics.text(&Facts::default(), Instant::now(), UNIX_EPOCH).await);
+        let of = |service, cause| get(&samples, "rust_lb_failures_total", &[("service", service), ("cause", cause)]);
+        assert_eq!(of("web@nomad", "refused"), Some(2.0));
+        assert_eq!(of("web@nomad", "timed out: head"), Some(2.0));
+        assert_eq!(of("", "bad request"), Some(2.0));
+    });
+}
+
+#[test]
+fn counts_are_found_again_whatever_was_remembered_of_them() {
+    let options = all();
+    let (mut shard, mut memo) = (Shard::default(), Memo::default());
+    let bounds = Bounds::new(&options.buckets);
+    let entry_point: Arc<str> = "web".into();
+    let names: Vec<Arc<str>> = (0..1_000).map(|n| format!("r{n}@nomad").into()).collect();
+    let live = |names: &[Arc<str>]| {
+        let known: Map<Arc<str>, ()> = names.iter().map(|name| (name.clone(), Arc::new(()))).collect();
+        Live { routers: Arc::new(known.clone()), services: Arc::new(known) }
+    };
+    let start = Instant::now();
+    let count = |shard: &mut Shard, memo: &mut Memo, name: &Arc<str>, status| {
+        let request = Request { router: Some(name.clone()), service: Some(name.clone()), status, ..Request::default() };
+        with_record(&request, &entry_point, |record| shard.finished(record, options.wanted(), &bounds, memo));
+    };
+    // More than are remembered, twice, so that they push each other out.
+    for status in [200, 404, 200] {
+        names.iter().for_each(|name| count(&mut shard, &mut memo, name, status));
+    }
+    // The first half goes: what is left has other places.
+    shard.sweep(&live(&names[500..]), start, &mut memo);
+    shard.sweep(&live(&names[500..]), start + GRACE, &mut memo);
+    for status in [200, 404] {
+        names.iter().for_each(|name| count(&mut shard, &mut memo, name, status));
+        // The same name from another table, at another address.
+        names.iter().for_each(|name| count(&mut shard, &mut memo, &Arc::from(&**name), status));
+    }
+    for scopes in [&shard.routers, &shard.services] {
+        assert_eq!(scopes.iter().count(), names.len());
+        for scope in scopes.iter() {
+            let stayed = names[500..].contains(&scope.name);
+            for (kind, counts) in &scope.series {
+                let before = if !stayed {
+                    0
+                } else if kind.code == 200 {
+                    2
+                } else {
+                    1
+                };
+                assert_eq!(counts.requests, before + 2, "{} {kind:?}", scope.name);
+                assert_eq!(counts.buckets.iter().sum::<u64>(), before + 2);
+            }
+        }
+    }
+    let all: u64 = shard.entry_points.iter().flat_map(|scope| &scope.series).map(|(_, counts)| counts.requests).sum();
+    assert_eq!(all, 7_000);
+}

@@ -8,11 +8,15 @@
 
 pub mod access;
 mod access_line;
+pub mod access_options;
 mod family;
+mod line;
 pub mod log;
+mod memo;
 pub mod metrics;
 mod process;
 pub mod record;
 mod shard;
 pub mod worker;
 mod writer;
+pub mod zone;

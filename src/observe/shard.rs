@@ -2,10 +2,12 @@
 //! to it, a scrape gets a copy, copies are added up.
 //!
 //! The number of series is bounded by what is declared (entry points, routers, services) times
-//! methods, protocols and statuses, all of which are closed sets.
+//! methods, protocols, statuses, TLS ciphers and causes of failure, all of which are closed sets.
+//! Where a request's counts are is found once by name and then remembered (`memo`).
 
+use super::memo::{Memo, Place};
 use super::record::RequestRecord;
-use crate::http::Reason;
+use crate::http::{Cause, Reason, TlsInfo};
 use crate::model::Map;
 use foldhash::HashMap;
 use smallvec::{SmallVec, smallvec};
@@ -39,7 +41,7 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    fn of(record: &RequestRecord<'_>) -> Self {
+    pub(super) fn of(record: &RequestRecord<'_>) -> Self {
         let protocol = if record.status == 101 { "websocket" } else { "http" };
         Self { code: record.status, method: method_label(record.method), protocol }
     }
@@ -56,17 +58,14 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, record: &RequestRecord<'_>, bounds: &[f64]) {
-        if self.buckets.len() != bounds.len() {
-            self.buckets.resize(bounds.len(), 0);
-        }
+    #[inline]
+    fn add(&mut self, record: &RequestRecord<'_>, took: Took) {
         self.requests += 1;
         self.request_bytes += record.request_bytes;
         self.response_bytes += record.response_bytes;
-        self.nanos = self.nanos.saturating_add(u64::try_from(record.duration.as_nanos()).unwrap_or(u64::MAX));
-        let seconds = record.duration.as_secs_f64();
-        if let Some(bucket) = bounds.iter().position(|bound| seconds <= *bound) {
-            self.buckets[bucket] += 1;
+        self.nanos = self.nanos.saturating_add(took.nanos);
+        if let Some(count) = self.buckets.get_mut(took.bucket) {
+            *count += 1;
         }
     }
 
@@ -82,80 +81,154 @@ impl Counts {
     }
 }
 
+/// Bounds of the duration histograms, in nanoseconds, rising.
+#[derive(Debug, Clone)]
+pub(super) struct Bounds(Vec<u64>);
+
+impl Bounds {
+    pub(super) fn new(seconds: &[f64]) -> Self {
+        // Options hold numbers above zero; what is beyond the type is beyond every request.
+        Self(seconds.iter().map(|bound| (bound * 1e9).round() as u64).collect())
+    }
+
+    fn of(&self, duration: Duration) -> Took {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Took { nanos, bucket: self.0.iter().position(|bound| nanos <= *bound).unwrap_or(usize::MAX) }
+    }
+}
+
+/// How long a request took, and which bucket that is; beyond all of them for the last.
+#[derive(Debug, Clone, Copy)]
+struct Took {
+    nanos: u64,
+    bucket: usize,
+}
+
+/// Adds to the count of a key in a short list.
+fn count<K: PartialEq + Copy>(list: &mut SmallVec<[(K, u64); 1]>, key: K, more: u64) {
+    match list.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, count)) => *count += more,
+        None => list.push((key, more)),
+    }
+}
+
+/// Counts by a key of a closed set.
+pub(super) type By<K> = SmallVec<[(K, u64); 1]>;
+
 /// All series of one entry point, service, or router with its service.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Scope {
-    pub(super) series: HashMap<Kind, Counts>,
+    pub(super) name: Arc<str>,
+    /// Empty unless it is a router's.
+    pub(super) service: Arc<str>,
+    pub(super) series: Vec<(Kind, Counts)>,
+    pub(super) tls: By<TlsInfo>,
+    pub(super) failures: By<Cause>,
     pub(super) retries: u64,
     /// Since when its name is in no table; it goes after a grace.
     gone: Option<Instant>,
 }
 
 impl Scope {
+    fn place(&mut self, kind: Kind, tls: Option<TlsInfo>, buckets: usize) -> (usize, usize) {
+        let series = self.series.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.series.push((kind, Counts { buckets: smallvec![0; buckets], ..Counts::default() }));
+            self.series.len() - 1
+        });
+        let tls = tls.map_or(usize::MAX, |tls| {
+            self.tls.iter().position(|(known, _)| *known == tls).unwrap_or_else(|| {
+                self.tls.push((tls, 0));
+                self.tls.len() - 1
+            })
+        });
+        (series, tls)
+    }
+
     fn merge(&mut self, other: &Self) {
         self.retries += other.retries;
         for (kind, counts) in &other.series {
-            self.series.entry(*kind).or_default().merge(counts);
+            let (series, _) = self.place(*kind, None, 0);
+            self.series[series].1.merge(counts);
         }
+        other.tls.iter().for_each(|(tls, n)| count(&mut self.tls, *tls, *n));
+        other.failures.iter().for_each(|(cause, n)| count(&mut self.failures, *cause, *n));
     }
 }
 
-/// Scopes of one name: a router's also by its service, which may change under one name.
-pub(super) type OfName = SmallVec<[(Arc<str>, Scope); 1]>;
-
-/// Scopes by name. A name gets a slot when it is first seen, so that the usual request finds its
-/// counts by one look-up and touches no reference count that other workers share.
+/// Scopes by name; a router's also by its service, which may change under one name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scopes {
-    slots: HashMap<Arc<str>, usize>,
-    list: Vec<(Arc<str>, OfName)>,
+    list: Vec<Scope>,
+    by_name: HashMap<Arc<str>, SmallVec<[usize; 1]>>,
 }
 
 impl Scopes {
-    fn get(&mut self, name: &Arc<str>, service: Option<&Arc<str>>) -> &mut Scope {
-        let slot = match self.slots.get(name) {
-            Some(slot) => *slot,
-            None => {
-                self.list.push((name.clone(), SmallVec::new()));
-                self.slots.insert(name.clone(), self.list.len() - 1);
-                self.list.len() - 1
-            }
-        };
-        let list = &mut self.list[slot].1;
+    /// Where a scope is, made if need be.
+    fn find(&mut self, name: &Arc<str>, service: Option<&Arc<str>>) -> usize {
         let wanted = service.map_or("", |s| s);
-        let at = match list.iter().position(|(of, _)| **of == *wanted) {
-            Some(at) => at,
-            None => {
-                list.push((service.cloned().unwrap_or_default(), Scope::default()));
-                list.len() - 1
-            }
-        };
-        &mut list[at].1
+        let known = self.by_name.get(name).and_then(|all| all.iter().find(|at| *self.list[**at].service == *wanted));
+        if let Some(at) = known {
+            return *at;
+        }
+        self.list.push(Scope {
+            name: name.clone(),
+            service: service.cloned().unwrap_or_default(),
+            series: Vec::new(),
+            tls: SmallVec::new(),
+            failures: SmallVec::new(),
+            retries: 0,
+            gone: None,
+        });
+        let at = self.list.len() - 1;
+        self.by_name.entry(name.clone()).or_default().push(at);
+        at
     }
 
-    /// Name, service (empty unless a router's) and counts.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &Scope)> {
-        self.list.iter().flat_map(|(name, list)| list.iter().map(move |(service, scope)| (name, service, scope)))
+    fn place(&mut self, name: &Arc<str>, service: Option<&Arc<str>>, record: &RequestRecord<'_>, n: usize) -> Place {
+        let scope = self.find(name, service);
+        let (series, tls) = self.list[scope].place(Kind::of(record), record.tls, n);
+        // What is beyond the type is counted nowhere; no table is that large.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Place { scope: place(scope), series: place(series), tls: place(tls) }
+    }
+
+    /// Adds to what was placed; a place is good until the next sweep.
+    #[inline]
+    fn add(&mut self, place: Place, record: &RequestRecord<'_>, took: Took) -> Option<&mut Scope> {
+        let scope = self.list.get_mut(place.scope as usize)?;
+        if let Some((_, counts)) = scope.series.get_mut(place.series as usize) {
+            counts.add(record, took);
+        }
+        if let Some((_, count)) = scope.tls.get_mut(place.tls as usize) {
+            *count += 1;
+        }
+        Some(scope)
+    }
+
+    /// All of them, in the order in which they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.list.iter()
     }
 
     fn merge(&mut self, other: &Self) {
-        for (name, service, scope) in other.iter() {
-            self.get(name, Some(service)).merge(scope);
+        for scope in other.iter() {
+            let service = Some(&scope.service).filter(|service| !service.is_empty());
+            let at = self.find(&scope.name, service);
+            self.list[at].merge(scope);
         }
     }
 
     fn sweep(&mut self, live: &dyn Known, now: Instant) {
         let before = self.list.len();
-        self.list.retain_mut(|(name, list)| {
-            let lives = live.has(name);
-            list.retain(|(_, scope)| {
-                scope.gone = if lives { None } else { Some(scope.gone.unwrap_or(now)) };
-                scope.gone.is_none_or(|since| now.saturating_duration_since(since) < GRACE)
-            });
-            !list.is_empty()
+        self.list.retain_mut(|scope| {
+            scope.gone = if live.has(&scope.name) { None } else { Some(scope.gone.unwrap_or(now)) };
+            scope.gone.is_none_or(|since| now.saturating_duration_since(since) < GRACE)
         });
         if self.list.len() != before {
-            self.slots = self.list.iter().enumerate().map(|(slot, (name, _))| (name.clone(), slot)).collect();
+            self.by_name.clear();
+            for (at, scope) in self.list.iter().enumerate() {
+                self.by_name.entry(scope.name.clone()).or_default().push(at);
+            }
         }
     }
 }
@@ -203,30 +276,45 @@ pub(super) struct Shard {
     /// Open connections by entry point and transport.
     pub(super) connections: HashMap<Arc<str>, ByTransport>,
     /// Answers that the proxy made itself.
-    pub(super) reasons: HashMap<Reason, u64>,
+    pub(super) reasons: By<Reason>,
+    /// Failures of requests that have no service, or of all where services are not counted.
+    pub(super) failures: By<Cause>,
 }
 
 impl Shard {
-    pub(super) fn finished(&mut self, record: &RequestRecord<'_>, wanted: Wanted, bounds: &[f64]) {
-        let kind = Kind::of(record);
-        if wanted.entry_points {
-            self.entry_points.get(record.entry_point, None).series.entry(kind).or_default().add(record, bounds);
-        }
-        if wanted.routers
-            && let Some(router) = record.router
-        {
-            let scope = self.routers.get(router, record.service);
-            scope.series.entry(kind).or_default().add(record, bounds);
-        }
-        if wanted.services
-            && let Some(service) = record.service
-        {
-            let scope = self.services.get(service, None);
-            scope.retries += u64::from(record.retries);
-            scope.series.entry(kind).or_default().add(record, bounds);
-        }
+    /// Counts a request. `memo` is of this shard alone.
+    pub(super) fn finished(&mut self, record: &RequestRecord<'_>, wanted: Wanted, bounds: &Bounds, memo: &mut Memo) {
+        let took = bounds.of(record.duration);
+        let [entry_point, router, service] = memo.places(record, || {
+            let n = bounds.0.len();
+            let place = |scopes: &mut Scopes, wanted: bool, name: Option<&Arc<str>>, service| match name {
+                Some(name) if wanted => scopes.place(name, service, record, n),
+                _ => Place::NONE,
+            };
+            [
+                place(&mut self.entry_points, wanted.entry_points, Some(record.entry_point), None),
+                place(&mut self.routers, wanted.routers, record.router, record.service),
+                place(&mut self.services, wanted.services, record.service, None),
+            ]
+        });
+        self.entry_points.add(entry_point, record, took);
+        self.routers.add(router, record, took);
+        let service = self.services.add(service, record, took);
         if let Some(reason) = record.reason {
-            *self.reasons.entry(reason).or_default() += 1;
+            count(&mut self.reasons, reason, 1);
+        }
+        match service {
+            Some(service) => {
+                service.retries += u64::from(record.retries);
+                if let Some(failure) = &record.failure {
+                    count(&mut service.failures, failure.cause, 1);
+                }
+            }
+            None => {
+                if let Some(failure) = &record.failure {
+                    count(&mut self.failures, failure.cause, 1);
+                }
+            }
         }
     }
 
@@ -254,13 +342,13 @@ impl Shard {
                 }
             }
         }
-        for (reason, count) in &other.reasons {
-            *self.reasons.entry(*reason).or_default() += count;
-        }
+        other.reasons.iter().for_each(|(reason, n)| count(&mut self.reasons, *reason, *n));
+        other.failures.iter().for_each(|(cause, n)| count(&mut self.failures, *cause, *n));
     }
 
-    /// Marks what is in no table and drops what has been so for the grace.
-    pub(super) fn sweep(&mut self, live: &Live, now: Instant) {
+    /// Marks what is in no table and drops what has been so for the grace. Places are not good after it.
+    pub(super) fn sweep(&mut self, live: &Live, now: Instant, memo: &mut Memo) {
+        memo.forget();
         self.routers.sweep(&*live.routers, now);
         self.services.sweep(&*live.services, now);
     }

@@ -4,9 +4,10 @@
 
 use super::access::AccessLog;
 use super::access_line::Encoder;
+use super::memo::Memo;
 use super::metrics::Options;
-use super::record::{RequestRecord, Sink};
-use super::shard::{Live, Shard};
+use super::record::{RequestRecord, Sink, WantedHeads};
+use super::shard::{Bounds, Live, Shard};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,19 +39,31 @@ struct Pending {
 /// [`super::metrics::Metrics::observer`], then kept by one worker; `!Sync`.
 pub struct Observer {
     options: Arc<Options>,
-    shard: RefCell<Shard>,
+    shard: RefCell<(Shard, Memo)>,
+    bounds: Bounds,
     asks: Cell<Option<mpsc::Receiver<Ask>>>,
     access: Option<(AccessLog, RefCell<Pending>)>,
+    heads: WantedHeads,
     written: Notify,
 }
 
 impl Observer {
     pub(super) fn new(options: Arc<Options>, asks: mpsc::Receiver<Ask>, access: Option<AccessLog>) -> Self {
+        let heads = access.as_ref().map(|log| log.options().wanted_heads()).unwrap_or_default();
         let access = access.map(|log| {
-            let encoder = Encoder::new(log.format(), log.numbers());
+            let encoder = Encoder::new(log.options().clone(), log.numbers());
             (log, RefCell::new(Pending { encoder, lines: 0 }))
         });
-        Self { options, shard: RefCell::default(), asks: Cell::new(Some(asks)), access, written: Notify::new() }
+        let bounds = Bounds::new(&options.buckets);
+        Self {
+            options,
+            bounds,
+            shard: RefCell::default(),
+            asks: Cell::new(Some(asks)),
+            access,
+            heads,
+            written: Notify::new(),
+        }
     }
 
     /// Answers scrapes and hands access log lines over. The worker spawns it once on its own
@@ -73,9 +86,9 @@ impl Observer {
     }
 
     fn answer(&self, ask: Ask) {
-        let mut shard = self.shard.borrow_mut();
+        let (shard, memo) = &mut *self.shard.borrow_mut();
         if let Some(live) = &ask.live {
-            shard.sweep(live, ask.now);
+            shard.sweep(live, ask.now, memo);
         }
         if let Some(reply) = ask.reply {
             // The asker may have given up: then nobody wants the copy.
@@ -97,11 +110,16 @@ impl Observer {
 
 impl Sink for Observer {
     fn finished(&self, record: &RequestRecord<'_>) {
-        self.shard.borrow_mut().finished(record, self.options.wanted(), &self.options.buckets);
+        {
+            let (shard, memo) = &mut *self.shard.borrow_mut();
+            shard.finished(record, self.options.wanted(), &self.bounds, memo);
+        }
         if let Some((_, pending)) = &self.access {
             let full = {
                 let mut pending = pending.borrow_mut();
-                pending.encoder.encode(record);
+                if !pending.encoder.encode(record) {
+                    return;
+                }
                 pending.lines += 1;
                 if pending.lines == 1 {
                     self.written.notify_one();
@@ -114,8 +132,12 @@ impl Sink for Observer {
         }
     }
 
+    fn wants_heads(&self) -> WantedHeads {
+        self.heads
+    }
+
     fn connection(&self, entry_point: &Arc<str>, protocol: &'static str, delta: i32) {
-        self.shard.borrow_mut().connection(entry_point, protocol, delta);
+        self.shard.borrow_mut().0.connection(entry_point, protocol, delta);
     }
 }
 

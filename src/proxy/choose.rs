@@ -5,8 +5,9 @@
 
 use super::client::Client;
 use super::finish::Finish;
+use super::failure;
 use super::routes::BoundService;
-use crate::http::{Made, Reason, StatusCode};
+use crate::http::{Cause, Failure, Made};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
 use smallvec::SmallVec;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ pub(super) struct Choice<'a> {
     peer: IpAddr,
     begun: Instant,
     tried: SmallVec<[usize; 4]>,
-    last: (StatusCode, Reason),
+    last: Failure,
 }
 
 /// A connection to a chosen server, and the request counted there.
@@ -30,7 +31,7 @@ pub(super) struct Leased {
 
 impl<'a> Choice<'a> {
     pub(super) fn new(service: &'a BoundService, peer: IpAddr, begun: std::time::Instant) -> Self {
-        let last = (StatusCode::BAD_GATEWAY, Reason::ConnectFailed);
+        let last = Cause::NotConnected.into();
         Self { service, peer, begun: begun.into(), tried: SmallVec::new(), last }
     }
 
@@ -47,7 +48,7 @@ impl<'a> Choice<'a> {
                 None => match Box::pin(connect(client, in_flight.pool())).await {
                     Ok(connection) => return Ok(Leased { at, connection, in_flight }),
                     Err(error) => {
-                        self.failed(at, made_of(&error));
+                        self.failed(at, failure::connect(&error));
                         finish.again();
                     }
                 },
@@ -66,14 +67,14 @@ impl<'a> Choice<'a> {
         match connect(client, &server.pool).await {
             Ok(connection) => Ok(Leased { at, connection, in_flight }),
             Err(error) => {
-                self.failed(at, made_of(&error));
+                self.failed(at, failure::connect(&error));
                 Box::pin(self.next(client, finish)).await
             }
         }
     }
 
     /// A server took the connection and gave it up before anything could be sent, or could not be reached.
-    pub(super) fn failed(&mut self, at: usize, why: (StatusCode, Reason)) {
+    pub(super) fn failed(&mut self, at: usize, why: Failure) {
         self.tried.push(at);
         self.last = why;
     }
@@ -82,11 +83,11 @@ impl<'a> Choice<'a> {
         let registry = &client.open.worker.registry;
         let chosen = self.service.choose(self.peer, &self.tried, registry);
         let server = chosen.and_then(|at| self.service.servers.get(at).map(|server| (at, server)));
-        let Some((at, server)) = server else { return Err(Made::status(self.last.0, self.last.1)) };
+        let Some((at, server)) = server else { return Err(Made::failed(self.last)) };
         // Servers that do not answer the knock may not cost more than one's time-out together.
         let patience = server.pool.settings().dial_timeout;
         if !self.tried.is_empty() && !patience.is_zero() && self.begun.elapsed() >= patience {
-            return Err(Made::status(self.last.0, self.last.1));
+            return Err(Made::failed(self.last));
         }
         Ok((at, server.pool.enter()))
     }
@@ -104,16 +105,6 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
         }
     }
     result
-}
-
-fn made_of(error: &ConnectError) -> (StatusCode, Reason) {
-    match error {
-        ConnectError::Refused => (StatusCode::BAD_GATEWAY, Reason::ConnectRefused),
-        ConnectError::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, Reason::ConnectTimeout),
-        ConnectError::Unresolved(_) | ConnectError::Failed(_) | ConnectError::Tls(_) | ConnectError::NoTls(_) => {
-            (StatusCode::BAD_GATEWAY, Reason::ConnectFailed)
-        }
-    }
 }
 
 /// Whether an answer switches to the protocol that was asked for.

@@ -1,7 +1,7 @@
 //! A client's connection: what all its requests share, and the bell that wakes it when the worker drains.
 
 use super::accept::Open;
-use crate::http::Protocol;
+use crate::http::{Protocol, TlsInfo};
 use crate::upstream::Proxied;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -15,6 +15,8 @@ pub(super) struct Client {
     /// The peer's address as headers write it.
     pub(super) peer_text: String,
     pub(super) tls: bool,
+    /// What the TLS handshake agreed on.
+    pub(super) tls_info: Option<TlsInfo>,
     pub(super) protocol: Protocol,
     pub(super) trusted: bool,
     /// Requests that came by it.
@@ -22,9 +24,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
+    pub(super) fn new(open: Open, peer: SocketAddr, tls_info: Option<TlsInfo>, protocol: Protocol) -> Self {
+        let tls = tls_info.is_some();
         let trusted = open.entry.trust.believes(peer.ip());
-        Self { peer, peer_text: peer.ip().to_string(), tls, protocol, trusted, requests: Cell::new(0), open }
+        Self { peer, peer_text: peer.ip().to_string(), tls, tls_info, protocol, trusted, requests: Cell::new(0), open }
     }
 
     /// Who came to whom, for servers that want to know it by the PROXY protocol.

@@ -2,22 +2,15 @@
 //! ended, whatever ended it.
 
 use super::client::Client;
+use super::failure;
 use super::routes::BoundRouter;
-use crate::http::{Exchange, Made, Protocol, Reason, StatusCode, name};
-use crate::observe::record::RequestRecord;
+use super::logged::LoggedHeads;
+use crate::http::{CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name};
+use crate::observe::record::{HeadView, RequestRecord};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
-
-/// Status that stands in the record where the client went before an answer (nginx's and Traefik's).
-const CLIENT_CLOSED: u16 = 499;
-
-/// What is answered to a client that went away; it stands in the record.
-pub(super) fn client_gone() -> Made {
-    let status = StatusCode::from_u16(CLIENT_CLOSED).unwrap_or(StatusCode::BAD_REQUEST);
-    Made::new(status, "", Reason::ClientGone).closing()
-}
 
 /// What is known of a request that never came to be routed.
 #[derive(Default)]
@@ -30,7 +23,7 @@ pub(super) struct Refused<'a> {
 
 /// Records what was answered and never became a request: a head that is not acceptable, or that
 /// did not come to its end in time.
-pub(super) fn refused(client: &Client, asked: &Refused<'_>, protocol: Protocol, status: StatusCode, reason: Reason) {
+pub(super) fn refused(client: &Client, asked: &Refused<'_>, protocol: Protocol, made: &Made) {
     client.open.worker.sink.finished(&RequestRecord {
         entry_point: &client.open.entry.name,
         router: None,
@@ -40,19 +33,20 @@ pub(super) fn refused(client: &Client, asked: &Refused<'_>, protocol: Protocol, 
         host: asked.host,
         target: asked.target,
         protocol,
-        tls: client.tls,
+        tls: client.tls_info,
         client: client.peer,
-        status: status.as_u16(),
+        forwarded_for: None,
+        status: made.head.status.as_u16(),
         origin_status: 0,
-        reason: Some(reason),
+        reason: Some(made.reason),
+        failure: made.failure,
         request_bytes: 0,
         response_bytes: asked.response_bytes,
         started: SystemTime::now(),
         duration: Duration::ZERO,
         origin_duration: Duration::ZERO,
         retries: 0,
-        user_agent: None,
-        referer: None,
+        heads: None,
     });
 }
 
@@ -77,6 +71,14 @@ pub(super) struct Finish {
     pub(super) answered: Cell<Option<Instant>>,
     /// Why the proxy made the answer.
     pub(super) reason: Cell<Option<Reason>>,
+    /// What went wrong.
+    failure: Cell<Option<Failure>>,
+    /// `X-Forwarded-For` of a peer that is believed.
+    forwarded_for: Option<HeaderValue>,
+    /// What the access log wants to see; `None` when it wants nothing.
+    heads: Option<Box<LoggedHeads>>,
+    /// The client asks, and may know, why the request fails.
+    reveal: bool,
     /// Bytes of the request's body so far; with a switched connection, those from the client.
     pub(super) request_bytes: Cell<u64>,
     /// Bytes of the answer's body so far.
@@ -87,7 +89,14 @@ pub(super) struct Finish {
 
 impl Finish {
     pub(super) fn new(client: Rc<Client>, exchange: Exchange) -> Self {
-        client.open.worker.gauges.requests.fetch_add(1, Relaxed);
+        let worker = &client.open.worker;
+        worker.gauges.requests.fetch_add(1, Relaxed);
+        let fields = &exchange.request.headers;
+        let wanted = worker.sink.wants_heads();
+        let heads = (wanted.request || wanted.answers)
+            .then(|| Box::new(LoggedHeads::new(wanted.request.then(|| fields.clone()), wanted.answers)));
+        let forwarded_for = if client.trusted { fields.value_of(&name::X_FORWARDED_FOR) } else { None };
+        let reveal = failure::asks(worker.settings.reveal.as_deref(), client.peer.ip(), fields);
         Self {
             client,
             exchange,
@@ -100,6 +109,10 @@ impl Finish {
             sent: Cell::default(),
             answered: Cell::default(),
             reason: Cell::default(),
+            failure: Cell::default(),
+            forwarded_for: forwarded_for.filter(|value| !value.is_empty()),
+            heads,
+            reveal,
             request_bytes: Cell::new(0),
             response_bytes: Cell::new(0),
             retries: Cell::new(0),
@@ -111,15 +124,37 @@ impl Finish {
         self.begun
     }
 
-    /// The answer is one of the proxy's own.
-    pub(super) fn made(&self, made: &Made) {
+    /// The answer is one of the proxy's own. Tells why in it, where the client may know.
+    pub(super) fn made(&self, made: &mut Made) {
         self.status.set(made.head.status.as_u16());
         self.reason.set(Some(made.reason));
+        self.failure.set(made.failure);
+        if self.reveal {
+            failure::reveal(&mut made.head, made.reason, made.failure.as_ref());
+        }
+        self.answers(&made.head.headers);
     }
 
-    /// Why it ended as it did, unless that is known already.
-    pub(super) fn because(&self, reason: Reason) {
-        self.reason.set(self.reason.get().or(Some(reason)));
+    /// A server's answer came.
+    pub(super) fn received(&self, headers: &Headers) {
+        if let Some(heads) = &self.heads {
+            heads.received(headers);
+        }
+    }
+
+    /// The client is answered.
+    pub(super) fn answers(&self, headers: &Headers) {
+        if let Some(heads) = &self.heads {
+            heads.answers(headers);
+        }
+    }
+
+    /// It broke off; what went wrong first stays.
+    pub(super) fn because(&self, cause: Cause) {
+        if self.reason.get().is_none() {
+            self.reason.set(Some(cause.reason()));
+            self.failure.set(Some(cause.into()));
+        }
     }
 
     /// The request is sent, for the first time or again.
@@ -143,8 +178,8 @@ impl Drop for Finish {
         let worker = &self.client.open.worker;
         worker.gauges.requests.fetch_sub(1, Relaxed);
         if self.status.get() == 0 {
-            self.status.set(CLIENT_CLOSED);
-            self.because(Reason::ClientGone);
+            self.status.set(CLIENT_CLOSED_REQUEST);
+            self.because(Cause::ClientGone);
         }
         let router = self.router.as_ref();
         let origin = self.sent.get().map(|sent| self.answered.get().unwrap_or_else(Instant::now).duration_since(sent));
@@ -158,8 +193,10 @@ impl Drop for Finish {
             host: request.host(),
             target: request.sent(),
             protocol: self.exchange.protocol,
-            tls: self.client.tls,
+            tls: self.client.tls_info,
             client: self.client.peer,
+            forwarded_for: self.forwarded_for.as_ref().and_then(|value| value.to_str().ok()),
+            failure: self.failure.get(),
             status: self.status.get(),
             origin_status: self.origin_status.get(),
             reason: self.reason.get(),
@@ -169,8 +206,7 @@ impl Drop for Finish {
             duration: self.begun.elapsed(),
             origin_duration: origin.unwrap_or(Duration::ZERO),
             retries: self.retries.get(),
-            user_agent: request.headers.text(&name::USER_AGENT),
-            referer: request.headers.text(&name::REFERER),
+            heads: self.heads.as_deref().map(|heads| heads as &dyn HeadView),
         });
         worker.buffers.give_head(std::mem::take(&mut self.exchange.request));
     }

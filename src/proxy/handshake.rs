@@ -7,7 +7,7 @@ use super::client::{Client, Listener};
 use super::deadline::Deadline;
 use super::stream::{ClientStream, Prefixed};
 use super::{http1, http2};
-use crate::http::Protocol;
+use crate::http::{Protocol, TlsInfo};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -33,11 +33,11 @@ pub(super) async fn run(open: Open, mut stream: TcpStream, peer: SocketAddr) {
         return Box::pin(encrypted(open, stream, read, peer)).await;
     }
     if read.starts_with(PREFACE) {
-        let client = Rc::new(Client::new(open, peer, false, Protocol::Http2));
+        let client = Rc::new(Client::new(open, peer, None, Protocol::Http2));
         let stream = Prefixed::new(read, ClientStream::Plain(stream));
         return Box::pin(http2::serve(client, stream)).await;
     }
-    let client = Rc::new(Client::new(open, peer, false, Protocol::Http11));
+    let client = Rc::new(Client::new(open, peer, None, Protocol::Http11));
     http1::serve(client, ClientStream::Plain(stream), read).await;
 }
 
@@ -100,15 +100,22 @@ async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAdd
             return;
         }
     };
+    let tls = Some(agreed(stream.get_ref().1));
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = ClientStream::Tls(Box::new(stream));
     if http2 {
-        let client = Rc::new(Client::new(open, peer, true, Protocol::Http2));
+        let client = Rc::new(Client::new(open, peer, tls, Protocol::Http2));
         http2::serve(client, Prefixed::new(Vec::new(), stream)).await;
     } else {
-        let client = Rc::new(Client::new(open, peer, true, Protocol::Http11));
+        let client = Rc::new(Client::new(open, peer, tls, Protocol::Http11));
         http1::serve(client, stream, Vec::new()).await;
     }
+}
+
+/// Version and cipher of a handshake that has ended.
+fn agreed(connection: &rustls::ServerConnection) -> TlsInfo {
+    let version = connection.protocol_version().map_or(0, u16::from);
+    TlsInfo::new(version, connection.negotiated_cipher_suite().map_or(0, |suite| u16::from(suite.suite())))
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

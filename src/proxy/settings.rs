@@ -109,6 +109,8 @@ pub struct Settings {
     pub security_headers: bool,
     /// `X-Forwarded-Server`: this machine's name.
     pub hostname: Option<HeaderValue>,
+    /// Peers that may ask why their requests fail (`rustLb.errors.reveal`); `None` means nobody.
+    pub reveal: Option<Arc<[IpNet]>>,
     /// Peers that may use routes other than the built-in ones, by their TCP address; `None` means all.
     pub services_allow: Option<Arc<[IpNet]>>,
     /// What the files of users hold.
@@ -125,6 +127,7 @@ impl Default for Settings {
             max_waiting: 1_000,
             security_headers: false,
             hostname: None,
+            reveal: None,
             services_allow: None,
             user_files: UserFiles::default(),
             tunnel_idle: Duration::ZERO,

@@ -180,7 +180,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
     let certificates = Certificates::open(&absolute(&settled.own.certificates_dir), &state_dir.join("local"));
     let tls = certs::server_config(&certificates)?;
     let access = match &settled.access_log {
-        Some(log) => Some(access::start(translate::access_format(log.format), log.file.as_deref())?),
+        Some(log) => Some(access::start(translate::access_options(log))?),
         None => None,
     };
     let transport = Arc::new(translate::default_transport(&settled));

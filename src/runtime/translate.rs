@@ -104,6 +104,7 @@ pub(super) fn transports(
 pub(super) fn settings(settled: &Settled, upstream: upstream::Transports, host: Option<String>) -> proxy::Settings {
     proxy::Settings {
         upstream,
+        reveal: (!settled.own.reveal.is_empty()).then(|| settled.own.reveal.clone().into()),
         services_allow: services_allow(settled),
         linger_wait: settled.own.linger_wait,
         security_headers: settled.own.security_headers,
@@ -211,17 +212,58 @@ fn internal(settled: &Settled) -> declare::Dynamic {
 pub(super) fn log_options(log: &config::Log) -> log::Options {
     log::Options {
         level: log.level,
-        format: log.format.map(access_format),
+        format: log.format.map(log_format),
         file: log.file.clone(),
         no_color: log.no_color,
     }
 }
 
-/// How the access log is written.
-pub(super) fn access_format(format: config::LogFormat) -> access::Format {
+fn log_format(format: config::LogFormat) -> log::Format {
     match format {
-        config::LogFormat::Common => access::Format::Common,
-        config::LogFormat::Json => access::Format::Json,
+        config::LogFormat::Common => log::Format::Common,
+        config::LogFormat::Json => log::Format::Json,
+    }
+}
+
+/// What the access log writes.
+pub(super) fn access_options(log: &config::AccessLog) -> access::Options {
+    let mode = |mode: config::FieldMode| match mode {
+        config::FieldMode::Keep => access::Mode::Keep,
+        config::FieldMode::Drop => access::Mode::Drop,
+        config::FieldMode::Redact => access::Mode::Redact,
+    };
+    let mut fields = access::Fields::all(log.fields_kept);
+    for (name, keep) in &log.fields {
+        if !fields.set(name, *keep) {
+            tracing::warn!(field = %name, "`accessLog.fields.names`: lines have no such field");
+        }
+    }
+    fields.query = log.query;
+    fields.headers = access::Headers {
+        default: mode(log.headers),
+        names: log.header_names.iter().map(|(name, said)| (name.clone(), mode(*said))).collect(),
+    };
+    let zone = access::Zone::named(log.time_zone.as_deref()).unwrap_or_else(|problem| {
+        tracing::warn!("{problem}; the access log's times are UTC");
+        access::Zone::utc()
+    });
+    access::Options {
+        format: match log.format {
+            config::AccessFormat::Common => access::Format::Common,
+            config::AccessFormat::GenericClf => access::Format::Generic,
+            config::AccessFormat::Json => access::Format::Json,
+        },
+        file: log.file.clone(),
+        buffering: log.buffering,
+        internals: log.internals,
+        filters: access::Filters {
+            statuses: log.filters.statuses.clone(),
+            retried: log.filters.retried,
+            min_duration: log.filters.min_duration,
+        },
+        fields,
+        sample: log.sample,
+        zone,
     }
 }
 

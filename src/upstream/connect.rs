@@ -9,6 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustix::io::Errno;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -31,6 +32,9 @@ pub enum ConnectError {
     /// It took too long.
     #[error("no connection within {0:?}")]
     TimedOut(Duration),
+    /// The connection stood, but TLS did not in time.
+    #[error("no TLS handshake within {0:?}")]
+    TlsTimedOut(Duration),
     /// Its name has no address.
     #[error("name not resolved: {0}")]
     Unresolved(io::Error),
@@ -48,9 +52,8 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether this machine ran out of something, of which the server knows nothing.
     pub fn is_ours(&self) -> bool {
-        const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
         match self {
-            Self::Failed(error) => SHORT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())),
+            Self::Failed(error) => is_exhaustion(error),
             Self::NoTls(_) => true,
             Self::Tls(error) => error.kind == TlsFailure::NotSetUp,
             _ => false,
@@ -62,6 +65,7 @@ impl ConnectError {
         match self {
             Self::Refused => "refused",
             Self::TimedOut(_) => "timed out: connect",
+            Self::TlsTimedOut(_) => "timed out: tls",
             Self::Unresolved(_) => "name not resolved",
             Self::Failed(_) => "connect failed",
             Self::Tls(error) => error.kind.as_str(),
@@ -87,6 +91,12 @@ pub(super) struct Dialed {
     pub(super) alpn: Alpn,
 }
 
+/// Whether an error says that this machine ran out of descriptors, memory or ports.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    SHORT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Connects within the dial time-out, on behalf of a client where there is one.
 pub(super) async fn connect(
     endpoint: &Endpoint,
@@ -94,6 +104,7 @@ pub(super) async fn connect(
     settings: &Settings,
     client: Option<Proxied>,
 ) -> Result<Dialed, ConnectError> {
+    let connected = Cell::new(false);
     let work = async {
         // Before the knock: nobody is to wait for a handshake that cannot begin.
         let tls = match endpoint.tls {
@@ -101,6 +112,7 @@ pub(super) async fn connect(
             false => None,
         };
         let mut stream = tcp(addresses).await?;
+        connected.set(true);
         if let Some(version) = settings.proxy_protocol {
             stream.write_all(&proxy_protocol::header(version, client)).await.map_err(ConnectError::Failed)?;
         }
@@ -116,9 +128,11 @@ pub(super) async fn connect(
     let (stream, alpn) = if settings.dial_timeout.is_zero() {
         work.await?
     } else {
-        tokio::time::timeout(settings.dial_timeout, work)
-            .await
-            .map_err(|_| ConnectError::TimedOut(settings.dial_timeout))??
+        let limit = settings.dial_timeout;
+        tokio::time::timeout(limit, work).await.map_err(|_| match connected.get() {
+            true => ConnectError::TlsTimedOut(limit),
+            false => ConnectError::TimedOut(limit),
+        })??
     };
     Ok(Dialed { stream, alpn })
 }

@@ -14,7 +14,7 @@ mod stream;
 pub mod tls;
 mod transport;
 
-pub use connect::{Alpn, ConnectError};
+pub use connect::{Alpn, ConnectError, is_exhaustion};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};
 pub use proxy_protocol::Proxied;
 pub use registry::{Registry, ServerState, ServerView, ServiceState};

@@ -9,6 +9,7 @@ mod config;
 mod corpora;
 mod embedded;
 mod explain;
+mod failures;
 mod files;
 mod h1;
 mod hind;

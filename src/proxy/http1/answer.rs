@@ -21,7 +21,8 @@ pub(super) struct To {
 
 /// Answers a request that was taken in.
 pub(super) async fn made(session: &mut Session, finish: Finish, made: Made, to: To) -> After {
-    finish.made(&made);
+    let mut made = made;
+    finish.made(&mut made);
     if made.reason == Reason::ClientGone {
         return After::Gone;
     }
@@ -32,12 +33,11 @@ pub(super) async fn made(session: &mut Session, finish: Finish, made: Made, to: 
 
 /// Answers a request that is not acceptable.
 pub(super) async fn refused(session: &mut Session, asked: &finish::Refused<'_>, made: Made, to: To) -> After {
-    let (status, reason) = (made.head.status, made.reason);
     let protocol = if to.old { Protocol::Http10 } else { Protocol::Http11 };
-    let (after, response_bytes) = send(session, made, to).await;
+    let response_bytes = if to.head { 0 } else { made.text.len() as u64 };
     let asked = finish::Refused { response_bytes, ..*asked };
-    finish::refused(&session.client, &asked, protocol, status, reason);
-    after
+    finish::refused(&session.client, &asked, protocol, &made);
+    send(session, made, to).await.0
 }
 
 async fn send(session: &mut Session, made: Made, to: To) -> (After, u64) {

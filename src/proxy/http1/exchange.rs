@@ -5,16 +5,17 @@ use super::pump::Pump;
 use super::relay::{self, Answer, Asked, Ended, Failed, Up};
 use super::{After, Arrived, Session, tunnel, write};
 use crate::http::h1::{Fault, Framing};
-use crate::http::{AnswerHead, HeaderValue, Made, Method, Protocol, Reason, StatusCode, name};
+use crate::http::{AnswerHead, BadAnswer, Cause, HeaderValue, Made, Method, Protocol, StatusCode, name};
 use crate::proxy::choose::{Choice, Leased, switches};
 use crate::proxy::finish::{self, Finish};
 use crate::proxy::head::{self, Checked, Parsed};
 use crate::proxy::http1::pump::Sent;
 use crate::proxy::routes::BoundService;
-use crate::proxy::{hop, request};
+use crate::proxy::{failure as failures, hop, request};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 /// What is known of a request besides its head.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +136,7 @@ async fn forward(
         };
         finish.is_sent();
         let reused = leased.connection.reused();
+        let patience = leased.in_flight.pool().settings().response_header_timeout;
         match attempt(session, &finish, &request, service, &mut leased).await {
             Tried::Done(after, reusable) => {
                 if reusable {
@@ -146,7 +148,7 @@ async fn forward(
                 return Box::pin(switch(session, finish, answer, upgrade, leased, failing)).await;
             }
             Tried::Unframed(fault) => {
-                let made = failure(&finish, &Failed::Broken(fault));
+                let made = failure(&finish, &Failed::Broken(fault), patience, false);
                 return answer::made(session, finish, made, failing).await;
             }
             Tried::Failed { failed, untouched, unsent } => {
@@ -157,11 +159,11 @@ async fn forward(
                 if silent && reused && harmless {
                     chosen = Box::pin(choice.fresh(&client, &finish, at)).await;
                 } else if silent && unsent {
-                    choice.failed(at, (StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer));
+                    choice.failed(at, Cause::ResetBeforeAnswer.into());
                     finish.again();
                     chosen = Box::pin(choice.next(&client, &finish)).await;
                 } else {
-                    let made = failure(&finish, &failed);
+                    let made = failure(&finish, &failed, patience, untouched && harmless);
                     return answer::made(session, finish, made, failing).await;
                 }
             }
@@ -223,10 +225,12 @@ async fn respond(
     let Ok(status) = StatusCode::from_u16(line.status) else { return (After::Gone, false) };
     finish.origin_status.set(line.status);
     finish.status.set(line.status);
+    finish.received(&headers);
     let mut head = AnswerHead { status, headers };
     let announced = write::announced(&head.headers);
     hop::for_client(&mut head, false);
     request::secure(&client, &mut head);
+    finish.answers(&head.headers);
     let old = request.asked.old;
     let (body, sent) = answer::framed(&head, framing.body, announced, old, &finish.exchange.request.method);
     // A client that was not told to send its body may do so, or not: who would know where the next request begins?
@@ -246,7 +250,7 @@ async fn respond(
         Ok(down) => down,
         Err(fault) => {
             tracing::debug!(entry_point = %client.open.entry.name, %fault, "the answer is not HTTP");
-            finish.because(Reason::AnswerCut);
+            finish.because(Cause::ResetWithinAnswer);
             return (After::Gone, false);
         }
     };
@@ -259,11 +263,11 @@ async fn respond(
     buffers.give(bytes);
     match ended {
         Ended::Cut => {
-            finish.because(Reason::AnswerCut);
+            finish.because(Cause::ResetWithinAnswer);
             return (After::Gone, false);
         }
         Ended::Gone => {
-            finish.because(Reason::ClientGone);
+            finish.because(Cause::ClientGone);
             return (After::Gone, false);
         }
         Ended::Whole => {}
@@ -288,7 +292,7 @@ async fn switch(
     let mut head = AnswerHead { status: StatusCode::SWITCHING_PROTOCOLS, headers };
     if !switches(upgrade.as_ref().map(HeaderValue::as_bytes), head.headers.get(&name::UPGRADE)) {
         // Traefik's answer to a server that switches where nobody asked.
-        return answer::made(session, finish, Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), to).await;
+        return answer::made(session, finish, Made::failed(Cause::BadAnswer(BadAnswer::Switched).into()), to).await;
     }
     hop::for_client(&mut head, true);
     finish.status.set(line.status);
@@ -303,20 +307,12 @@ async fn switch(
 }
 
 /// The answer to a request that got none.
-pub(in crate::proxy) fn failure(finish: &Finish, failed: &Failed) -> Made {
+pub(in crate::proxy) fn failure(finish: &Finish, failed: &Failed, patience: Duration, repeatable: bool) -> Made {
     let entry_point = &finish.client.open.entry.name;
     match failed {
         Failed::Malformed(fault) => tracing::debug!(%entry_point, %fault, "the server's answer is not HTTP"),
         Failed::Broken(fault) => tracing::debug!(%entry_point, %fault, "the request's body is not HTTP"),
         failed => tracing::debug!(%entry_point, ?failed, "no answer"),
     }
-    let gateway = |reason| Made::status(StatusCode::BAD_GATEWAY, reason);
-    match failed {
-        Failed::Silent | Failed::Cut => gateway(Reason::ResetBeforeAnswer),
-        Failed::Malformed(_) | Failed::Interim => gateway(Reason::BadAnswer),
-        Failed::TimedOut => Made::status(StatusCode::GATEWAY_TIMEOUT, Reason::HeadTimeout),
-        Failed::Stalled => Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing(),
-        Failed::Broken(_) => Made::bad_request(),
-        Failed::Gone => finish::client_gone(),
-    }
+    Made::failed(failures::exchange(failed, patience, repeatable))
 }

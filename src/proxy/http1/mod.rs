@@ -18,7 +18,7 @@ use super::handshake::FIRST_REQUEST;
 use super::stream::ClientStream;
 use super::{finish, head};
 use crate::http::h1::{self, Fault, Parsed, RequestFraming, RequestLine};
-use crate::http::{Headers, Reason, StatusCode};
+use crate::http::{Cause, Headers, Made, StatusCode, TooLarge};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -100,17 +100,17 @@ pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8
             },
             Next::End => break After::Gone,
             Next::Late => {
-                refuse(&mut session, StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).await;
+                refuse(&mut session, StatusCode::REQUEST_TIMEOUT, Cause::ClientStalled).await;
                 break After::Close;
             }
             Next::Refused(fault) => {
                 tracing::debug!(entry_point = %entry.name, peer = %client.peer, %fault, "request refused");
                 let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST);
-                let reason = match status {
-                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Reason::TooLarge,
-                    _ => Reason::BadRequest,
+                let cause = match status {
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Cause::TooLarge(TooLarge::Head),
+                    _ => Cause::BadRequest,
                 };
-                refuse(&mut session, status, reason).await;
+                refuse(&mut session, status, cause).await;
                 break After::Close;
             }
         }
@@ -122,7 +122,7 @@ pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8
 }
 
 /// Answers a head that never became a request.
-async fn refuse(session: &mut Session, status: StatusCode, reason: Reason) {
+async fn refuse(session: &mut Session, status: StatusCode, cause: Cause) {
     let text = status.canonical_reason().unwrap_or("");
     // In the words of Go's HTTP library, as Traefik's clients know them.
     let body = format!("{} {text}", status.as_u16());
@@ -131,7 +131,8 @@ async fn refuse(session: &mut Session, status: StatusCode, reason: Reason) {
         body.len()
     );
     let asked = finish::Refused { response_bytes: body.len() as u64, ..Default::default() };
-    finish::refused(&session.client, &asked, session.client.protocol, status, reason);
+    let made = Made { failure: Some(cause.into()), ..Made::new(status, "", cause.reason()) };
+    finish::refused(&session.client, &asked, session.client.protocol, &made);
     let words = async {
         session.stream.write_all(answer.as_bytes()).await?;
         session.stream.flush().await

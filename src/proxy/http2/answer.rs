@@ -5,7 +5,7 @@
 
 use super::Running;
 use super::upload::Upload;
-use crate::http::Reason;
+use crate::http::Cause;
 use crate::http::h1::{Chunked, Fault, Framing, What};
 use crate::proxy::buffers::{Buffers, poll_fill};
 use crate::proxy::choose::Leased;
@@ -345,7 +345,7 @@ impl http_body::Body for AnswerBody {
                 tracing::debug!(%error, "an answer broke off");
                 this.ended = true;
                 if let Some(finish) = &this.finish {
-                    finish.because(Reason::AnswerCut);
+                    finish.because(Cause::ResetWithinAnswer);
                 }
             }
             None => this.end(),
@@ -383,7 +383,7 @@ impl Drop for AnswerBody {
                 finish.request_bytes.set(shared.bytes.get());
             }
             if !self.ended {
-                finish.because(Reason::ClientGone);
+                finish.because(Cause::ClientGone);
             }
         }
         if !self.ended

@@ -4,12 +4,13 @@ use super::Running;
 use super::answer::{AnswerBody, Down, Shared};
 use super::upload::{Broken, Upload};
 use crate::http::h1::Framing;
-use crate::http::{AnswerHead, Made, Method, Protocol, Reason, StatusCode, name};
+use crate::http::{AnswerHead, BadAnswer, Cause, Made, Method, Protocol, StatusCode, name};
 use crate::proxy::choose::{Choice, Leased};
 use crate::proxy::client::Client;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::{self, Finish};
 use crate::proxy::head::{self, Checked};
+use crate::proxy::http1::exchange::failure;
 use crate::proxy::http1::relay::{Answer, Asked, Failed, Incoming as Arriving};
 use crate::proxy::http1::write;
 use crate::proxy::routes::BoundService;
@@ -37,7 +38,7 @@ pub(super) async fn run(
             let head::Refused { made, method, target } = *refused;
             let bytes = made.text.len() as u64;
             let asked = finish::Refused { method: method.as_str(), target: &target, response_bytes: bytes, host: "" };
-            finish::refused(&client, &asked, Protocol::Http2, made.head.status, made.reason);
+            finish::refused(&client, &asked, Protocol::Http2, &made);
             return made_by_us(&client, made, None, running);
         }
     };
@@ -105,11 +106,14 @@ async fn forward(
                     }
                     Some(body) if matches!(failed, Failed::Silent) && unsent => {
                         incoming = body;
-                        choice.failed(at, (StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer));
+                        choice.failed(at, Cause::ResetBeforeAnswer.into());
                         finish.again();
                         chosen = choice.next(client, &finish).await;
                     }
-                    _ => return Err((failure(&finish, &failed), finish, running)),
+                    body => {
+                        let whole = body.is_some() && harmless;
+                        return Err((failure(&finish, &failed, patience, whole), finish, running));
+                    }
                 }
             }
         }
@@ -171,13 +175,15 @@ fn respond(
     let buffers = &client.open.worker.buffers;
     let Answer { line, framing, headers, length, filled, .. } = answer;
     let Ok(status) = StatusCode::from_u16(line.status) else {
-        return Err((Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), finish, running));
+        return Err((Made::failed(Cause::BadAnswer(BadAnswer::Framing).into()), finish, running));
     };
     finish.origin_status.set(line.status);
+    finish.received(&headers);
     let mut head = AnswerHead { status, headers };
     let announced = write::announced(&head.headers);
     hop::for_client(&mut head, false);
     request::secure(client, &mut head);
+    finish.answers(&head.headers);
     let mut map = head.headers.to_map();
     let asked_head = finish.exchange.request.method == Method::HEAD;
     let said = match framing.body {
@@ -193,7 +199,7 @@ fn respond(
     let shared = Shared::new(leased, framing.keep_alive, up.is_none());
     let down = match Down::new(framing.body, read) {
         Ok(down) => down,
-        Err(_) => return Err((Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), finish, running)),
+        Err(_) => return Err((Made::failed(Cause::BadAnswer(BadAnswer::Framing).into()), finish, running)),
     };
     buffers.give(bytes);
     finish.status.set(line.status);
@@ -203,12 +209,12 @@ fn respond(
 
 fn made_by_us(
     client: &Client,
-    made: Made,
+    mut made: Made,
     finish: Option<Box<Finish>>,
     running: Running,
 ) -> hyper::Response<AnswerBody> {
     if let Some(finish) = &finish {
-        finish.made(&made);
+        finish.made(&mut made);
         finish.response_bytes.set(made.text.len() as u64);
     }
     let Made { mut head, text, .. } = made;
@@ -225,9 +231,4 @@ fn response(status: StatusCode, map: ::http::HeaderMap, body: AnswerBody) -> hyp
     *response.status_mut() = status;
     *response.headers_mut() = map;
     response
-}
-
-/// The answer to a request that got none.
-fn failure(finish: &Finish, failed: &Failed) -> Made {
-    crate::proxy::http1::exchange::failure(finish, failed)
 }

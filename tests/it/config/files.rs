@@ -60,7 +60,7 @@ fn twins_in_yaml_toml_and_json_settle_equal() {
     let a = ep(&first, "a");
     assert_eq!((a.max_header_bytes, a.max_concurrent_streams), (65_536, 7));
     assert_eq!((first.servers_transport.dial_timeout, first.servers_transport.max_idle_per_server), (secs(5), 3));
-    assert_eq!(first.access_log.unwrap().format, LogFormat::Common);
+    assert_eq!(first.access_log.unwrap().format, AccessFormat::Common);
     assert_eq!(first.metrics.unwrap().buckets, [0.1, 2.0]);
 }
 

@@ -17,7 +17,6 @@ const GUARDS: &[(&str, &str, &str)] = &[
     ("entryPoints.traefik.http.middlewares", "auth@file", ""),
     ("providers.consulCatalog.connectByDefault", "true", "false"),
     ("serversTransport.spiffe", "true", "false"),
-    ("accessLog.fields.queryParameters.defaultMode", "drop", "keep"),
     ("metrics.prometheus.manualRouting", "true", "false"),
 ];
 

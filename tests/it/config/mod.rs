@@ -1,6 +1,7 @@
 //! Static configuration as people give it: files, variables and flags through [`config::load`], and
 //! what `check` says of them.
 
+mod access_log;
 mod any;
 mod check;
 mod files;
@@ -9,7 +10,7 @@ mod set_up;
 mod sources;
 
 use rust_lb::cli;
-use rust_lb::config::{self, EntryPoint, Input, LegacyMode, LogFormat, Primary, Settled, Token};
+use rust_lb::config::{self, AccessFormat, EntryPoint, Input, LegacyMode, Primary, Settled, Token};
 use rust_lb::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
 use std::path::Path;

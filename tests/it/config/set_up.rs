@@ -27,7 +27,7 @@ fn without_anything_said_the_hind_set_up_holds() {
         assert_eq!((common.legacy_tags.prefix.as_str(), common.legacy_tags.dialects.len()), ("urlprefix-", 3));
         assert_eq!(common.token, Token::None);
     }
-    assert_eq!(s.access_log.unwrap().format, LogFormat::Json);
+    assert_eq!(s.access_log.unwrap().format, AccessFormat::Json);
     assert!(s.metrics.unwrap().routers_labels && s.own.security_headers);
     assert_eq!(s.log.level, tracing::Level::INFO);
     assert_eq!(
