@@ -74,8 +74,18 @@ fn entry_point(
             to: to.into(),
             scheme: redirect.text("scheme").into(),
             permanent: redirect.bool("permanent"),
+            priority: redirect.number("priority").and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX),
         }),
-        forwarded_headers: ForwardedHeaders {
+        allow_acme_bypass: view.bool("allowACMEByPass"),
+        middlewares: view.list("http.middlewares").iter().map(|name| name.as_str().into()).collect(),
+        head: head_rules(view),
+        proxy_protocol: view.is_on("proxyProtocol").then(|| Trusted {
+            insecure: view.bool("proxyProtocol.insecure"),
+            trusted_ips: view.nets("proxyProtocol.trustedIPs"),
+        }),
+        keep_alive_max_requests: view.number("transport.keepAliveMaxRequests").unwrap_or(0),
+        keep_alive_max_time: time("keepAliveMaxTime"),
+        forwarded_headers: Trusted {
             insecure: view.bool("forwardedHeaders.insecure"),
             trusted_ips: if headers_said { view.nets("forwardedHeaders.trustedIPs") } else { trusted_proxies.to_vec() },
         },
@@ -94,6 +104,22 @@ fn entry_point(
             .number("http2.maxConcurrentStreams")
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(250),
+    }
+}
+
+/// The ends of the keys below `http.encodedCharacters`.
+const CHARACTERS: [&str; 7] = ["Slash", "BackSlash", "NullCharacter", "Semicolon", "Percent", "QuestionMark", "Hash"];
+
+fn head_rules(view: &View<'_>) -> HeadRules {
+    let allowed = |name: &&str| view.bool(&format!("http.encodedCharacters.allowEncoded{name}"));
+    HeadRules {
+        sanitize_path: view.bool("http.sanitizePath"),
+        encode_query_semicolons: view.bool("http.encodeQuerySemicolons"),
+        denied_characters: CHARACTERS.into_iter().filter(|name| !allowed(name)).collect(),
+        underscores: view.text("http.underscoreHeadersStrategy"),
+        connection: view.list("forwardedHeaders.connection"),
+        not_append_forwarded_for: view.bool("forwardedHeaders.notAppendXForwardedFor"),
+        scheme_headers: view.bool("forwardedHeaders.addXForwardedSchemeHeaders"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Heads: what stands before a body. Fields are reached through [`Headers`] alone, so that a later
 //! codec can keep a head as the bytes that came plus a list of edits.
 
-use super::target::{self, TargetError};
+use super::target::{self, TargetError, TargetOptions};
 use ::http::header::{Entry, HeaderMap};
 use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
@@ -135,7 +135,7 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Cleans the target as the entry chain does ([`target::normalise`]).
+    /// Cleans the target as the entry chain does ([`target::normalise_with`]).
     ///
     /// # Errors
     /// Targets that are refused.
@@ -144,8 +144,9 @@ impl RequestHead {
         host: HeaderValue,
         sent: ::http::uri::PathAndQuery,
         headers: Headers,
+        options: TargetOptions,
     ) -> Result<Self, TargetError> {
-        let clean = target::normalise(sent.as_str())?;
+        let clean = target::normalise_with(sent.as_str(), options)?;
         // Nothing is kept that equals what was sent, so that the usual target costs no allocation.
         let escaped = (clean.escaped_path != sent.path()).then(|| clean.escaped_path.into_owned());
         let routing = (clean.routing_path != sent.path()).then(|| clean.routing_path.into_owned());
@@ -230,6 +231,7 @@ mod tests {
             HeaderValue::from_static("h.test"),
             target.parse().expect("a target"),
             Headers::default(),
+            TargetOptions::default(),
         )
         .expect("a fine target")
     }

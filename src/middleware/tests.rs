@@ -6,8 +6,14 @@ use crate::http::{AnswerHead, HeaderName, HeaderValue, Headers, Method, Protocol
 fn exchange(method: Method, target: &str, host: &'static str, tls: bool) -> Exchange {
     let host = HeaderValue::from_static(host);
     Exchange {
-        request: RequestHead::new(method, host, target.parse().expect("a target"), Headers::default())
-            .expect("a fine target"),
+        request: RequestHead::new(
+            method,
+            host,
+            target.parse().expect("a target"),
+            Headers::default(),
+            Default::default(),
+        )
+        .expect("a fine target"),
         entry_point: "web".into(),
         peer: "127.0.0.1:1".parse().expect("an address"),
         tls,

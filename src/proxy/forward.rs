@@ -66,7 +66,8 @@ pub(super) async fn run(
             finish.sent.get_or_insert_with(std::time::Instant::now);
             let reused = connection.reused();
             let repeatable = reused && body.is_empty() && exchange.request.method.is_idempotent();
-            let headers = hop::for_server(exchange, client.peer_text.as_ref(), host.clone(), upgrade, &body);
+            let peer = client.peer_text.as_ref().filter(|_| client.open.entry.head.append_forwarded_for);
+            let headers = hop::for_server(exchange, peer, host.clone(), upgrade, &body);
             let uri = uri(exchange).ok_or_else(Made::bad_request)?;
             let method = exchange.request.method.clone();
             let sending = connection.send(method, uri, headers, std::mem::take(&mut body));

@@ -2,6 +2,7 @@
 //! (<https://doc.traefik.io/traefik/routing/entrypoints/#forwarded-headers>): what an untrusted
 //! peer says is thrown away, what a trusted one says is kept and completed.
 
+use super::settings::HeadRules;
 use crate::http::{Exchange, HeaderName, HeaderValue, Headers, name, split_port};
 use smallvec::SmallVec;
 
@@ -11,6 +12,8 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const SERVER: HeaderName = HeaderName::from_static("x-forwarded-server");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
+const SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The names that an untrusted peer cannot set, and that a `Connection` field cannot remove.
@@ -43,6 +46,7 @@ pub(super) fn rewrite(
     trusted: bool,
     peer: Option<&HeaderValue>,
     hostname: Option<&HeaderValue>,
+    rules: &HeadRules,
 ) {
     let headers = &mut exchange.request.headers;
     if !trusted {
@@ -65,6 +69,12 @@ pub(super) fn rewrite(
             (false, false) => "http",
         })
     });
+    if rules.scheme_headers
+        && let Some(scheme) = headers.get(&PROTO).cloned()
+    {
+        headers.set(FORWARDED_SCHEME, scheme.clone());
+        headers.set(SCHEME, scheme);
+    }
     let secure = exchange.tls || matches!(headers.text(&PROTO), Some("https" | "wss"));
     headers.set_default(PORT, || {
         let port = exchange.request.host.to_str().ok().and_then(|host| split_port(host).1);
@@ -74,19 +84,29 @@ pub(super) fn rewrite(
     if !exchange.request.host.is_empty() {
         headers.set_default(HOST, || exchange.request.host.clone());
     }
+    if headers.all(&FOR).nth(1).is_some() {
+        let all = headers.joined(&FOR).and_then(|all| HeaderValue::from_bytes(&all).ok());
+        headers.set(FOR, all.unwrap_or(HeaderValue::from_static("")));
+    }
     if let Some(hostname) = hostname {
         headers.set(SERVER, hostname.clone());
     }
 }
 
 /// Takes back what was believed of a peer: the head becomes what an untrusted one's would be.
-pub(super) fn distrust(exchange: &mut Exchange, peer: Option<&HeaderValue>, hostname: Option<&HeaderValue>) {
+pub(super) fn distrust(
+    exchange: &mut Exchange,
+    peer: Option<&HeaderValue>,
+    hostname: Option<&HeaderValue>,
+    rules: &HeadRules,
+) {
     if exchange.claimed_for.is_none() {
-        rewrite(exchange, false, peer, hostname);
+        rewrite(exchange, false, peer, hostname, rules);
     }
 }
 
-/// The last part, for the server: this hop's client, and the prefixes that middlewares cut off.
+/// The last part, for the server: this hop's client (`None` where it is not to be told), and the prefixes that
+/// middlewares cut off.
 pub(super) fn complete(exchange: &Exchange, peer: Option<&HeaderValue>, headers: &mut Headers) {
     if let Some(peer) = peer {
         let all = match headers.joined(&FOR) {

@@ -1,10 +1,14 @@
 //! *Head*: what the codec parsed, checked and made an [`Exchange`].
 
 use super::connection::{Client, MAX_HEADERS};
+use super::settings::{HeadRules, Underscores};
 use super::{forwarded, hop};
-use crate::http::{Exchange, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name};
+use crate::http::{
+    Exchange, HeaderName, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name,
+};
 use ::http::Version;
 use ::http::request::Parts;
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -32,6 +36,7 @@ pub(super) struct Arrival<'a> {
     pub(super) tls: bool,
     pub(super) trusted: bool,
     pub(super) hostname: Option<&'a HeaderValue>,
+    pub(super) rules: &'a HeadRules,
 }
 
 /// Checks a head and writes into it what the entry chain writes.
@@ -46,6 +51,7 @@ pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
         tls: client.tls,
         trusted: client.trusted,
         hostname: client.open.worker.settings.hostname.as_ref(),
+        rules: &client.open.entry.head,
     };
     arrive(&arrival, parts)
 }
@@ -72,6 +78,7 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
     if headers.get(&name::EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Made::new(StatusCode::EXPECTATION_FAILED, "", Reason::BadRequest).closing());
     }
+    underscores(&mut headers, arrival.rules.underscores)?;
     if protocol == Protocol::Http2 {
         join_cookies(&mut headers)?;
     }
@@ -80,7 +87,8 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
         // A URL without a path (`http://a.example?x`) asks for `/` (RFC 9110, 4.2.3).
         target = format!("/{target}").parse().map_err(|_| Made::bad_request())?;
     }
-    let request = RequestHead::new(parts.method, host, target, headers).map_err(|_| Made::bad_request())?;
+    let request = RequestHead::new(parts.method, host, target, headers, arrival.rules.target);
+    let request = request.map_err(|_| Made::bad_request())?;
     let mut exchange = Exchange {
         request,
         entry_point: arrival.entry_point.clone(),
@@ -92,8 +100,8 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
         identity: Default::default(),
         claimed_for: None,
     };
-    forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname);
-    let upgrade = hop::options(&mut exchange.request.headers, protocol);
+    forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname, arrival.rules);
+    let upgrade = hop::options(&mut exchange.request.headers, protocol, &arrival.rules.kept_connection);
     Ok(Checked { exchange, upgrade })
 }
 
@@ -119,6 +127,36 @@ fn host(uri: &::http::Uri, headers: &Headers, protocol: Protocol) -> Result<Head
 /// What may stand in a Host field, after RFC 3986's `uri-host [":" port]`; no user information.
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
+}
+
+/// Fields with `_` in their names, as the entry point wants them. The words of the answer are Traefik's.
+fn underscores(headers: &mut Headers, strategy: Underscores) -> Result<(), Made> {
+    if strategy == Underscores::Keep {
+        return Ok(());
+    }
+    let has = |name: &HeaderName| name.as_str().contains('_');
+    let named: SmallVec<[HeaderName; 2]> = headers.iter().map(|(name, _)| name).filter(|n| has(n)).cloned().collect();
+    if strategy == Underscores::Reject && !named.is_empty() {
+        let mut made = Made::new(StatusCode::BAD_REQUEST, "Bad Request\n", Reason::BadRequest);
+        made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        return Err(made);
+    }
+    for name in named {
+        headers.remove(&name);
+    }
+    Ok(())
+}
+
+/// Encoded characters of the path that the entry point refuses; of requests that a router takes.
+///
+/// # Errors
+/// The answer to a path that has some.
+pub(super) fn encoded(exchange: &Exchange, rules: &HeadRules) -> Result<(), Made> {
+    match rules.encoded_characters.allow(exchange.request.path()) {
+        true => Ok(()),
+        false => Err(Made::new(StatusCode::BAD_REQUEST, "", Reason::BadRequest)),
+    }
 }
 
 /// Cookie crumbs become one field again (RFC 9113, 8.2.3).

@@ -10,23 +10,39 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Takes off what the client's `Connection` names, and that field itself; what it says of an
-/// upgrade stays, in one form, for rules to see. Gives the protocol that is asked for.
-pub(super) fn options(headers: &mut Headers, protocol: Protocol) -> Option<HeaderValue> {
+/// upgrade stays, in one form, for rules to see. Gives the protocol that is asked for. Fields that are to be `kept`
+/// (in lower case) stay, and stay named, until [`for_server`].
+pub(super) fn options(headers: &mut Headers, protocol: Protocol, kept: &[String]) -> Option<HeaderValue> {
     if !headers.contains(&name::CONNECTION) {
         return None;
     }
     // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8).
     let wanted = protocol == Protocol::Http11 && headers.has_token(&name::CONNECTION, "upgrade");
     let upgrade = headers.get(&name::UPGRADE).filter(|asked| wanted && !is_http(asked)).cloned();
+    let mut still = String::new();
     for option in named(headers) {
-        if !forwarded::is_managed(&option) {
+        if forwarded::is_managed(&option) {
+            continue;
+        }
+        if kept.contains(&option) {
+            still.push_str(&option);
+            still.push(',');
+        } else {
             headers.remove_text(&option);
         }
     }
     headers.remove(&name::CONNECTION);
     if let Some(upgrade) = &upgrade {
         headers.set(name::UPGRADE, upgrade.clone());
-        headers.set(name::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    match (HeaderValue::from_str(still.trim_end_matches(',')), &upgrade) {
+        (Ok(still), None) if !still.is_empty() => headers.set(name::CONNECTION, still),
+        (Ok(still), Some(_)) if !still.is_empty() => {
+            headers.set(name::CONNECTION, still);
+            headers.append(name::CONNECTION, HeaderValue::from_static("Upgrade"));
+        }
+        (_, Some(_)) => headers.set(name::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (_, None) => {}
     }
     upgrade
 }
@@ -61,6 +77,11 @@ pub(super) fn for_server(
 ) -> Headers {
     let mut headers = exchange.request.headers.clone();
     let trailers = headers.has_token(&name::TE, "trailers");
+    if headers.contains(&name::CONNECTION) {
+        for option in named(&headers) {
+            headers.remove_text(&option);
+        }
+    }
     for name in [
         name::CONNECTION,
         PROXY_CONNECTION,

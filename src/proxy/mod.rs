@@ -25,4 +25,4 @@ mod tunnel;
 mod wait;
 pub mod worker;
 
-pub use settings::{EntryPoint, Settings, TlsSource, ToTls, Trust};
+pub use settings::{EntryPoint, HeadRules, Settings, TlsSource, ToTls, Trust, Underscores};

@@ -4,6 +4,7 @@
 use super::head::{self, Arrival, Checked};
 use super::hop;
 use super::request::View;
+use super::settings::HeadRules;
 use crate::http::{Body, Exchange, HeaderValue, Headers, Made};
 use crate::table::RequestView;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ pub struct Preview {
     pub exchange: Exchange,
     upgrade: Option<HeaderValue>,
     peer_text: Option<HeaderValue>,
+    rules: HeadRules,
 }
 
 impl Preview {
@@ -29,11 +31,12 @@ impl Preview {
         peer: SocketAddr,
         tls: bool,
         trusted: bool,
+        rules: &HeadRules,
     ) -> Result<Self, Made> {
         let peer_text = HeaderValue::try_from(peer.ip().to_string()).ok();
-        let arrival = Arrival { entry_point, peer, peer_text: peer_text.as_ref(), tls, trusted, hostname: None };
+        let arrival = Arrival { entry_point, peer, peer_text: peer_text.as_ref(), tls, trusted, hostname: None, rules };
         let Checked { exchange, upgrade } = head::arrive(&arrival, request.into_parts().0)?;
-        Ok(Self { exchange, upgrade, peer_text })
+        Ok(Self { exchange, upgrade, peer_text, rules: rules.clone() })
     }
 
     /// The request as rules see it.
@@ -43,6 +46,15 @@ impl Preview {
 
     /// The fields that a server gets of a request without a body.
     pub fn headers(&self, host: HeaderValue) -> Headers {
-        hop::for_server(&self.exchange, self.peer_text.as_ref(), host, self.upgrade.as_ref(), &Body::default())
+        let peer = self.peer_text.as_ref().filter(|_| self.rules.append_forwarded_for);
+        hop::for_server(&self.exchange, peer, host, self.upgrade.as_ref(), &Body::default())
+    }
+
+    /// What the entry point says to the path of a request that a router takes.
+    ///
+    /// # Errors
+    /// The answer to a path that has encoded characters which are refused.
+    pub fn encoded(&self) -> Result<(), Made> {
+        head::encoded(&self.exchange, &self.rules)
     }
 }

@@ -96,8 +96,8 @@ fn body(client: &Client, incoming: Incoming, finish: &mut Finish) -> Body {
 /// may wait for one.
 async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> {
     let worker = &client.open.worker;
-    if let Some(made) = client.open.entry.redirect.as_ref().and_then(|redirect| redirect.answer(exchange)) {
-        return Err(made);
+    if let Some(made) = redirected(client, exchange) {
+        return Err(head::encoded(exchange, &client.open.entry.head).err().unwrap_or(made));
     }
     let mut waiting: Option<Waiting> = None;
     loop {
@@ -108,10 +108,16 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
         let bound = bound.ok_or_else(|| no_route(client))?;
         finish.router = Some(bound.clone());
         exchange.reset();
+        head::encoded(exchange, &client.open.entry.head)?;
         let built_in = bound.router.provider == Provider::Internal;
         if built_in && client.trusted {
             // Nobody's word about other hops counts on built-in routes.
-            forwarded::distrust(exchange, client.peer_text.as_ref(), worker.settings.hostname.as_ref());
+            forwarded::distrust(
+                exchange,
+                client.peer_text.as_ref(),
+                worker.settings.hostname.as_ref(),
+                &client.open.entry.head,
+            );
         }
         let redirects = |middleware: &Arc<Middleware>| {
             use MiddlewareKind::{PrefixRedirect, RedirectScheme};
@@ -137,6 +143,16 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
             Some(waiting) => waiting.changed().await?,
         }
     }
+}
+
+/// The redirect of the entry point, unless a router of a higher priority takes the request.
+fn redirected(client: &Client, exchange: &Exchange) -> Option<Made> {
+    let redirect = client.open.entry.redirect.as_ref()?;
+    let outranks = |bound: Rc<BoundRouter>| bound.router.priority > redirect.priority;
+    if redirect.yields() && route(client, exchange).is_some_and(outranks) {
+        return None;
+    }
+    redirect.answer(exchange)
 }
 
 /// The redirect to the encrypted entry point, where the request belongs there.

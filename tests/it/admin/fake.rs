@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use rust_lb::api::{Change, Connections, Readiness, Refused, Routing, ServerConnections, Source};
 use rust_lb::catalog::{SourceState, SourceStatus};
 use rust_lb::certs::Certificate;
-use rust_lb::config::{BindAddress, Bound, EntryPoint, ForwardedHeaders, LifeCycle, Redirection, RespondingTimeouts};
+use rust_lb::config::{BindAddress, Bound, EntryPoint, HeadRules, LifeCycle, Redirection, RespondingTimeouts, Trusted};
 use rust_lb::declare::{self, MiddlewareKind, NotServed};
 use rust_lb::diagnostic::Diagnostic;
 use rust_lb::explain;
@@ -164,8 +164,14 @@ impl Source for Fake {
             address: BindAddress { host: "127.0.0.1".to_owned(), port: 80 },
             tls,
             as_default: true,
-            redirect: tls.then(|| Redirection { to: "x".into(), scheme: "https".into(), permanent: true }),
-            forwarded_headers: ForwardedHeaders::default(),
+            redirect: tls.then(|| Redirection { to: "x".into(), scheme: "https".into(), permanent: true, priority: 1 }),
+            forwarded_headers: Trusted::default(),
+            allow_acme_bypass: false,
+            middlewares: Vec::new(),
+            head: HeadRules::default(),
+            proxy_protocol: None,
+            keep_alive_max_requests: 0,
+            keep_alive_max_time: Duration::ZERO,
             timeouts: RespondingTimeouts {
                 read: Duration::from_secs(60),
                 write: Duration::ZERO,
