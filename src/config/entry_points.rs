@@ -1,7 +1,7 @@
 //! Entry points: addresses taken apart, who is default, where they redirect to.
 
 use super::merge::{Merged, View};
-use super::value::shown;
+use super::value::{Value, shown};
 use super::*;
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::split_port;
@@ -45,6 +45,7 @@ pub(super) fn entry_points(
         }
     }
     check_admin(merged, diagnostics);
+    check_proxy_protocol(merged, &out, diagnostics);
     settle_defaults(&mut out);
     check_redirects(merged, &mut out, diagnostics);
     check_conflicts(merged, &out, diagnostics);
@@ -208,7 +209,32 @@ fn check_admin(merged: &Merged, diagnostics: &mut Vec<Diagnostic>) {
         let origin = merged.origin(&[&below[..], &["http", "tls"]].concat());
         diagnostics.push(Diagnostic::error("not_served", message).with_origin(origin).with_help(help));
     }
+    for (key, why) in [
+        ("http.middlewares", "nobody but `api.tokenFile` and its address protects it"),
+        ("proxyProtocol", "nobody's PROXY protocol header is read there"),
+    ] {
+        if view.entry(key).is_some_and(|said| said.value != Value::List(Vec::new())) || view.is_on(key) {
+            let message = format!("`{path}.{key}` is not served yet: {why}");
+            diagnostics.push(Diagnostic::error("not_served", message).with_origin(view.origin(key)));
+        }
+    }
     for key in [
+        "allowACMEByPass",
+        "forwardedHeaders.addXForwardedSchemeHeaders",
+        "forwardedHeaders.connection",
+        "forwardedHeaders.notAppendXForwardedFor",
+        "http.encodeQuerySemicolons",
+        "http.encodedCharacters.allowEncodedBackSlash",
+        "http.encodedCharacters.allowEncodedHash",
+        "http.encodedCharacters.allowEncodedNullCharacter",
+        "http.encodedCharacters.allowEncodedPercent",
+        "http.encodedCharacters.allowEncodedQuestionMark",
+        "http.encodedCharacters.allowEncodedSemicolon",
+        "http.encodedCharacters.allowEncodedSlash",
+        "http.sanitizePath",
+        "http.underscoreHeadersStrategy",
+        "transport.keepAliveMaxRequests",
+        "transport.keepAliveMaxTime",
         "http.redirections.entryPoint.to",
         "forwardedHeaders.insecure",
         "forwardedHeaders.trustedIPs",
@@ -222,6 +248,17 @@ fn check_admin(merged: &Merged, diagnostics: &mut Vec<Diagnostic>) {
             let message = format!("`{path}.{key}` does nothing: the admin entry point has limits of its own");
             diagnostics.push(Diagnostic::warning("not_served", message).with_origin(view.origin(key)));
         }
+    }
+}
+
+/// Traefik does not start where the PROXY protocol is on and nobody is believed; here nobody's header is read.
+fn check_proxy_protocol(merged: &Merged, all: &BTreeMap<Arc<str>, EntryPoint>, diagnostics: &mut Vec<Diagnostic>) {
+    let nobody = |trusted: &Trusted| !trusted.insecure && trusted.trusted_ips.is_empty();
+    for ep in all.values().filter(|ep| ep.proxy_protocol.as_ref().is_some_and(nobody)) {
+        let message = format!("`entryPoints.{}.proxyProtocol` believes nobody: no header is read", ep.name);
+        let origin = merged.origin(&["entryPoints", &ep.name, "proxyProtocol"]);
+        let help = "name the proxies before it in `trustedIPs`";
+        diagnostics.push(Diagnostic::warning("no_trusted", message).with_origin(origin).with_help(help));
     }
 }
 

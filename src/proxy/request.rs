@@ -125,7 +125,7 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
         };
         // A redirect to HTTPS is for everybody, as in HinD: there the refusal comes behind it.
         let mut shut_out = if built_in { None } else { shut_out(client, exchange) };
-        if !bound.router.middlewares.first().is_some_and(redirects)
+        if !bound.router.chain(&exchange.entry_point).first().is_some_and(redirects)
             && let Some(made) = shut_out.take()
         {
             return Err(made);
@@ -165,9 +165,10 @@ fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
 /// The router's middlewares; what one of them has to ask is waited for here.
 async fn middlewares_in(client: &Client, bound: &BoundRouter, exchange: &mut Exchange) -> Result<(), Made> {
     let guard = &client.open.worker.guard;
+    let chain = bound.router.chain(&exchange.entry_point);
     let mut from = 0;
     loop {
-        match middleware::step(&bound.router.middlewares, from, exchange, guard) {
+        match middleware::step(chain, from, exchange, guard) {
             Step::On => return Ok(()),
             Step::Made(made) => return Err(made),
             Step::Ask(at, question) => {

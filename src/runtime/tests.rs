@@ -65,7 +65,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
     let start: Start = Box::new(move || Ok(handles.pop_front().expect("one more start")));
     let fresh = || {
         let options = [(Provider::Nomad, TagOptions::default())].into();
-        let web = EntryPoint { name: "web".into(), tls: false, as_default: true };
+        let web = EntryPoint { name: "web".into(), tls: false, as_default: true, middlewares: Vec::new() };
         let build = BuildOptions {
             entry_points: vec![web],
             primary: Provider::Nomad,

@@ -202,7 +202,12 @@ pub(crate) fn build_options(settled: &Settled) -> BuildOptions {
     let entry_points = settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
     BuildOptions {
         entry_points: entry_points
-            .map(|ep| table::EntryPoint { name: ep.name.clone(), tls: ep.tls, as_default: ep.as_default })
+            .map(|ep| table::EntryPoint {
+                name: ep.name.clone(),
+                tls: ep.tls,
+                as_default: ep.as_default,
+                middlewares: ep.middlewares.clone(),
+            })
             .collect(),
         internal: internal(settled),
         primary: match settled.own.primary {

@@ -31,6 +31,9 @@ pub struct EntryPoint {
     pub tls: bool,
     /// Routers that name no entry point are on it. If none is a default one, they are on all.
     pub as_default: bool,
+    /// Middlewares that requests pass before those of each router on it. A name without a provider is one of the
+    /// router's provider, as in Traefik.
+    pub middlewares: Vec<Arc<str>>,
 }
 
 /// What besides the declarations decides how a table is built.
@@ -387,7 +390,8 @@ impl Builder<'_> {
         let Some(declared) = inputs.get(&of.0).and_then(|dynamic| dynamic.http.routers.get(&of.1)) else {
             return Uses::new();
         };
-        let named = declared.middlewares.iter().filter_map(|name| reference(name, of.0));
+        let before = self.entry_points_of(declared).flat_map(|(_, entry_point)| &entry_point.middlewares);
+        let named = declared.middlewares.iter().chain(before).filter_map(|name| reference(name, of.0));
         let by = || User::Router(of.clone());
         named
             .map(|(provider, name)| Use { part: Part::Middleware, of: (provider, name.into()), by: by() })

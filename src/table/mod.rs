@@ -54,10 +54,25 @@ pub struct Router {
     pub tls: bool,
     /// Middlewares in order of execution.
     pub middlewares: Vec<Arc<Middleware>>,
+    /// On entry points that have middlewares: those, then the router's.
+    pub chains: Vec<(Arc<str>, Vec<Arc<Middleware>>)>,
     /// The service that answers.
     pub service: Arc<Service>,
     /// What it was declared as, for the API.
     pub declared: Arc<declare::Router>,
+}
+
+impl Router {
+    /// What a request passes that came in by an entry point.
+    pub fn chain(&self, entry_point: &str) -> &[Arc<Middleware>] {
+        let chain = self.chains.iter().find(|(name, _)| **name == *entry_point);
+        chain.map_or(&self.middlewares, |(_, chain)| chain)
+    }
+
+    /// All middlewares that some request passes, some of them several times.
+    pub fn all_middlewares(&self) -> impl Iterator<Item = &Arc<Middleware>> {
+        self.chains.iter().flat_map(|(_, chain)| chain).chain(&self.middlewares)
+    }
 }
 
 /// A service, resolved: its servers and how one is chosen.

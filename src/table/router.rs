@@ -44,7 +44,7 @@ impl Builder<'_> {
         if let Err(problem) = &result
             && declared.source.dialect == Dialect::Urlprefix
             && matches!(&*problem.code, "unknown_middleware" | "refused_middleware" | "not_served")
-            && old.is_none_or(|old| old.router.middlewares.iter().any(|m| &*m.id == CLOSED))
+            && old.is_none_or(|old| old.router.all_middlewares().any(|m| &*m.id == CLOSED))
         {
             // without it a shorter prefix would take its requests, and ask for no password
             let help = "until then the route lets nobody in (401)";
@@ -148,10 +148,15 @@ impl Builder<'_> {
                 (result, _) => middlewares.push(result?),
             }
         }
+        let chains = self.chains(name, provider, declared, &middlewares, instead)?;
+        let same = |a: &[Arc<Middleware>], b: &[Arc<Middleware>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
         let same_parts = |o: &Router| {
             Arc::ptr_eq(&o.service, service)
-                && o.middlewares.len() == middlewares.len()
-                && o.middlewares.iter().zip(&middlewares).all(|(a, b)| Arc::ptr_eq(a, b))
+                && same(&o.middlewares, &middlewares)
+                && o.chains.len() == chains.len()
+                && o.chains.iter().zip(&chains).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
         };
         if let Some(old) = old.filter(|o| {
             Arc::ptr_eq(&o.router.declared, declared)
@@ -184,6 +189,7 @@ impl Builder<'_> {
             priority,
             tls: declared.tls.is_some(),
             middlewares,
+            chains,
             service: service.clone(),
             declared: declared.clone(),
         };
@@ -240,6 +246,59 @@ impl Builder<'_> {
         ))
     }
 
+    /// What requests pass by those entry points of a router that have middlewares. As in Traefik they come first, and
+    /// a router without one of them is not served.
+    fn chains(
+        &self,
+        name: &str,
+        provider: Provider,
+        declared: &declare::Router,
+        own: &[Arc<Middleware>],
+        instead: Option<&Arc<Middleware>>,
+    ) -> Result<Vec<(Arc<str>, Vec<Arc<Middleware>>)>, Box<Diagnostic>> {
+        let mut chains = Vec::new();
+        for (_, entry_point) in self.entry_points_of(declared).filter(|(_, e)| !e.middlewares.is_empty()) {
+            let mut chain = Vec::with_capacity(entry_point.middlewares.len() + own.len());
+            for wanted in &entry_point.middlewares {
+                match (self.middleware(name, (provider, &declared.source), (provider, wanted)), instead) {
+                    (Ok(middleware), _) => chain.push(middleware),
+                    (Err(_), Some(instead)) => chain.push(instead.clone()),
+                    (Err(mut problem), None) => {
+                        let why = match &*problem.code {
+                            "not_served" => "is not served yet",
+                            "refused_middleware" => "is refused",
+                            _ => "does not exist",
+                        };
+                        let ep = &entry_point.name;
+                        problem.message = format!(
+                            "router `{name}`: its entry point `{ep}` has the middleware `{wanted}` before it, which {why}"
+                        );
+                        problem.origin = origin(&declared.source, provider);
+                        let help = format!("see `entryPoints.{ep}.http.middlewares`");
+                        problem.help = Some(help);
+                        return Err(problem);
+                    }
+                }
+            }
+            chain.extend(own.iter().cloned());
+            chains.push((entry_point.name.clone(), chain));
+        }
+        Ok(chains)
+    }
+
+    /// The entry points that a router is on, with their places.
+    pub fn entry_points_of<'a>(
+        &'a self,
+        declared: &'a declare::Router,
+    ) -> impl Iterator<Item = (usize, &'a EntryPoint)> {
+        let all = &self.options.entry_points;
+        let some_default = all.iter().any(|e| e.as_default);
+        all.iter().enumerate().filter(move |(_, e)| match declared.entry_points.is_empty() {
+            true => e.as_default || !some_default,
+            false => declared.entry_points.contains(&e.name),
+        })
+    }
+
     /// The entry points of a router, and where it stands in the index. Unknown ones are passed
     /// over as long as one is known.
     #[allow(clippy::type_complexity)]
@@ -250,17 +309,9 @@ impl Builder<'_> {
         provider: Provider,
     ) -> Result<(Vec<Arc<str>>, SmallVec<[Slot; 2]>), Box<Diagnostic>> {
         let all = &self.options.entry_points;
-        let some_default = all.iter().any(|e| e.as_default);
-        let wanted = |e: &EntryPoint| {
-            if declared.entry_points.is_empty() {
-                e.as_default || !some_default
-            } else {
-                declared.entry_points.contains(&e.name)
-            }
-        };
         let mut names = Vec::new();
         let mut slots = SmallVec::new();
-        for (at, entry_point) in all.iter().enumerate().filter(|(_, e)| wanted(e)) {
+        for (at, entry_point) in self.entry_points_of(declared) {
             names.push(entry_point.name.clone());
             let tls = declared.tls.is_some() || entry_point.tls;
             slots.push(Slot { entry_point: u16::try_from(at).unwrap_or(u16::MAX), tls });

@@ -102,6 +102,7 @@ impl Source for Fake {
         let auth = Arc::new(table::Middleware { id: "auth@file".into(), kind: auth, ready: table::Ready::Nothing });
         let service = web_service(&["http://127.0.0.1:8001", "http://127.0.0.1:8002"]);
         let router = table::Router {
+            chains: Vec::new(),
             id: "web@nomad".into(),
             provider: Provider::Nomad,
             entry_points: vec!["web".into()],

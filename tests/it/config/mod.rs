@@ -3,13 +3,14 @@
 
 mod any;
 mod check;
+mod entry_points;
 mod files;
 mod guards;
 mod set_up;
 mod sources;
 
 use rust_lb::cli;
-use rust_lb::config::{self, EntryPoint, Input, LegacyMode, LogFormat, Primary, Settled, Token};
+use rust_lb::config::{self, EntryPoint, HeadRules, Input, LegacyMode, LogFormat, Primary, Settled, Token, Trusted};
 use rust_lb::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
 use std::path::Path;

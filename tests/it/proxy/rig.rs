@@ -243,7 +243,12 @@ fn table_of(routes: &[Route]) -> Table {
         http.routers.insert(name, Arc::new(router));
     }
     let options = BuildOptions {
-        entry_points: vec![table::EntryPoint { name: "web".into(), tls: false, as_default: true }],
+        entry_points: vec![table::EntryPoint {
+            name: "web".into(),
+            tls: false,
+            as_default: true,
+            middlewares: Vec::new(),
+        }],
         primary: Provider::Nomad,
         internal: declare::Dynamic::default(),
     };
