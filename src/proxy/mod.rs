@@ -18,6 +18,7 @@ mod handshake;
 mod head;
 mod hop;
 pub mod preview;
+mod proxy_protocol;
 mod request;
 mod routes;
 mod settings;
