@@ -8,6 +8,7 @@ use crate::http::{HeaderValue, Protocol, Reason, StatusCode};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 /// Room above `max_header_bytes`, as Go's HTTP library leaves it.
@@ -49,6 +51,10 @@ pub(super) struct Client {
     pub(super) protocol: Protocol,
     pub(super) trusted: bool,
     pub(super) clock: Arc<Clock>,
+    /// Requests so far, the one in hand included.
+    requests: Cell<u64>,
+    /// It has had its last request.
+    enough: Notify,
 }
 
 impl Client {
@@ -61,13 +67,28 @@ impl Client {
             protocol,
             trusted: open.entry.trust.believes(peer.ip()),
             clock,
+            requests: Cell::new(0),
+            enough: Notify::new(),
             open,
         }
     }
 
+    /// Counts a request. Gives whether the connection ends with it (`keepAliveMaxRequests`, `keepAliveMaxTime`).
+    pub(super) fn count(&self) -> bool {
+        self.requests.set(self.requests.get() + 1);
+        let last = self.open.entry.is_last(self.requests.get(), self.clock.started.elapsed());
+        if last && self.protocol == Protocol::Http2 {
+            self.enough.notify_one();
+        }
+        last
+    }
+
     /// Resolves when the client should be told to come no more on this connection.
     async fn closing(&self) {
-        self.open.worker.draining().await;
+        tokio::select! {
+            () = self.open.worker.draining() => {}
+            () = self.enough.notified() => return,
+        }
         if !self.clock.used.load(Relaxed) {
             tokio::time::sleep(FIRST_REQUEST).await;
         }

@@ -28,7 +28,15 @@ pub(super) fn run(
 ) -> impl Future<Output = hyper::Response<AnswerBody>> {
     let (parts, incoming) = request.into_parts();
     let finish = Finish::new(client.clone(), &parts);
-    walk(client, parts, incoming, finish)
+    let last = client.count() && client.protocol != Protocol::Http2;
+    let answer = walk(client, parts, incoming, finish);
+    async move {
+        let mut answer = answer.await;
+        if last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(name::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
 }
 
 async fn walk(

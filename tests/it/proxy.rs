@@ -3,6 +3,7 @@
 
 mod bodies;
 mod connections;
+mod entry_points;
 mod hostile;
 mod http2;
 mod rig;
