@@ -60,6 +60,12 @@ pub(super) static SECTIONS: &[Section] = &[
             ),
             ("loadBalancer.server.weight", Int, If(weight), "share of this instance among the servers"),
             ("loadBalancer.server.scheme", Text, Always, "`http` or `https`, how the server is reached"),
+            (
+                "loadBalancer.server.preservePath",
+                Bool,
+                Always,
+                "whether the path of its `url` goes before that of requests",
+            ),
             ("loadBalancer.server.port", Text, Always, "port of the server instead of the registered one"),
             (
                 "loadBalancer.strategy",
@@ -76,7 +82,6 @@ pub(super) static SECTIONS: &[Section] = &[
             ),
         ],
         known: &[
-            (Bool, "loadBalancer.server.preservePath"),
             (
                 Ignored,
                 "loadBalancer.server.fenced loadBalancer.nginxUpstreamHashBy highestRandomWeight weighted \

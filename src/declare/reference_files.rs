@@ -19,8 +19,9 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
         served: &[
             ("servers[].url", Text, Always, "address of the server: `http://host:port`"),
             ("servers[].weight", Int, If(weight), "its share among the servers"),
+            ("servers[].preservePath", Bool, Always, "whether the path of its URL goes before that of requests"),
         ],
-        known: &[(Bool, "servers[].preservePath"), (Ignored, "servers[].fenced")],
+        known: &[(Ignored, "servers[].fenced")],
     },
     Section {
         path: "http.services.*.weighted",

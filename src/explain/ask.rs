@@ -390,7 +390,10 @@ fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Opt
         answer.upstream = Some(Upstream {
             scheme: if server.tls { "https".into() } else { "http".into() },
             addr: server.authority.clone(),
-            request_uri: preview.exchange.request.request_uri().into_owned(),
+            request_uri: {
+                let base = server.base.as_deref().unwrap_or_default();
+                format!("{base}{}", preview.exchange.request.request_uri())
+            },
             host: text(host),
             headers: shown.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
         });

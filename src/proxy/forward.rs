@@ -68,7 +68,8 @@ pub(super) async fn run(
             let repeatable = reused && body.is_empty() && exchange.request.method.is_idempotent();
             let peer = client.peer_text.as_ref().filter(|_| client.open.entry.head.append_forwarded_for);
             let headers = hop::for_server(exchange, peer, host.clone(), upgrade, &body);
-            let uri = uri(exchange).ok_or_else(Made::bad_request)?;
+            let base = service.service.servers.get(at).and_then(|server| server.base.as_deref());
+            let uri = uri(exchange, base).ok_or_else(Made::bad_request)?;
             let method = exchange.request.method.clone();
             let sending = connection.send(method, uri, headers, std::mem::take(&mut body));
             let transfer = finish.transfer.as_deref();
@@ -111,8 +112,12 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
     result
 }
 
-fn uri(exchange: &Exchange) -> Option<::http::Uri> {
-    match exchange.request.request_uri() {
+fn uri(exchange: &Exchange, base: Option<&str>) -> Option<::http::Uri> {
+    let uri = match base {
+        None => exchange.request.request_uri(),
+        Some(base) => format!("{base}{}", exchange.request.request_uri()).into(),
+    };
+    match uri {
         std::borrow::Cow::Borrowed(_) => Some(exchange.request.sent().clone().into()),
         std::borrow::Cow::Owned(uri) => ::http::uri::PathAndQuery::try_from(uri).ok().map(Into::into),
     }

@@ -132,4 +132,7 @@ pub struct Server {
     pub authority: Arc<str>,
     /// Weight, at least 0; 0 gets no requests unless all have 0.
     pub weight: u32,
+    /// Path that stands before that of each request, escaped, without a slash at its end; `None` where the URL has none
+    /// or it is not to be preserved (`preservePath`).
+    pub base: Option<Arc<str>>,
 }

@@ -69,6 +69,7 @@ impl Table {
             let servers = service.servers.iter().map(|s| declare::Server {
                 url: s.id.url.clone(),
                 weight: (s.weight != 1).then_some(s.weight),
+                preserve_path: s.base.is_some(),
                 ..declare::Server::default()
             });
             let load_balancer = LoadBalancer {

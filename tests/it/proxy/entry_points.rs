@@ -157,6 +157,23 @@ fn the_proxy_protocol_names_the_client() {
 }
 
 #[test]
+fn a_servers_path_stands_before_that_of_requests_where_it_is_preserved() {
+    let server = Server::echo();
+    let url = format!("{}/base/", server.url());
+    let preserving = Route { preserve_path: true, ..Route::to("a.test", &[&url]) };
+    let rig = Rig::start(&[preserving, Route::to("b.test", &[&url])]);
+    for (host, target, line) in [
+        ("a.test", "/x?y=1", "GET /base/x?y=1 HTTP"),
+        ("a.test", "/", "GET /base/ HTTP"),
+        ("a.test", "/a/../b%2f", "GET /base/b%2F HTTP"),
+        ("b.test", "/x", "GET /x HTTP"),
+    ] {
+        let answer = rig.get(host, target);
+        assert!(answer.text().starts_with(line), "{}", answer.text());
+    }
+}
+
+#[test]
 fn a_redirection_spares_acme_and_routers_of_a_higher_priority() {
     let server = Server::echo();
     let redirect = |priority| Redirection {

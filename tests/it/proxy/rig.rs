@@ -193,6 +193,7 @@ pub struct Route {
     pub middlewares: Vec<MiddlewareKind>,
     pub strategy: Strategy,
     pub pass_host_header: bool,
+    pub preserve_path: bool,
 }
 
 impl Route {
@@ -205,6 +206,7 @@ impl Route {
             middlewares: Vec::new(),
             strategy: Strategy::Wrr,
             pass_host_header: true,
+            preserve_path: false,
         }
     }
 }
@@ -218,6 +220,7 @@ fn table_of(routes: &[Route]) -> Table {
         let servers = route.servers.iter().map(|(url, weight)| declare::Server {
             url: url.as_str().into(),
             weight: Some(*weight),
+            preserve_path: route.preserve_path,
             ..declare::Server::default()
         });
         let load_balancer = declare::LoadBalancer {
