@@ -3,6 +3,7 @@
 use super::connection::{Client, MAX_HEADERS};
 use super::settings::{HeadRules, Underscores};
 use super::{forwarded, hop};
+use crate::http::target::TargetError;
 use crate::http::{
     Exchange, HeaderName, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name,
 };
@@ -88,7 +89,11 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
         target = format!("/{target}").parse().map_err(|_| Made::bad_request())?;
     }
     let request = RequestHead::new(parts.method, host, target, headers, arrival.rules.target);
-    let request = request.map_err(|_| Made::bad_request())?;
+    let request = request.map_err(|error| match error {
+        // Go's library takes a fragment; Traefik's chain refuses it, and the connection stays.
+        TargetError::Fragment => Made::new(StatusCode::BAD_REQUEST, "", Reason::BadRequest),
+        _ => Made::bad_request(),
+    })?;
     let mut exchange = Exchange {
         request,
         entry_point: arrival.entry_point.clone(),
