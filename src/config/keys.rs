@@ -118,7 +118,7 @@ pub(super) const KEYS: &[Key] = &[
     key("entryPoints.*.http.encodeQuerySemicolons", Bool, "false", "semicolons in queries become `%3B` and not `&`"),
     key("entryPoints.*.http.sanitizePath", Bool, "true", "clean `//`, `.` and `..` out of paths"),
     key("entryPoints.*.http.middlewares", List, "", "middlewares in front of those of each router"),
-    guard("entryPoints.*.http.tls.options", Loose, "default", "clients would be taken that these options refuse"),
+    key("entryPoints.*.http.tls.options", Text, "default", "TLS options of routers without a `tls` section"),
     key(
         "entryPoints.*.http.underscoreHeadersStrategy",
         OneOf(&["keep", "delete", "reject"]),

@@ -88,6 +88,8 @@ pub struct EntryPoint {
     pub allow_acme_bypass: bool,
     /// `http.middlewares`: in front of those of each router.
     pub middlewares: Vec<Arc<str>>,
+    /// `http.tls.options`: those of routers without a `tls` section; empty for the default ones.
+    pub tls_options: Arc<str>,
     /// What becomes of requests' heads.
     pub head: HeadRules,
     /// `proxyProtocol`: whose headers are read; `None` without.

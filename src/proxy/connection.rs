@@ -48,6 +48,8 @@ pub(super) struct Client {
     /// The peer's address as headers write it.
     pub(super) peer_text: Option<HeaderValue>,
     pub(super) tls: bool,
+    /// The TLS options of its handshake.
+    pub(super) tls_options: Option<Arc<str>>,
     pub(super) protocol: Protocol,
     pub(super) trusted: bool,
     pub(super) clock: Arc<Clock>,
@@ -58,12 +60,14 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(open: Open, peer: SocketAddr, tls: bool, protocol: Protocol) -> Self {
+    pub(super) fn new(open: Open, peer: SocketAddr, tls_options: Option<Arc<str>>, protocol: Protocol) -> Self {
+        let tls = tls_options.is_some();
         let clock = Arc::new(Clock::new(open.entry.read_timeout, open.entry.idle_timeout, protocol, tls));
         Self {
             peer,
             peer_text: HeaderValue::try_from(peer.ip().to_string()).ok(),
             tls,
+            tls_options,
             protocol,
             trusted: open.entry.trust.believes(peer.ip()),
             clock,

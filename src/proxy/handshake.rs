@@ -4,15 +4,17 @@
 use super::accept::Open;
 use super::connection::{self, Client};
 use super::proxy_protocol::{self, MAX_HEADER, Parsed};
-use super::settings::Trust;
+use super::settings::{TlsChoice, Trust};
 use crate::http::Protocol;
+use rustls::server::Acceptor;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// First byte of a TLS handshake record (RFC 8446, 5.1); no HTTP request begins with it.
@@ -29,7 +31,7 @@ pub(super) const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
 enum Shaken {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>, Arc<str>),
 }
 
 /// Takes a connection through its handshake and serves it.
@@ -46,15 +48,15 @@ pub(super) async fn run(open: Open, stream: TcpStream, mut peer: SocketAddr) {
     };
     match shaken {
         Ok(Some(Shaken::Plain(stream))) => {
-            let client = Rc::new(Client::new(open, peer, false, Protocol::Http11));
+            let client = Rc::new(Client::new(open, peer, None, Protocol::Http11));
             connection::serve_http1(client, stream).await;
         }
-        Ok(Some(Shaken::Tls(stream))) => {
+        Ok(Some(Shaken::Tls(stream, options))) => {
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                let client = Rc::new(Client::new(open, peer, true, Protocol::Http2));
+                let client = Rc::new(Client::new(open, peer, Some(options), Protocol::Http2));
                 connection::serve_http2(client, *stream).await;
             } else {
-                let client = Rc::new(Client::new(open, peer, true, Protocol::Http11));
+                let client = Rc::new(Client::new(open, peer, Some(options), Protocol::Http11));
                 connection::serve_http1(client, *stream).await;
             }
         }
@@ -106,9 +108,12 @@ async fn shake(open: &Open, mut stream: TcpStream, peer: &mut SocketAddr) -> io:
     if first[0] != TLS_HANDSHAKE {
         return Ok(Some(Shaken::Plain(stream)));
     }
-    let config = open.worker.tls.as_ref().ok_or_else(|| io::Error::other("no TLS configuration"))?();
-    let stream = TlsAcceptor::from(config).accept(stream).await?;
-    Ok(Some(Shaken::Tls(Box::new(stream))))
+    let source = open.worker.tls.as_ref().ok_or_else(|| io::Error::other("no TLS configuration"))?;
+    // What the client asks for decides by which configuration the handshake goes.
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let choice = source(&open.entry.name, hello.client_hello().server_name());
+    let TlsChoice { config, options } = choice.ok_or_else(|| io::Error::other("the host's TLS options are broken"))?;
+    Ok(Some(Shaken::Tls(Box::new(hello.into_stream(config).await?), options)))
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

@@ -26,4 +26,4 @@ mod tunnel;
 mod wait;
 pub mod worker;
 
-pub use settings::{EntryPoint, HeadRules, Settings, TlsSource, ToTls, Trust, Underscores};
+pub use settings::{EntryPoint, HeadRules, Settings, TlsChoice, TlsSource, ToTls, Trust, Underscores};

@@ -115,6 +115,11 @@ async fn enter(client: &Rc<Client>, exchange: &mut Exchange, finish: &mut Finish
         }
         let bound = bound.ok_or_else(|| no_route(client))?;
         finish.router = Some(bound.clone());
+        if let Some(options) = &client.tls_options
+            && !worker.routes.borrow_mut().takes(&bound.router, &exchange.entry_point, options)
+        {
+            return Err(misdirected());
+        }
         exchange.reset();
         head::encoded(exchange, &client.open.entry.head)?;
         let built_in = bound.router.provider == Provider::Internal;
@@ -197,6 +202,16 @@ fn no_route(client: &Client) -> Made {
         }
         None => Made::not_found(Reason::NoRoute),
     }
+}
+
+/// The answer to a request that came by a connection whose handshake went by other TLS options than its router needs:
+/// else who asks for one host and means another would pass by the client certificates that this one wants. The words
+/// are Traefik's.
+fn misdirected() -> Made {
+    let mut made = Made::new(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request\n", Reason::Denied);
+    made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    made
 }
 
 /// The refusal of a peer that may not use services at all.

@@ -11,9 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-/// Gives the TLS configuration for a handshake that begins now. Its ALPN protocols decide what is
-/// spoken: `h2`, else HTTP/1.1.
-pub type TlsSource = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+/// Gives what a handshake that begins now goes by, for the entry point and the name that the client asks for; `None`
+/// where it is to be refused. Called for each handshake: it must not wait.
+pub type TlsSource = Arc<dyn Fn(&str, Option<&str>) -> Option<TlsChoice> + Send + Sync>;
+
+/// What a handshake goes by.
+#[derive(Debug, Clone)]
+pub struct TlsChoice {
+    /// The configuration. Its ALPN protocols decide what is spoken: `h2`, else HTTP/1.1.
+    pub config: Arc<rustls::ServerConfig>,
+    /// The name of its options; requests of routers that need others are refused on the connection.
+    pub options: Arc<str>,
+}
 
 /// Settings of an entry point, the same for all workers.
 #[derive(Debug, Clone)]

@@ -207,6 +207,7 @@ pub(crate) fn build_options(settled: &Settled) -> BuildOptions {
                 tls: ep.tls,
                 as_default: ep.as_default,
                 middlewares: ep.middlewares.clone(),
+                tls_options: ep.tls_options.clone(),
             })
             .collect(),
         internal: internal(settled),

@@ -17,6 +17,7 @@ mod router;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
+mod tls;
 mod users;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
@@ -26,6 +27,7 @@ pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
+pub use tls::{DEFAULT_TLS_OPTIONS, TlsHosts};
 pub use users::Users;
 
 /// What the data side needs of the stages before, so that it knows the table alone.
@@ -56,6 +58,8 @@ pub struct Router {
     pub middlewares: Vec<Arc<Middleware>>,
     /// On entry points that have middlewares: those, then the router's.
     pub chains: Vec<(Arc<str>, Vec<Arc<Middleware>>)>,
+    /// TLS options other than the default ones that it wants, by entry point; see [`Table::tls_options_of`].
+    pub tls_options: Vec<(Arc<str>, Arc<str>)>,
     /// The service that answers.
     pub service: Arc<Service>,
     /// What it was declared as, for the API.

@@ -3,7 +3,7 @@
 use super::build::{Builder, EntryPoint, GoodService, Name};
 use super::index::{Entry, Order, Slot};
 use super::resolve::{origin, origin_of, qualified, reference};
-use super::{Middleware, Router, Service};
+use super::{DEFAULT_TLS_OPTIONS, Middleware, Router, Service};
 use crate::declare::{self, Dialect, MiddlewareKind};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
@@ -128,11 +128,17 @@ impl Builder<'_> {
         };
         let service = &found.service;
         // other TLS options may be what keeps strangers out: never served without them
-        if let Some(options) = declared.tls.as_ref().map(|tls| &tls.options)
-            && !matches!(&**options, "" | "default")
-        {
-            let message = format!("router `{name}` needs the TLS options `{options}`, which are not served yet");
-            return Err(refuse("not_served", "options", message));
+        let mut tls_options = Vec::new();
+        for (entry_point, wanted) in self.tls_options_wanted(declared) {
+            let of = reference(wanted, provider);
+            let there = of.is_some_and(|(provider, name)| {
+                self.inputs.get(&provider).is_some_and(|dynamic| dynamic.tls.options.contains_key(name))
+            });
+            let Some((provider, options)) = of.filter(|_| there) else {
+                let message = format!("router `{name}` needs the TLS options `{wanted}`, which do not exist");
+                return Err(refuse("unknown_tls_options", "options", message));
+            };
+            tls_options.push((entry_point.name.clone(), qualified(options, provider)));
         }
         // those of the service follow on the router's
         let wanted = declared.middlewares.iter().map(|wanted| (provider, wanted));
@@ -155,6 +161,7 @@ impl Builder<'_> {
         let same_parts = |o: &Router| {
             Arc::ptr_eq(&o.service, service)
                 && same(&o.middlewares, &middlewares)
+                && o.tls_options == tls_options
                 && o.chains.len() == chains.len()
                 && o.chains.iter().zip(&chains).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
         };
@@ -190,6 +197,7 @@ impl Builder<'_> {
             tls: declared.tls.is_some(),
             middlewares,
             chains,
+            tls_options,
             service: service.clone(),
             declared: declared.clone(),
         };
@@ -284,6 +292,21 @@ impl Builder<'_> {
             chains.push((entry_point.name.clone(), chain));
         }
         Ok(chains)
+    }
+
+    /// The names of TLS options other than the default ones that a router wants, by entry point. A router without a `tls`
+    /// section has those of the entry point.
+    pub fn tls_options_wanted<'a>(
+        &'a self,
+        declared: &'a declare::Router,
+    ) -> impl Iterator<Item = (&'a EntryPoint, &'a Arc<str>)> {
+        let wanted = |(_, entry_point): (usize, &'a EntryPoint)| match &declared.tls {
+            Some(tls) => Some((entry_point, &tls.options)),
+            None if entry_point.tls => Some((entry_point, &entry_point.tls_options)),
+            None => None,
+        };
+        let other = |(_, options): &(&EntryPoint, &Arc<str>)| !matches!(&***options, "" | DEFAULT_TLS_OPTIONS);
+        self.entry_points_of(declared).filter_map(wanted).filter(other)
     }
 
     /// The entry points that a router is on, with their places.

@@ -1,7 +1,7 @@
 //! The table itself: what is routed now, immutable and shared, and the look-up of a request.
 
 use super::index::Index;
-use super::{Middleware, Router, Service};
+use super::{Middleware, Router, Service, TlsHosts};
 use crate::declare::{self, Declarations, LoadBalancer};
 use crate::model::{Map, Provider};
 use crate::rule::RequestView;
@@ -21,6 +21,7 @@ pub struct Table {
     /// Routers that get no requests because another one of equal rule, priority and entry points
     /// does: by the loser's name, the winner's.
     pub shadowed: Map<Arc<str>, str>,
+    pub(super) tls: Arc<TlsHosts>,
     pub(super) index: Index,
 }
 
@@ -30,6 +31,7 @@ impl PartialEq for Table {
             && self.services == other.services
             && self.middlewares == other.middlewares
             && self.shadowed == other.shadowed
+            && self.tls == other.tls
             && self.index.entry_points() == other.index.entry_points()
     }
 }

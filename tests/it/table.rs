@@ -37,8 +37,13 @@ impl RequestView for Request<'_> {
 }
 
 fn build_options() -> BuildOptions {
-    let entry_point =
-        |name: &str, tls| EntryPoint { name: name.into(), tls, as_default: false, middlewares: Vec::new() };
+    let entry_point = |name: &str, tls| EntryPoint {
+        name: name.into(),
+        tls,
+        as_default: false,
+        middlewares: Vec::new(),
+        tls_options: Default::default(),
+    };
     BuildOptions {
         entry_points: vec![entry_point("web", false), entry_point("websecure", true)],
         primary: Provider::Nomad,

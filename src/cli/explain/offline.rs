@@ -65,6 +65,7 @@ pub(super) fn of_world(world: &World, options: BTreeMap<Provider, TagOptions>) -
         tls: door.tls,
         as_default: false,
         middlewares: Vec::new(),
+        tls_options: Default::default(),
     };
     let mut build = BuildOptions {
         entry_points: doors.iter().map(entry_point).collect(),

@@ -111,6 +111,7 @@ impl Source for Fake {
         let service = web_service(&["http://127.0.0.1:8001", "http://127.0.0.1:8002"]);
         let router = table::Router {
             chains: Vec::new(),
+            tls_options: Vec::new(),
             id: "web@nomad".into(),
             provider: Provider::Nomad,
             entry_points: vec!["web".into()],
@@ -177,6 +178,7 @@ impl Source for Fake {
             forwarded_headers: Trusted::default(),
             allow_acme_bypass: false,
             middlewares: Vec::new(),
+            tls_options: Default::default(),
             head: HeadRules::default(),
             proxy_protocol: None,
             keep_alive_max_requests: 0,

@@ -4,7 +4,6 @@ use super::*;
 
 /// A key, a value that asks for protection, and one that asks for nothing.
 const GUARDS: &[(&str, &str, &str)] = &[
-    ("entryPoints.web.http.tls.options", "mtls@file", "default"),
     ("providers.consulCatalog.connectByDefault", "true", "false"),
     ("accessLog.fields.queryParameters.defaultMode", "drop", "keep"),
     ("metrics.prometheus.manualRouting", "true", "false"),

@@ -264,7 +264,7 @@ fn a_client_that_leaves_is_noticed() {
 #[test]
 fn a_panic_costs_one_connection_and_not_the_worker() {
     let server = Server::named("fine");
-    let tls: rust_lb::proxy::TlsSource = std::sync::Arc::new(|| panic!("a fault in the handshake, on purpose"));
+    let tls: rust_lb::proxy::TlsSource = std::sync::Arc::new(|_, _| panic!("a fault in the handshake, on purpose"));
     let rig = Start { tls: Some(tls), ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
     let mut held = rig.connect();
     held.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rust_lb::http::{Protocol, Reason};
-use rust_lb::proxy::{Settings, TlsSource};
+use rust_lb::proxy::{Settings, TlsChoice, TlsSource};
 use rust_lb::upstream;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ fn pair() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
 }
 
 fn source(server: Arc<rustls::ServerConfig>) -> Option<TlsSource> {
-    Some(Arc::new(move || server.clone()))
+    Some(Arc::new(move |_, _| Some(TlsChoice { config: server.clone(), options: "default".into() })))
 }
 
 fn over_tls(

@@ -251,6 +251,7 @@ fn table_of(routes: &[Route]) -> Table {
             tls: false,
             as_default: true,
             middlewares: Vec::new(),
+            tls_options: Default::default(),
         }],
         primary: Provider::Nomad,
         internal: declare::Dynamic::default(),
