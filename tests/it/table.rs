@@ -1,6 +1,7 @@
 //! The table: what is accepted, what is refused, who gets a request, what lingers, what it costs.
 
 mod changes;
+mod entry_points;
 mod walk;
 
 use rust_lb::declare::{self, Declarations, Dynamic, LoadBalancer, MiddlewareKind, NotServed, RouterTls, Source};
@@ -191,47 +192,6 @@ fn what_names_something_unknown_is_refused_and_never_served_without_it() {
     );
     let rule = built.diagnostics.iter().find(|p| &*p.code == "bad_rule").unwrap();
     assert!(rule.span.is_some() && rule.origin.column.is_some_and(|c| c >= 32), "{rule:?}");
-}
-
-#[test]
-fn an_entry_points_middlewares_come_first_and_follow_their_changes() {
-    let add = |prefix: &str| middleware(MiddlewareKind::AddPrefix { prefix: prefix.into() });
-    let both = declare::Router { middlewares: vec!["own".into()], ..router("Host(`a`)") };
-    let mut declarations = nomad(vec![("r", both)]);
-    let http = &mut declarations.get_mut(&Provider::Nomad).unwrap().http;
-    http.middlewares.insert("own".into(), add("/own"));
-    let mut options = build_options();
-    options.entry_points[1].middlewares = vec!["first@file".into()];
-    let ids = |built: &Built, entry_point: &str| -> Vec<String> {
-        let chain = built.table.routers["r@nomad"].chain(entry_point);
-        chain.iter().map(|m| serde_json::to_string(&m.kind).unwrap()).collect()
-    };
-
-    // nobody has it: the router is not served, and it is said why
-    let built = build(&declarations, &Accepted::default(), &options);
-    assert!(built.table.routers.is_empty());
-    assert_eq!(codes(&built.diagnostics), ["unknown_middleware"]);
-    let told = built.diagnostics[0].to_string();
-    assert!(told.contains("its entry point `websecure` has the middleware `first@file`"), "{told}");
-
-    let mut file = Dynamic::default();
-    file.http.middlewares.insert("first".into(), add("/one"));
-    declarations.insert(Provider::File, file.clone());
-    let built = build(&declarations, &built.accepted, &options);
-    assert_eq!(codes(&built.diagnostics), [] as [&str; 0]);
-    assert_eq!(ids(&built, "web"), [r#"{"addPrefix":{"prefix":"/own"}}"#]);
-    assert_eq!(ids(&built, "websecure"), [r#"{"addPrefix":{"prefix":"/one"}}"#, r#"{"addPrefix":{"prefix":"/own"}}"#]);
-
-    file.http.middlewares.insert("first".into(), add("/two"));
-    declarations.insert(Provider::File, file);
-    let built = build(&declarations, &built.accepted, &options);
-    assert_eq!(ids(&built, "websecure")[0], r#"{"addPrefix":{"prefix":"/two"}}"#);
-
-    // gone again: the last good form stays, with the middleware
-    declarations.remove(&Provider::File);
-    let built = build(&declarations, &built.accepted, &options);
-    assert_eq!(codes(&built.diagnostics), ["unknown_middleware"]);
-    assert_eq!(ids(&built, "websecure").len(), 2);
 }
 
 #[test]
