@@ -14,6 +14,7 @@ use crate::table::{DEFAULT_TLS_OPTIONS, Table};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,10 +67,11 @@ impl TlsConfigs {
                     DEFAULT_TLS_OPTIONS => DEFAULT_TLS_OPTIONS.into(),
                     name => format!("{name}@{provider}").into(),
                 };
-                if wanted.contains_key(&id) {
-                    twice = Some((*provider, options.clone()));
-                } else {
-                    wanted.insert(id, (*provider, (**options).clone()));
+                match wanted.entry(id) {
+                    Entry::Occupied(_) => twice = Some((*provider, options.clone())),
+                    Entry::Vacant(entry) => {
+                        entry.insert((*provider, (**options).clone()));
+                    }
                 }
             }
         }

@@ -39,6 +39,9 @@ use crate::model::{Provider, ServerId};
 use serde::Serialize;
 use std::sync::Arc;
 
+/// What requests that come by an entry point pass: its name, and the middlewares in order.
+pub type Chain = (Arc<str>, Vec<Arc<Middleware>>);
+
 /// A router as the data side sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Router {
@@ -57,7 +60,7 @@ pub struct Router {
     /// Middlewares in order of execution.
     pub middlewares: Vec<Arc<Middleware>>,
     /// On entry points that have middlewares: those, then the router's.
-    pub chains: Vec<(Arc<str>, Vec<Arc<Middleware>>)>,
+    pub chains: Vec<Chain>,
     /// TLS options other than the default ones that it wants, by entry point; see [`Table::tls_options_of`].
     pub tls_options: Vec<(Arc<str>, Arc<str>)>,
     /// The service that answers.

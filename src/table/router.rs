@@ -3,7 +3,7 @@
 use super::build::{Builder, EntryPoint, GoodService, Name};
 use super::index::{Entry, Order, Slot};
 use super::resolve::{origin, origin_of, qualified, reference};
-use super::{DEFAULT_TLS_OPTIONS, Middleware, Router, Service};
+use super::{Chain, DEFAULT_TLS_OPTIONS, Middleware, Router, Service};
 use crate::declare::{self, Dialect, MiddlewareKind};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
@@ -263,7 +263,7 @@ impl Builder<'_> {
         declared: &declare::Router,
         own: &[Arc<Middleware>],
         instead: Option<&Arc<Middleware>>,
-    ) -> Result<Vec<(Arc<str>, Vec<Arc<Middleware>>)>, Box<Diagnostic>> {
+    ) -> Result<Vec<Chain>, Box<Diagnostic>> {
         let mut chains = Vec::new();
         for (_, entry_point) in self.entry_points_of(declared).filter(|(_, e)| !e.middlewares.is_empty()) {
             let mut chain = Vec::with_capacity(entry_point.middlewares.len() + own.len());

@@ -72,7 +72,6 @@ impl Table {
                 url: s.id.url.clone(),
                 weight: (s.weight != 1).then_some(s.weight),
                 preserve_path: s.base.is_some(),
-                ..declare::Server::default()
             });
             let load_balancer = LoadBalancer {
                 servers: servers.collect(),

@@ -221,7 +221,6 @@ fn table_of(routes: &[Route]) -> Table {
             url: url.as_str().into(),
             weight: Some(*weight),
             preserve_path: route.preserve_path,
-            ..declare::Server::default()
         });
         let load_balancer = declare::LoadBalancer {
             servers: servers.collect(),
