@@ -271,7 +271,7 @@ fn other_tls_options_than_the_default_ones_are_never_left_out() {
     };
     assert_eq!(codes(&with("default").diagnostics), [""; 0]);
     let built = with("mutual@file");
-    assert_eq!(codes(&built.diagnostics), ["not_served"]);
+    assert_eq!(codes(&built.diagnostics), ["unknown_tls_options"]);
     assert!(built.table.routers.is_empty());
 }
 

@@ -50,7 +50,7 @@ fn tls_options_hold_for_hosts_and_fall_back_where_routers_disagree() {
         ..router(rule)
     };
     let mut declarations = nomad(vec![
-        ("mtls", with("Host(`A.test`, `b.test`)", "mtls@file")),
+        ("mtls", with("Host(`A.test`) || Host(`b.test`)", "mtls@file")),
         ("plain", with("Host(`c.test`)", "")),
         ("unknown", with("Host(`d.test`)", "none@file")),
         ("nohost", with("PathPrefix(`/x`)", "mtls@file")),
