@@ -62,7 +62,13 @@ impl RequestView for Request<'_> {
 
 fn options() -> BuildOptions {
     BuildOptions {
-        entry_points: vec![EntryPoint { name: "web".into(), tls: false, as_default: true }],
+        entry_points: vec![EntryPoint {
+            name: "web".into(),
+            tls: false,
+            as_default: true,
+            middlewares: Vec::new(),
+            tls_options: Default::default(),
+        }],
         primary: Provider::Nomad,
         internal: Dynamic::default(),
     }

@@ -178,7 +178,13 @@ fn tags(text: &str, adapt: impl Fn(&mut TagOptions)) {
         let second = again(&serde_json::to_value(dynamic).expect("declarations are printed"));
         assert_eq!(again(&second), second);
     }
-    let entry_point = |name: &str, tls| table::EntryPoint { name: name.into(), tls, as_default: false };
+    let entry_point = |name: &str, tls| table::EntryPoint {
+        name: name.into(),
+        tls,
+        as_default: false,
+        middlewares: Vec::new(),
+        tls_options: Default::default(),
+    };
     let options = BuildOptions {
         entry_points: vec![entry_point("web", false), entry_point("websecure", true)],
         primary: Provider::Nomad,

@@ -95,7 +95,7 @@ impl Uses {
         let mut uses = Self::default();
         for router in &routing.routers {
             uses.services.entry(router.service.id.to_string()).or_default().insert(router.id.clone());
-            for middleware in &router.middlewares {
+            for middleware in router.all_middlewares() {
                 uses.middlewares.entry(middleware.id.to_string()).or_default().insert(router.id.clone());
             }
         }
@@ -299,7 +299,31 @@ fn entry_point(entry_point: &EntryPoint, bound: &[SocketAddr]) -> Item {
         let networks: Vec<_> = entry_point.forwarded_headers.trusted_ips.iter().map(ToString::to_string).collect();
         forwarded.insert("trustedIPs".to_owned(), json!(networks));
     }
-    let mut http = object(json!({"sanitizePath": true, "maxHeaderBytes": entry_point.max_header_bytes}));
+    let head = &entry_point.head;
+    for (key, said) in
+        [("notAppendXForwardedFor", head.not_append_forwarded_for), ("addXForwardedSchemeHeaders", head.scheme_headers)]
+    {
+        if said {
+            forwarded.insert(key.to_owned(), json!(true));
+        }
+    }
+    if !head.connection.is_empty() {
+        forwarded.insert("connection".to_owned(), json!(head.connection));
+    }
+    let mut http = object(json!({"sanitizePath": head.sanitize_path, "maxHeaderBytes": entry_point.max_header_bytes}));
+    if !entry_point.middlewares.is_empty() {
+        http.insert("middlewares".to_owned(), json!(entry_point.middlewares));
+    }
+    if head.encode_query_semicolons {
+        http.insert("encodeQuerySemicolons".to_owned(), json!(true));
+    }
+    if head.underscores != "keep" {
+        http.insert("underscoreHeadersStrategy".to_owned(), json!(head.underscores));
+    }
+    if !head.denied_characters.is_empty() {
+        let denied = head.denied_characters.iter().map(|name| (format!("allowEncoded{name}"), json!(false)));
+        http.insert("encodedCharacters".to_owned(), Value::Object(denied.collect()));
+    }
     if entry_point.tls {
         http.insert("tls".to_owned(), json!({}));
     }

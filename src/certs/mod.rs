@@ -8,6 +8,7 @@
 
 mod index;
 mod local;
+pub mod options;
 mod pair;
 mod resolver;
 mod scan;

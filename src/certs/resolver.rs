@@ -70,6 +70,24 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
+/// The same for options with `sniStrict`: a certificate is chosen only where one that was put there names the host.
+#[derive(Debug)]
+pub(super) struct Strict(pub(super) Arc<Resolver>);
+
+impl ResolvesServerCert for Strict {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let host = hello.server_name()?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let schemes = hello.signature_schemes();
+        let index = self.0.findings.index.load();
+        let found = index.find(host, SystemTime::now(), |pair| pair.key.key.choose_scheme(schemes).is_some());
+        if found.is_none() {
+            self.0.miss(Instant::now());
+        }
+        found.map(|pair| pair.key.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! The store over generated files, seen through handshakes in memory.
 
+mod options;
+
 use super::*;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};

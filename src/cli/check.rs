@@ -369,6 +369,8 @@ fn entry_point(ep: &EntryPoint) -> Value {
             "insecure": ep.forwarded_headers.insecure,
             "trustedIPs": ep.forwarded_headers.trusted_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
+        "middlewares": ep.middlewares,
+        "proxyProtocol": ep.proxy_protocol.is_some(),
         "graceTimeOut": format_duration(ep.lifecycle.grace),
     })
 }

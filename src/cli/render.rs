@@ -170,7 +170,13 @@ fn document(
 fn refused(provider: Provider, configuration: &Dynamic) -> Vec<Diagnostic> {
     let named = configuration.http.routers.values().flat_map(|router| router.entry_points.iter());
     let names: BTreeSet<Arc<str>> = named.cloned().chain(["web".into(), "websecure".into()]).collect();
-    let entry_point = |name| EntryPoint { name, tls: false, as_default: false };
+    let entry_point = |name| EntryPoint {
+        name,
+        tls: false,
+        as_default: false,
+        middlewares: Vec::new(),
+        tls_options: Default::default(),
+    };
     let options = BuildOptions {
         entry_points: names.into_iter().map(entry_point).collect(),
         primary: provider,

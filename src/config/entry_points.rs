@@ -1,7 +1,7 @@
 //! Entry points: addresses taken apart, who is default, where they redirect to.
 
 use super::merge::{Merged, View};
-use super::value::shown;
+use super::value::{Value, shown};
 use super::*;
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::split_port;
@@ -45,6 +45,7 @@ pub(super) fn entry_points(
         }
     }
     check_admin(merged, diagnostics);
+    check_proxy_protocol(merged, &out, diagnostics);
     settle_defaults(&mut out);
     check_redirects(merged, &mut out, diagnostics);
     check_conflicts(merged, &out, diagnostics);
@@ -74,8 +75,19 @@ fn entry_point(
             to: to.into(),
             scheme: redirect.text("scheme").into(),
             permanent: redirect.bool("permanent"),
+            priority: redirect.number("priority").and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX),
         }),
-        forwarded_headers: ForwardedHeaders {
+        allow_acme_bypass: view.bool("allowACMEByPass"),
+        middlewares: view.list("http.middlewares").iter().map(|name| name.as_str().into()).collect(),
+        tls_options: view.text("http.tls.options").into(),
+        head: head_rules(view),
+        proxy_protocol: view.is_on("proxyProtocol").then(|| Trusted {
+            insecure: view.bool("proxyProtocol.insecure"),
+            trusted_ips: view.nets("proxyProtocol.trustedIPs"),
+        }),
+        keep_alive_max_requests: view.number("transport.keepAliveMaxRequests").unwrap_or(0),
+        keep_alive_max_time: time("keepAliveMaxTime"),
+        forwarded_headers: Trusted {
             insecure: view.bool("forwardedHeaders.insecure"),
             trusted_ips: if headers_said { view.nets("forwardedHeaders.trustedIPs") } else { trusted_proxies.to_vec() },
         },
@@ -94,6 +106,22 @@ fn entry_point(
             .number("http2.maxConcurrentStreams")
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(250),
+    }
+}
+
+/// The ends of the keys below `http.encodedCharacters`.
+const CHARACTERS: [&str; 7] = ["Slash", "BackSlash", "NullCharacter", "Semicolon", "Percent", "QuestionMark", "Hash"];
+
+fn head_rules(view: &View<'_>) -> HeadRules {
+    let allowed = |name: &&str| view.bool(&format!("http.encodedCharacters.allowEncoded{name}"));
+    HeadRules {
+        sanitize_path: view.bool("http.sanitizePath"),
+        encode_query_semicolons: view.bool("http.encodeQuerySemicolons"),
+        denied_characters: CHARACTERS.into_iter().filter(|name| !allowed(name)).collect(),
+        underscores: view.text("http.underscoreHeadersStrategy"),
+        connection: view.list("forwardedHeaders.connection"),
+        not_append_forwarded_for: view.bool("forwardedHeaders.notAppendXForwardedFor"),
+        scheme_headers: view.bool("forwardedHeaders.addXForwardedSchemeHeaders"),
     }
 }
 
@@ -182,7 +210,32 @@ fn check_admin(merged: &Merged, diagnostics: &mut Vec<Diagnostic>) {
         let origin = merged.origin(&[&below[..], &["http", "tls"]].concat());
         diagnostics.push(Diagnostic::error("not_served", message).with_origin(origin).with_help(help));
     }
+    for (key, why) in [
+        ("http.middlewares", "nobody but `api.tokenFile` and its address protects it"),
+        ("proxyProtocol", "nobody's PROXY protocol header is read there"),
+    ] {
+        if view.entry(key).is_some_and(|said| said.value != Value::List(Vec::new())) || view.is_on(key) {
+            let message = format!("`{path}.{key}` is not served yet: {why}");
+            diagnostics.push(Diagnostic::error("not_served", message).with_origin(view.origin(key)));
+        }
+    }
     for key in [
+        "allowACMEByPass",
+        "forwardedHeaders.addXForwardedSchemeHeaders",
+        "forwardedHeaders.connection",
+        "forwardedHeaders.notAppendXForwardedFor",
+        "http.encodeQuerySemicolons",
+        "http.encodedCharacters.allowEncodedBackSlash",
+        "http.encodedCharacters.allowEncodedHash",
+        "http.encodedCharacters.allowEncodedNullCharacter",
+        "http.encodedCharacters.allowEncodedPercent",
+        "http.encodedCharacters.allowEncodedQuestionMark",
+        "http.encodedCharacters.allowEncodedSemicolon",
+        "http.encodedCharacters.allowEncodedSlash",
+        "http.sanitizePath",
+        "http.underscoreHeadersStrategy",
+        "transport.keepAliveMaxRequests",
+        "transport.keepAliveMaxTime",
         "http.redirections.entryPoint.to",
         "forwardedHeaders.insecure",
         "forwardedHeaders.trustedIPs",
@@ -196,6 +249,17 @@ fn check_admin(merged: &Merged, diagnostics: &mut Vec<Diagnostic>) {
             let message = format!("`{path}.{key}` does nothing: the admin entry point has limits of its own");
             diagnostics.push(Diagnostic::warning("not_served", message).with_origin(view.origin(key)));
         }
+    }
+}
+
+/// Traefik does not start where the PROXY protocol is on and nobody is believed; here nobody's header is read.
+fn check_proxy_protocol(merged: &Merged, all: &BTreeMap<Arc<str>, EntryPoint>, diagnostics: &mut Vec<Diagnostic>) {
+    let nobody = |trusted: &Trusted| !trusted.insecure && trusted.trusted_ips.is_empty();
+    for ep in all.values().filter(|ep| ep.proxy_protocol.as_ref().is_some_and(nobody)) {
+        let message = format!("`entryPoints.{}.proxyProtocol` believes nobody: no header is read", ep.name);
+        let origin = merged.origin(&["entryPoints", &ep.name, "proxyProtocol"]);
+        let help = "name the proxies before it in `trustedIPs`";
+        diagnostics.push(Diagnostic::warning("no_trusted", message).with_origin(origin).with_help(help));
     }
 }
 

@@ -99,8 +99,9 @@ use Kind::{
 const LEVELS: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "PANIC"];
 const MODES: &[&str] = &["keep", "drop", "redact"];
 const WAITED_FOR: &str = "changes are waited for, so it has no effect";
+const REUSE_PORT: &str = "the workers share the port anyway; `rustLb.overlap` shares it with another process";
 const NO_REPORTS: &str = "";
-const ENCODED: &str = "requests with such a path would reach servers";
+const ENCODED: &str = "take paths with this character encoded";
 
 /// The options at the top of the file.
 pub(super) const KEYS: &[Key] = &[
@@ -111,22 +112,47 @@ pub(super) const KEYS: &[Key] = &[
     key("entryPoints.*.forwardedHeaders.insecure", Bool, "false", "believe everybody's `X-Forwarded-*`"),
     key("entryPoints.*.forwardedHeaders.trustedIPs", Nets, "", "whose `X-Forwarded-*` are believed"),
     key("entryPoints.*.http.maxHeaderBytes", Size, "1048576", "limit of a request's head"),
-    guard("entryPoints.*.http.middlewares", List, "", "without them routes may be open; name them on each router"),
-    guard("entryPoints.*.http.tls.options", Loose, "default", "clients would be taken that these options refuse"),
-    guard("entryPoints.*.http.underscoreHeadersStrategy", Loose, "keep", "such headers would reach servers"),
-    guard("entryPoints.*.http.encodedCharacters.allowEncodedBackSlash", Bool, "true", ENCODED),
-    guard("entryPoints.*.http.encodedCharacters.allowEncodedHash", Bool, "true", ENCODED),
-    guard("entryPoints.*.http.encodedCharacters.allowEncodedNullCharacter", Bool, "true", ENCODED),
-    guard("entryPoints.*.http.encodedCharacters.allowEncodedPercent", Bool, "true", ENCODED),
-    guard("entryPoints.*.http.encodedCharacters.allowEncodedQuestionMark", Bool, "true", ENCODED),
-    guard("entryPoints.*.http.encodedCharacters.allowEncodedSemicolon", Bool, "true", ENCODED),
-    guard("entryPoints.*.http.encodedCharacters.allowEncodedSlash", Bool, "true", ENCODED),
+    key("entryPoints.*.allowACMEByPass", Bool, "false", "`/.well-known/acme-challenge/` is not redirected"),
+    key("entryPoints.*.forwardedHeaders.addXForwardedSchemeHeaders", Bool, "false", "say `X-Forwarded-Scheme`, too"),
+    key("entryPoints.*.forwardedHeaders.connection", List, "", "fields named by `Connection` that middlewares see"),
+    key("entryPoints.*.forwardedHeaders.notAppendXForwardedFor", Bool, "false", "add no peer to `X-Forwarded-For`"),
+    key("entryPoints.*.http.encodeQuerySemicolons", Bool, "false", "semicolons in queries become `%3B` and not `&`"),
+    key("entryPoints.*.http.sanitizePath", Bool, "true", "clean `//`, `.` and `..` out of paths"),
+    key("entryPoints.*.http.middlewares", List, "", "middlewares in front of those of each router"),
+    key("entryPoints.*.http.tls.options", Text, "default", "TLS options of routers without a `tls` section"),
+    key(
+        "entryPoints.*.http.underscoreHeadersStrategy",
+        OneOf(&["keep", "delete", "reject"]),
+        "keep",
+        "what becomes of fields with `_` in their names",
+    ),
+    key("entryPoints.*.http.encodedCharacters.allowEncodedBackSlash", Bool, "true", ENCODED),
+    key("entryPoints.*.http.encodedCharacters.allowEncodedHash", Bool, "true", ENCODED),
+    key("entryPoints.*.http.encodedCharacters.allowEncodedNullCharacter", Bool, "true", ENCODED),
+    key("entryPoints.*.http.encodedCharacters.allowEncodedPercent", Bool, "true", ENCODED),
+    key("entryPoints.*.http.encodedCharacters.allowEncodedQuestionMark", Bool, "true", ENCODED),
+    key("entryPoints.*.http.encodedCharacters.allowEncodedSemicolon", Bool, "true", ENCODED),
+    key("entryPoints.*.http.encodedCharacters.allowEncodedSlash", Bool, "true", ENCODED),
     key("entryPoints.*.http.redirections.entryPoint", Section, "", "redirect to another entry point"),
     key("entryPoints.*.http.redirections.entryPoint.to", Text, "", "entry point or `:port` to redirect to"),
     key("entryPoints.*.http.redirections.entryPoint.scheme", Text, "https", "scheme to redirect to"),
+    key(
+        "entryPoints.*.http.redirections.entryPoint.priority",
+        Count(0, 9_223_372_036_854_775_807),
+        "9223372036854775806",
+        "routers of a higher priority are not redirected",
+    ),
     key("entryPoints.*.http.redirections.entryPoint.permanent", Bool, "true", "301 or 308 instead of 302 or 307"),
     key("entryPoints.*.http.tls", Switch, "", "routers on it answer TLS"),
     later("entryPoints.*.http.tls.certResolver", Loose, "certificates are not ordered by ACME yet"),
+    later("entryPoints.*.http.tls.domains", Loose, "certificates are not ordered by ACME yet"),
+    later("entryPoints.*.http3", Switch, "HTTP/1.1 and HTTP/2 are served"),
+    key("entryPoints.*.proxyProtocol", Switch, "", "PROXY protocol headers before connections"),
+    key("entryPoints.*.proxyProtocol.insecure", Bool, "false", "read everybody's"),
+    key("entryPoints.*.proxyProtocol.trustedIPs", Nets, "", "whose headers are read; others send none"),
+    idle("entryPoints.*.reusePort", Bool, "false", REUSE_PORT),
+    key("entryPoints.*.transport.keepAliveMaxRequests", Count(0, u64::MAX), "0", "requests of one connection"),
+    key("entryPoints.*.transport.keepAliveMaxTime", Duration, "0s", "age up to which a connection is kept alive"),
     key("entryPoints.*.http2.maxConcurrentStreams", Count(1, 2_147_483_647), "250", "streams of one connection"),
     key("entryPoints.*.transport.lifeCycle.graceTimeOut", Duration, "10s", "how long requests may go on at the end"),
     key(

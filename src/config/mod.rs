@@ -81,11 +81,25 @@ pub struct EntryPoint {
     /// `http.redirections.entryPoint`.
     pub redirect: Option<Redirection>,
     /// `forwardedHeaders`.
-    pub forwarded_headers: ForwardedHeaders,
+    pub forwarded_headers: Trusted,
     /// `transport.respondingTimeouts`.
     pub timeouts: RespondingTimeouts,
     /// `transport.lifeCycle`.
     pub lifecycle: LifeCycle,
+    /// `allowACMEByPass`: the redirection leaves `/.well-known/acme-challenge/` alone.
+    pub allow_acme_bypass: bool,
+    /// `http.middlewares`: in front of those of each router.
+    pub middlewares: Vec<Arc<str>>,
+    /// `http.tls.options`: those of routers without a `tls` section; empty for the default ones.
+    pub tls_options: Arc<str>,
+    /// What becomes of requests' heads.
+    pub head: HeadRules,
+    /// `proxyProtocol`: whose headers are read; `None` without.
+    pub proxy_protocol: Option<Trusted>,
+    /// `transport.keepAliveMaxRequests` (0: any number).
+    pub keep_alive_max_requests: u64,
+    /// `transport.keepAliveMaxTime` (0: none).
+    pub keep_alive_max_time: Duration,
     /// Limit of a request's head in bytes (`http.maxHeaderBytes`, 1 MiB).
     pub max_header_bytes: usize,
     /// Connections open at once.
@@ -112,15 +126,50 @@ pub struct Redirection {
     pub scheme: Arc<str>,
     /// 301/308 instead of 302/307; true by default.
     pub permanent: bool,
+    /// Routers of a higher priority are not redirected.
+    pub priority: i64,
 }
 
-/// Whose `X-Forwarded-*` are believed.
+/// Who is believed (`insecure`, `trustedIPs`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ForwardedHeaders {
-    /// Everybody's.
+pub struct Trusted {
+    /// Everybody.
     pub insecure: bool,
-    /// Those from these networks.
+    /// Peers in these networks.
     pub trusted_ips: Vec<IpNet>,
+}
+
+/// `forwardedHeaders.*` and `http.*` as far as they concern heads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadRules {
+    /// `http.sanitizePath`.
+    pub sanitize_path: bool,
+    /// `http.encodeQuerySemicolons`.
+    pub encode_query_semicolons: bool,
+    /// `http.encodedCharacters`: those that are not allowed, by the end of their keys (`Slash`).
+    pub denied_characters: Vec<&'static str>,
+    /// `http.underscoreHeadersStrategy`: `keep`, `delete` or `reject`.
+    pub underscores: String,
+    /// `forwardedHeaders.connection`.
+    pub connection: Vec<String>,
+    /// `forwardedHeaders.notAppendXForwardedFor`.
+    pub not_append_forwarded_for: bool,
+    /// `forwardedHeaders.addXForwardedSchemeHeaders`.
+    pub scheme_headers: bool,
+}
+
+impl Default for HeadRules {
+    fn default() -> Self {
+        Self {
+            sanitize_path: true,
+            encode_query_semicolons: false,
+            denied_characters: Vec::new(),
+            underscores: "keep".to_owned(),
+            connection: Vec::new(),
+            not_append_forwarded_for: false,
+            scheme_headers: false,
+        }
+    }
 }
 
 /// Time-outs on the client side. They measure lack of progress; zero means none.

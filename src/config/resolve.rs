@@ -274,8 +274,8 @@ mod tests {
             ("providers.docker.watch", "true"),
             ("tracing", "false"),
             ("core.defaultRuleSyntax", "v3"),
-            ("entryPoints.web.http.sanitizePath", "true"),
-            ("entryPoints.web.http.sanitizePath", "false"),
+            ("entryPoints.web.observability.accessLogs", "true"),
+            ("entryPoints.web.observability.accessLogs", "false"),
             ("rustLb.notify.url", "http://x"),
         ]);
         assert!(said.iter().all(|s| s.path == ["entryPoints", "web"]), "the group is named all the same");
@@ -283,7 +283,7 @@ mod tests {
             told,
             [
                 "--providers.docker.watch: warning[not_served]: `providers.docker` is known to Traefik, but not served yet: it does nothing",
-                "--entryPoints.web.http.sanitizePath: warning[not_served]: `entryPoints.web.http.sanitizePath` is known to Traefik, but not served yet: it does nothing",
+                "--entryPoints.web.observability.accessLogs: warning[not_served]: `entryPoints.web.observability.accessLogs` is known to Traefik, but not served yet: it does nothing",
                 "--rustLb.notify.url: warning[not_served]: `rustLb.notify.url` is not served yet and does nothing; no webhook is called yet",
             ]
         );

@@ -238,7 +238,7 @@ pub struct Server {
     /// Weight; `None` means 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
-    /// Whether the URL's path goes before the request's; declared, not served yet.
+    /// Whether the URL's path goes before the request's.
     #[serde(skip_serializing_if = "is_default")]
     pub preserve_path: bool,
 }

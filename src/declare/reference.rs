@@ -35,7 +35,7 @@ pub(super) static SECTIONS: &[Section] = &[
             ("ruleSyntax", Text, Always, "`v3` or `v2`, the version of the rule language"),
             ("priority", Int, Always, "the higher one is tried first; 0 means the length of the rule"),
             ("tls", Alone, Always, "answers TLS connections only"),
-            ("tls.options", Text, If(|v| Ok(matches!(v.as_str(), Some("" | "default")))), "the name of TLS options"),
+            ("tls.options", Text, Always, "the name of TLS options"),
             ("tls.certResolver", Text, Always, "who asks for certificates"),
             ("tls.domains[].main", Text, Always, "main name of a certificate to ask for"),
             ("tls.domains[].sans", List, Always, "further names of that certificate"),
@@ -60,6 +60,12 @@ pub(super) static SECTIONS: &[Section] = &[
             ),
             ("loadBalancer.server.weight", Int, If(weight), "share of this instance among the servers"),
             ("loadBalancer.server.scheme", Text, Always, "`http` or `https`, how the server is reached"),
+            (
+                "loadBalancer.server.preservePath",
+                Bool,
+                Always,
+                "whether the path of its `url` goes before that of requests",
+            ),
             ("loadBalancer.server.port", Text, Always, "port of the server instead of the registered one"),
             (
                 "loadBalancer.strategy",
@@ -82,7 +88,6 @@ pub(super) static SECTIONS: &[Section] = &[
             ),
         ],
         known: &[
-            (Bool, "loadBalancer.server.preservePath"),
             (
                 Ignored,
                 "loadBalancer.server.fenced loadBalancer.nginxUpstreamHashBy highestRandomWeight weighted \

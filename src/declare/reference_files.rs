@@ -19,8 +19,9 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
         served: &[
             ("servers[].url", Text, Always, "address of the server: `http://host:port`"),
             ("servers[].weight", Int, If(weight), "its share among the servers"),
+            ("servers[].preservePath", Bool, Always, "whether the path of its URL goes before that of requests"),
         ],
-        known: &[(Bool, "servers[].preservePath"), (Ignored, "servers[].fenced")],
+        known: &[(Ignored, "servers[].fenced")],
     },
     Section {
         path: "http.services.*.weighted",
@@ -96,12 +97,18 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
     Section {
         path: "tls.options.*",
         doc: "which TLS a router takes",
-        served: &[],
-        known: &[
-            (Text, "minVersion maxVersion clientAuth.clientAuthType"),
-            (List, "cipherSuites curvePreferences clientAuth.caFiles alpnProtocols"),
-            (Bool, "sniStrict disableSessionTickets preferServerCipherSuites"),
+        served: &[
+            ("minVersion", Text, Always, "least version: `VersionTLS12` (default) or `VersionTLS13`"),
+            ("maxVersion", Text, Always, "latest version"),
+            ("cipherSuites", List, Always, "cipher suites of TLS 1.2, by Go's names"),
+            ("curvePreferences", List, Always, "groups of the key exchange"),
+            ("alpnProtocols", List, Always, "protocols: `h2`, `http/1.1`"),
+            ("sniStrict", Bool, Always, "no handshake without a certificate for the host"),
+            ("disableSessionTickets", Bool, Always, "every connection has a full handshake"),
+            ("clientAuth.caFiles", List, Always, "files of the authorities of clients' certificates"),
+            ("clientAuth.clientAuthType", Text, Always, "whether clients need a certificate, and which"),
         ],
+        known: &[(Bool, "preferServerCipherSuites")],
     },
     Section {
         path: "tls.stores.*",

@@ -6,6 +6,7 @@ use super::scene::{Door, Scene, Servers};
 use crate::balance::{rendezvous, wrr::Schedule};
 use crate::diagnostic::Diagnostic;
 use crate::http::{Made, Reason, StatusCode, name, split_port};
+use crate::middleware::Redirection;
 use crate::model::Provider;
 use crate::proxy::preview::Preview;
 use crate::table::{self, Explanation, Failure, RequestView, Router, Service, Strategy};
@@ -43,15 +44,19 @@ impl Scene {
             report.remarks.push(format!("the entry point `{}` believes everybody's `X-Forwarded-*`", door.name));
         }
         let peer = question.peer();
-        let arrived = question
-            .request()
-            .ok_or_else(Made::bad_request)
-            .and_then(|request| Preview::arrive(request, &door.name, peer, tls, door.trust.believes(peer.ip())));
+        let arrived = question.request().ok_or_else(Made::bad_request).and_then(|request| {
+            Preview::arrive(request, &door.name, peer, tls, door.trust.believes(peer.ip()), &door.head)
+        });
         let mut preview = match arrived {
             Ok(preview) => preview,
             Err(made) => return report.end(&made),
         };
-        if let Some(made) = door.redirect.as_ref().and_then(|redirect| redirect.answer(&preview.exchange)) {
+        let yields = |redirect: &&Redirection| {
+            let router = || self.table.find(&door.name, tls, &preview.view()).map(|router| router.priority);
+            redirect.yields() && router().is_some_and(|priority| priority > redirect.priority)
+        };
+        let redirect = door.redirect.as_ref().filter(|redirect| !yields(redirect));
+        if let Some(made) = redirect.and_then(|redirect| redirect.answer(&preview.exchange)) {
             report.remarks.push(format!("the entry point `{}` redirects every request", door.name));
             return report.end(&made);
         }
@@ -79,6 +84,10 @@ impl Scene {
         };
         report.answer.router = Some(router.id.clone());
         report.answer.service = Some(router.service.id.clone());
+        if let Err(made) = preview.encoded() {
+            report.remarks.push(format!("the entry point `{}` refuses encoded characters of the path", door.name));
+            return report.end(&made);
+        }
         let made = self.enter(&router, &mut preview, report);
         report.backend = Some(backend(&router.service, servers));
         match made {
@@ -379,7 +388,10 @@ fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Opt
         answer.upstream = Some(Upstream {
             scheme: if server.tls { "https".into() } else { "http".into() },
             addr: server.authority.clone(),
-            request_uri: preview.exchange.request.request_uri().into_owned(),
+            request_uri: {
+                let base = server.base.as_deref().unwrap_or_default();
+                format!("{base}{}", preview.exchange.request.request_uri())
+            },
             host: text(host),
             headers: headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), text(value))).collect(),
         });

@@ -6,7 +6,7 @@ use crate::declare::{self, Declarations};
 use crate::diagnostic::Diagnostic;
 use crate::middleware::{Redirection, UserFiles};
 use crate::model::{Provider, ServerId};
-use crate::proxy::{EntryPoint, ToTls, Trust};
+use crate::proxy::{EntryPoint, HeadRules, ToTls, Trust};
 use crate::table::Table;
 use crate::tags::TagOptions;
 use ipnet::IpNet;
@@ -29,18 +29,20 @@ pub struct Door {
     pub to_tls: Option<ToTls>,
     /// Whose `X-Forwarded-*` it believes.
     pub trust: Trust,
+    /// What it makes of heads.
+    pub head: HeadRules,
 }
 
 impl Door {
     /// An entry point that does nothing to requests.
     pub fn new(name: Arc<str>, port: u16, tls: bool) -> Self {
-        Self { name, port, tls, redirect: None, to_tls: None, trust: Trust::default() }
+        Self { name, port, tls, redirect: None, to_tls: None, trust: Trust::default(), head: HeadRules::default() }
     }
 
     /// As a worker is told of it.
     pub fn of(entry_point: EntryPoint, port: u16, tls: bool) -> Self {
-        let EntryPoint { name, redirect, to_tls, trust, .. } = entry_point;
-        Self { name, port, tls, redirect, to_tls, trust }
+        let EntryPoint { name, redirect, to_tls, trust, head, .. } = entry_point;
+        Self { name, port, tls, redirect, to_tls, trust, head }
     }
 }
 

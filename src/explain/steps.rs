@@ -24,9 +24,11 @@ impl Scene {
         let mut shut_out = self.shut_out(router, &preview.exchange, report);
         let redirects = |middleware: &Arc<Middleware>| matches!(middleware.kind, MiddlewareKind::RedirectScheme { .. });
         // a redirect to HTTPS is for everybody: there the refusal comes behind it
-        let refused = shut_out.take_if(|_| !router.middlewares.first().is_some_and(redirects));
+        let entry_point = preview.exchange.entry_point.clone();
+        let chain = router.chain(&entry_point);
+        let refused = shut_out.take_if(|_| !chain.first().is_some_and(redirects));
         let mut answer = refused.map(|made| (made, Some(Arc::from(ALLOWED))));
-        for middleware in &router.middlewares {
+        for middleware in chain {
             let does = if answer.is_some() {
                 "is not reached".to_owned()
             } else {

@@ -1,6 +1,6 @@
 //! Heads: what stands before a body. Fields are reached through [`Headers`] alone.
 
-use super::target::{self, TargetError};
+use super::target::{self, TargetError, TargetOptions};
 use super::{Headers, Method, StatusCode};
 use std::borrow::Cow;
 
@@ -25,13 +25,19 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Cleans the target as the entry chain does ([`target::normalise`]). `sent` is path and query, `host`
+    /// Cleans the target as the entry chain does ([`target::normalise_with`]). `sent` is path and query, `host`
     /// the host as the client sent it, with port (empty when it sent none).
     ///
     /// # Errors
     /// Targets that are refused.
-    pub fn new(method: Method, host: &str, sent: &str, headers: Headers) -> Result<Self, TargetError> {
-        Self::of_text([sent, host].concat(), sent.len(), method, headers).map_err(|(error, _)| error)
+    pub fn new(
+        method: Method,
+        host: &str,
+        sent: &str,
+        headers: Headers,
+        options: TargetOptions,
+    ) -> Result<Self, TargetError> {
+        Self::of_text([sent, host].concat(), sent.len(), method, headers, options).map_err(|(error, _)| error)
     }
 
     /// The same of a text in which the host stands right behind the target, which ends at `target_end`.
@@ -43,9 +49,10 @@ impl RequestHead {
         target_end: usize,
         method: Method,
         headers: Headers,
+        options: TargetOptions,
     ) -> Result<Self, (TargetError, String)> {
         let sent = text.get(..target_end).unwrap_or_default();
-        let clean = match target::normalise(sent) {
+        let clean = match target::normalise_with(sent, options) {
             Ok(clean) => clean,
             Err(error) => return Err((error, text)),
         };
@@ -148,7 +155,7 @@ mod tests {
     use super::*;
 
     fn head(target: &str) -> RequestHead {
-        RequestHead::new(Method::GET, "h.test", target, Headers::default()).expect("a fine target")
+        RequestHead::new(Method::GET, "h.test", target, Headers::default(), TargetOptions::default()).expect("a fine target")
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The request target on its way in, as Traefik's entry points treat it with default settings: a
-//! fragment is refused, percent-encoding normalised, the path cleaned up (`sanitizePath`), semicolons in the query
-//! become `&`, and the routing path that rules compare is worked out
+//! The request target on its way in, as Traefik's entry points treat it: a fragment is refused,
+//! percent-encoding normalised, the path cleaned up (`sanitizePath`), semicolons in the query become `&`
+//! or are encoded (`encodeQuerySemicolons`), and the routing path that rules compare is worked out
 //! (<https://doc.traefik.io/traefik/security/request-path/>).
 //!
-//! What always holds: `escaped_path` has no `//`, no `.` and no `..` segment, and only characters that
-//! a path may have (RFC 3986 section 3.3, and `[`, `]`); what needs no change is borrowed, so that the
-//! usual request allocates nothing.
+//! What always holds: `escaped_path` has only characters that a path may have (RFC 3986 section 3.3,
+//! and `[`, `]`) and, unless cleaning is switched off, no `//`, no `.` and no `..` segment; what needs no
+//! change is borrowed, so that the usual request allocates nothing.
 
 use crate::model::lossy;
 use std::borrow::Cow;
@@ -24,6 +24,72 @@ pub struct Target<'a> {
     pub routing_path: Cow<'a, str>,
     /// The query without `?`, semicolons turned into `&`; empty when there is none.
     pub query: Cow<'a, str>,
+}
+
+/// What an entry point makes of targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetOptions {
+    /// `http.sanitizePath`: `//`, `.` and `..` segments are cleaned away.
+    pub sanitize_path: bool,
+    /// `http.encodeQuerySemicolons`: semicolons in the query become `%3B` instead of `&`.
+    pub encode_query_semicolons: bool,
+}
+
+impl Default for TargetOptions {
+    fn default() -> Self {
+        Self { sanitize_path: true, encode_query_semicolons: false }
+    }
+}
+
+/// The encoded characters that a path may have (`http.encodedCharacters`); all by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncodedCharacters {
+    /// `%2F`.
+    pub slash: bool,
+    /// `%5C`.
+    pub back_slash: bool,
+    /// `%00`.
+    pub null: bool,
+    /// `%3B`.
+    pub semicolon: bool,
+    /// `%25`.
+    pub percent: bool,
+    /// `%3F`.
+    pub question_mark: bool,
+    /// `%23`.
+    pub hash: bool,
+}
+
+impl Default for EncodedCharacters {
+    fn default() -> Self {
+        Self {
+            slash: true,
+            back_slash: true,
+            null: true,
+            semicolon: true,
+            percent: true,
+            question_mark: true,
+            hash: true,
+        }
+    }
+}
+
+impl EncodedCharacters {
+    /// Whether an escaped path has none of those that are refused. Traefik asks this of requests that
+    /// a router takes, before its middlewares, and answers 400 with an empty body.
+    pub fn allow(self, escaped_path: &str) -> bool {
+        self == Self::default()
+            || escaped_path.split('%').skip(1).all(|behind| match behind.as_bytes() {
+                [b'2', b'F' | b'f', ..] => self.slash,
+                [b'5', b'C' | b'c', ..] => self.back_slash,
+                [b'0', b'0', ..] => self.null,
+                [b'3', b'B' | b'b', ..] => self.semicolon,
+                [b'2', b'5', ..] => self.percent,
+                [b'3', b'F' | b'f', ..] => self.question_mark,
+                [b'2', b'3', ..] => self.hash,
+                _ => true,
+            })
+    }
 }
 
 /// Why a request target is not acceptable; the answer is 400.
@@ -46,6 +112,14 @@ pub enum TargetError {
     Host,
 }
 
+/// Normalises the target of any method but `CONNECT` with default options ([`normalise_with`]).
+///
+/// # Errors
+/// As [`normalise_with`].
+pub fn normalise(target: &str) -> Result<Target<'_>, TargetError> {
+    normalise_with(target, TargetOptions::default())
+}
+
 /// Normalises the target of any method but `CONNECT`. Who answers `OPTIONS *` (Traefik does itself, with
 /// 200) is the caller's business.
 ///
@@ -53,9 +127,9 @@ pub enum TargetError {
 /// [`TargetError`] for what Traefik answers with 400. Besides, URLs without a slash behind the scheme
 /// (`mailto:x`) and hosts in URLs with percent-encoding or stray brackets are refused, which Go's library
 /// would take.
-pub fn normalise(target: &str) -> Result<Target<'_>, TargetError> {
+pub fn normalise_with(target: &str, options: TargetOptions) -> Result<Target<'_>, TargetError> {
     check_characters(target)?;
-    let (before_query, query) = cut_query(target);
+    let (before_query, query) = cut_query(target, options);
     let (authority, path) = match scheme(before_query) {
         _ if target == "*" => (None, target),
         Some(rest) => match rest.strip_prefix("//") {
@@ -66,7 +140,7 @@ pub fn normalise(target: &str) -> Result<Target<'_>, TargetError> {
         None if before_query.starts_with('/') => (None, before_query),
         None => return Err(TargetError::Form),
     };
-    assemble(authority, path, query)
+    assemble(authority, path, query, options)
 }
 
 /// Normalises the target of `CONNECT`: host and port, or a path.
@@ -78,9 +152,10 @@ pub fn normalise_connect(target: &str) -> Result<Target<'_>, TargetError> {
         return normalise(target);
     }
     check_characters(target)?;
-    let (before_query, query) = cut_query(target);
+    let options = TargetOptions::default();
+    let (before_query, query) = cut_query(target, options);
     let (authority, path) = split_authority(before_query)?;
-    assemble(authority, path, query)
+    assemble(authority, path, query, options)
 }
 
 /// True for a Host header that Go's server takes: ASCII letters and digits and the characters of RFC
@@ -96,9 +171,10 @@ fn check_characters(target: &str) -> Result<(), TargetError> {
     }
 }
 
-fn cut_query(target: &str) -> (&str, Cow<'_, str>) {
+fn cut_query(target: &str, options: TargetOptions) -> (&str, Cow<'_, str>) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let query = if query.contains(';') { Cow::Owned(query.replace(';', "&")) } else { Cow::Borrowed(query) };
+    let instead = if options.encode_query_semicolons { "%3B" } else { "&" };
+    let query = if query.contains(';') { Cow::Owned(query.replace(';', instead)) } else { Cow::Borrowed(query) };
     (path, query)
 }
 
@@ -132,8 +208,15 @@ fn split_authority(rest: &str) -> Result<(Option<&str>, &str), TargetError> {
     Ok(((!host.is_empty()).then_some(host), path))
 }
 
-fn assemble<'a>(authority: Option<&'a str>, path: &'a str, query: Cow<'a, str>) -> Result<Target<'a>, TargetError> {
+fn assemble<'a>(
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: Cow<'a, str>,
+    options: TargetOptions,
+) -> Result<Target<'a>, TargetError> {
     let escaped_path = match normalise_encoding(path)? {
+        path if path.is_empty() => Cow::Borrowed("/"),
+        path if !options.sanitize_path => path,
         Cow::Borrowed(path) => clean(path),
         Cow::Owned(path) => Cow::Owned(clean(&path).into_owned()),
     };
@@ -315,6 +398,42 @@ mod tests {
     fn turns_semicolons_in_queries() {
         check("/a;b?c;d=1#e", "/a;b", "/a;b", "c&d=1#e");
         check("/a??b", "/a", "/a", "?b");
+    }
+
+    #[test]
+    fn options_leave_paths_alone_and_encode_semicolons() {
+        let options = TargetOptions { sanitize_path: false, encode_query_semicolons: true };
+        for (target, escaped, routing, query) in [
+            ("/a/%2e%2E/b//c/.", "/a/../b//c/.", "/a/../b//c/.", ""),
+            ("//a?b;c", "//a", "//a", "b%3Bc"),
+            ("http://h", "/", "/", ""),
+            ("/a%2fb%20", "/a%2Fb%20", "/a%2Fb ", ""),
+        ] {
+            let got = normalise_with(target, options).expect(target);
+            assert_eq!((&*got.escaped_path, &*got.routing_path, &*got.query), (escaped, routing, query), "{target}");
+        }
+        assert_eq!(normalise_with("/a#b", options), Err(TargetError::Fragment));
+    }
+
+    #[test]
+    fn each_encoded_character_can_be_refused_by_itself() {
+        let all = EncodedCharacters::default();
+        for (refusing, path) in [
+            (EncodedCharacters { slash: false, ..all }, "/a%2Fb"),
+            (EncodedCharacters { slash: false, ..all }, "/a%2fb"),
+            (EncodedCharacters { back_slash: false, ..all }, "/%5C"),
+            (EncodedCharacters { null: false, ..all }, "/x%00"),
+            (EncodedCharacters { semicolon: false, ..all }, "/a%3Bb"),
+            (EncodedCharacters { percent: false, ..all }, "/a%2500"),
+            (EncodedCharacters { question_mark: false, ..all }, "/a%3F"),
+            (EncodedCharacters { hash: false, ..all }, "/%20%23"),
+        ] {
+            assert!(all.allow(path), "{path}");
+            assert!(!refusing.allow(path), "{path}");
+            assert!(refusing.allow("/a/b%20%7Bc"), "{path}");
+        }
+        // `%2500` has an encoded percent and no null character
+        assert!(EncodedCharacters { null: false, ..all }.allow("/a%2500"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod security;
 pub use access::peer_within;
 use auth::{Basic, Verdict};
 pub use auth::{Guard, Question, UserFiles};
-pub use redirect::Redirection;
+pub use redirect::{REDIRECTION_PRIORITY, Redirection};
 pub use security::secure;
 
 use crate::http::{Exchange, Made, Reason, StatusCode};

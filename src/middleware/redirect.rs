@@ -16,12 +16,29 @@ pub struct Redirection {
     pub port: Arc<str>,
     /// 301 and 308 instead of 302 and 307.
     pub permanent: bool,
+    /// Requests whose router has a higher priority pass.
+    pub priority: i64,
+    /// Requests of ACME's HTTP challenge pass (`allowACMEByPass`; RFC 8555, 8.3).
+    pub spares_acme: bool,
 }
 
+/// Priority of an entry point's redirection that says none: Traefik's, above that of any router.
+pub const REDIRECTION_PRIORITY: i64 = i64::MAX - 1;
+
 impl Redirection {
-    /// The redirect, unless the request is at its target already.
+    /// The redirect, unless the request is at its target already, names no host or is spared.
     pub fn answer(&self, exchange: &Exchange) -> Option<Made> {
+        let request = &exchange.request;
+        let acme = || request.routing_path().starts_with("/.well-known/acme-challenge/");
+        if request.host().is_empty() || (self.spares_acme && acme()) {
+            return None;
+        }
         redirect_scheme(&self.scheme, &self.port, self.permanent, exchange)
+    }
+
+    /// Whether it has to be known which router takes a request before it is redirected.
+    pub fn yields(&self) -> bool {
+        self.priority < REDIRECTION_PRIORITY
     }
 }
 

@@ -5,7 +5,7 @@ use crate::http::{AnswerHead, HeaderName, HeaderValue, Headers, Method, Protocol
 
 fn exchange(method: Method, target: &str, host: &'static str, tls: bool) -> Exchange {
     Exchange {
-        request: RequestHead::new(method, host, target, Headers::default()).expect("a fine target"),
+        request: RequestHead::new(method, host, target, Headers::default(), Default::default()).expect("a fine target"),
         entry_point: "web".into(),
         peer: "127.0.0.1:1".parse().expect("an address"),
         tls,

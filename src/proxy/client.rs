@@ -6,7 +6,9 @@ use crate::upstream::Proxied;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Instant;
 
 /// What all requests of one connection share.
 pub(super) struct Client {
@@ -17,6 +19,9 @@ pub(super) struct Client {
     pub(super) tls: bool,
     /// What the TLS handshake agreed on.
     pub(super) tls_info: Option<TlsInfo>,
+    /// The TLS options of its handshake.
+    pub(super) tls_options: Option<Arc<str>>,
+    since: Instant,
     pub(super) protocol: Protocol,
     pub(super) trusted: bool,
     /// Requests that came by it.
@@ -24,10 +29,30 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(open: Open, peer: SocketAddr, tls_info: Option<TlsInfo>, protocol: Protocol) -> Self {
+    pub(super) fn new(open: Open, peer: SocketAddr, tls: Option<(TlsInfo, Arc<str>)>, protocol: Protocol) -> Self {
+        let (tls_info, tls_options) = tls.unzip();
         let tls = tls_info.is_some();
         let trusted = open.entry.trust.believes(peer.ip());
-        Self { peer, peer_text: peer.ip().to_string(), tls, tls_info, protocol, trusted, requests: Cell::new(0), open }
+        Self {
+            peer,
+            peer_text: peer.ip().to_string(),
+            tls,
+            tls_info,
+            tls_options,
+            since: Instant::now(),
+            protocol,
+            trusted,
+            requests: Cell::new(0),
+            open,
+        }
+    }
+
+    /// Counts a request. Gives whether the connection ends with it (`keepAliveMaxRequests`, `keepAliveMaxTime`).
+    pub(super) fn count(&self) -> bool {
+        self.requests.set(self.requests.get() + 1);
+        let entry = &self.open.entry;
+        let limited = entry.keep_alive_max_requests > 0 || !entry.keep_alive_max_time.is_zero();
+        limited && entry.is_last(self.requests.get(), self.since.elapsed())
     }
 
     /// Who came to whom, for servers that want to know it by the PROXY protocol.

@@ -2,7 +2,9 @@
 //! (<https://doc.traefik.io/traefik/routing/entrypoints/#forwarded-headers>): what an untrusted
 //! peer says is thrown away, what a trusted one says is kept and completed.
 
+use super::settings::HeadRules;
 use crate::http::{Exchange, HeaderName, HeaderValue, RequestHead, name, split_port};
+use std::borrow::Cow;
 
 /// The names that an untrusted peer cannot set, and that a `Connection` field cannot remove.
 const MANAGED: [&str; 13] = [
@@ -33,7 +35,13 @@ fn is_managed_bytes(name: &[u8]) -> bool {
 }
 
 /// The entry chain's part: before routing, so that rules see what servers will.
-pub(super) fn rewrite(exchange: &mut Exchange, trusted: bool, peer: &str, hostname: Option<&HeaderValue>) {
+pub(super) fn rewrite(
+    exchange: &mut Exchange,
+    trusted: bool,
+    peer: &str,
+    hostname: Option<&HeaderValue>,
+    rules: &HeadRules,
+) {
     let Exchange { request, claimed_for, tls, .. } = exchange;
     if !trusted {
         let headers = &mut request.headers;
@@ -56,6 +64,12 @@ pub(super) fn rewrite(exchange: &mut Exchange, trusted: bool, peer: &str, hostna
         (false, false) => "http",
     };
     fill(request, &name::X_FORWARDED_PROTO, scheme);
+    if rules.scheme_headers
+        && let Some(scheme) = request.headers.value_of(&name::X_FORWARDED_PROTO)
+    {
+        request.headers.set(name::X_FORWARDED_SCHEME, scheme.clone());
+        request.headers.set(name::X_SCHEME, scheme);
+    }
     if request.headers.lacks(&name::X_FORWARDED_PORT) {
         let secure = *tls || matches!(request.headers.text(&name::X_FORWARDED_PROTO), Some("https" | "wss"));
         let (head, fields) = request.host_and_fields();
@@ -66,24 +80,31 @@ pub(super) fn rewrite(exchange: &mut Exchange, trusted: bool, peer: &str, hostna
     if !host.is_empty() && fields.lacks(&name::X_FORWARDED_HOST) {
         fields.set_bytes(&name::X_FORWARDED_HOST, host.as_bytes());
     }
+    if fields.all(&name::X_FORWARDED_FOR).nth(1).is_some()
+        && let Some(all) = fields.joined(&name::X_FORWARDED_FOR).map(Cow::into_owned)
+    {
+        fields.set_bytes(&name::X_FORWARDED_FOR, &all);
+    }
     if let Some(hostname) = hostname {
         fields.set_bytes(&name::X_FORWARDED_SERVER, hostname.as_bytes());
     }
 }
 
 /// Takes back what was believed of a peer: the head becomes what an untrusted one's would be.
-pub(super) fn distrust(exchange: &mut Exchange, peer: &str, hostname: Option<&HeaderValue>) {
+pub(super) fn distrust(exchange: &mut Exchange, peer: &str, hostname: Option<&HeaderValue>, rules: &HeadRules) {
     if exchange.claimed_for.is_none() {
-        rewrite(exchange, false, peer, hostname);
+        rewrite(exchange, false, peer, hostname, rules);
     }
 }
 
-/// The last part, for the server: this hop's client, and the prefixes that middlewares cut off.
-pub(super) fn complete(exchange: &mut Exchange, peer: &str) {
+/// The last part, for the server: this hop's client (`None` where it is not to be told), and the prefixes that
+/// middlewares cut off.
+pub(super) fn complete(exchange: &mut Exchange, peer: Option<&str>) {
     let headers = &mut exchange.request.headers;
-    match headers.joined(&name::X_FORWARDED_FOR) {
-        None => headers.append_bytes(&name::X_FORWARDED_FOR, peer.as_bytes()),
-        Some(before) => {
+    match (peer, headers.joined(&name::X_FORWARDED_FOR)) {
+        (None, _) => {}
+        (Some(peer), None) => headers.append_bytes(&name::X_FORWARDED_FOR, peer.as_bytes()),
+        (Some(peer), Some(before)) => {
             let all = [&before, &b", "[..], peer.as_bytes()].concat();
             headers.set_bytes(&name::X_FORWARDED_FOR, &all);
         }

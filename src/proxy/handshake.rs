@@ -5,18 +5,23 @@ use super::accept::Open;
 use super::buffers::poll_fill;
 use super::client::{Client, Listener};
 use super::deadline::Deadline;
+use super::proxy_protocol::{self, Parsed};
+use super::settings::{TlsChoice, TlsSource};
 use super::stream::{ClientStream, Prefixed};
 use super::{http1, http2};
 use crate::http::{Protocol, TlsInfo};
+use rustls::server::Acceptor;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// First byte of a TLS handshake record (RFC 8446, 5.1); no HTTP request begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -26,9 +31,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client that has asked nothing yet may still do so when the worker drains.
 pub(super) const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
+type Shaken = (TlsStream<Prefixed<TcpStream>>, Arc<str>);
+
 /// Takes a connection through its handshake and serves it.
-pub(super) async fn run(open: Open, mut stream: TcpStream, peer: SocketAddr) {
-    let Some(read) = first(&open, &mut stream).await else { return };
+pub(super) async fn run(open: Open, mut stream: TcpStream, mut peer: SocketAddr) {
+    let Some(read) = first(&open, &mut stream, &mut peer).await else { return };
     if read.first() == Some(&TLS_HANDSHAKE) {
         return Box::pin(encrypted(open, stream, read, peer)).await;
     }
@@ -41,14 +48,40 @@ pub(super) async fn run(open: Open, mut stream: TcpStream, peer: SocketAddr) {
     http1::serve(client, ClientStream::Plain(stream), read).await;
 }
 
-/// The first bytes; `None` when none came, or too late.
-async fn first(open: &Open, stream: &mut TcpStream) -> Option<Vec<u8>> {
+/// The first bytes; `None` when none came, or too late, or not as they should be. Where a PROXY protocol header may come
+/// first it is taken off, and the client that it names is the `peer` if the one before us is believed; the word of
+/// others is thrown away, as Traefik does.
+async fn first(open: &Open, stream: &mut TcpStream, peer: &mut SocketAddr) -> Option<Vec<u8>> {
     let worker = &open.worker;
     let mut bell = Listener::new(&worker.bell);
     let mut clock = Deadline::default();
     let mut read = Vec::new();
+    let mut announced = open.entry.proxy_protocol.is_some();
     poll_fn(|cx| {
         loop {
+            if announced && !read.is_empty() {
+                match proxy_protocol::parse(&read) {
+                    Parsed::Partial => {}
+                    Parsed::NoHeader => announced = false,
+                    Parsed::Fault(fault) => {
+                        tracing::debug!(entry_point = %open.entry.name, %peer, %fault, "connection refused");
+                        return Poll::Ready(None);
+                    }
+                    Parsed::Found(found) => {
+                        announced = false;
+                        let believed = open.entry.proxy_protocol.as_ref().is_some_and(|t| t.believes(peer.ip()));
+                        if let Some(ends) = found.addresses.filter(|_| believed) {
+                            *peer = ends.source;
+                        }
+                        read.drain(..found.length);
+                    }
+                }
+            }
+            // The beginning of a preface may become one.
+            let is_known = !announced && !read.is_empty();
+            if is_known && (read.len() >= PREFACE.len() || !PREFACE.starts_with(&read)) {
+                return Poll::Ready(Some(std::mem::take(&mut read)));
+            }
             let mut buffer = if read.is_empty() { worker.buffers.take() } else { std::mem::take(&mut read) };
             let came = poll_fill(stream, cx, &mut buffer, u64::MAX);
             if buffer.is_empty() {
@@ -71,10 +104,6 @@ async fn first(open: &Open, stream: &mut TcpStream) -> Option<Vec<u8>> {
                     return Poll::Ready(None);
                 }
             }
-            // The beginning of a preface may become one.
-            if read.len() >= PREFACE.len() || !PREFACE.starts_with(&read) {
-                return Poll::Ready(Some(std::mem::take(&mut read)));
-            }
         }
     })
     .await
@@ -82,25 +111,25 @@ async fn first(open: &Open, stream: &mut TcpStream) -> Option<Vec<u8>> {
 
 /// A connection that begins with a TLS handshake.
 async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAddr) {
-    let Some(tls) = open.worker.tls.clone() else { return };
+    let Some(source) = open.worker.tls.clone() else { return };
     // The buffer belongs to the worker; a handshake needs little of it.
     let stream = Prefixed::new(read.as_slice().to_vec(), stream);
     open.worker.buffers.give(read);
     let shaken = tokio::select! {
-        shaken = within(open.entry.read_timeout, TlsAcceptor::from(tls()).accept(stream)) => shaken,
+        shaken = within(open.entry.read_timeout, shake(&open, &source, stream)) => shaken,
         () = async {
             open.worker.draining().await;
             tokio::time::sleep(FIRST_REQUEST).await;
         } => return,
     };
-    let stream = match shaken {
-        Ok(stream) => stream,
+    let (stream, options) = match shaken {
+        Ok(shaken) => shaken,
         Err(error) => {
             tracing::debug!(entry_point = %open.entry.name, %peer, %error, "handshake failed");
             return;
         }
     };
-    let tls = Some(agreed(stream.get_ref().1));
+    let tls = Some((agreed(stream.get_ref().1), options));
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = ClientStream::Tls(Box::new(stream));
     if http2 {
@@ -110,6 +139,14 @@ async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAdd
         let client = Rc::new(Client::new(open, peer, tls, Protocol::Http11));
         http1::serve(client, stream, Vec::new()).await;
     }
+}
+
+/// A handshake, and the name of the TLS options that it went by: what the client asks for decides.
+async fn shake(open: &Open, source: &TlsSource, stream: Prefixed<TcpStream>) -> io::Result<Shaken> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let choice = source(&open.entry.name, hello.client_hello().server_name());
+    let TlsChoice { config, options } = choice.ok_or_else(|| io::Error::other("the host's TLS options are broken"))?;
+    Ok((hello.into_stream(config).await?, options))
 }
 
 /// Version and cipher of a handshake that has ended.

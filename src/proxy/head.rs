@@ -1,7 +1,9 @@
 //! *Head*: what a codec parsed, checked and made an [`Exchange`].
 
 use super::client::Client;
+use super::settings::{HeadRules, Underscores};
 use super::{forwarded, hop};
+use crate::http::target::TargetError;
 use crate::http::{
     Exchange, HeaderName, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name, target,
 };
@@ -36,6 +38,7 @@ pub(super) struct Arrival<'a> {
     pub(super) tls: bool,
     pub(super) trusted: bool,
     pub(super) hostname: Option<&'a HeaderValue>,
+    pub(super) rules: &'a HeadRules,
 }
 
 /// What is known of a head that is not acceptable.
@@ -57,6 +60,7 @@ pub(super) fn check(client: &Client, parsed: Parsed) -> Result<Checked, Box<Refu
         tls: client.tls,
         trusted: client.trusted,
         hostname: client.open.worker.settings.hostname.as_ref(),
+        rules: &client.open.entry.head,
     };
     arrive(&arrival, parsed)
 }
@@ -87,11 +91,22 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parsed: Parsed) -> Result<Checked, B
     if protocol == Protocol::Http2 {
         join_cookies(&mut headers);
     }
-    let request = match RequestHead::of_text(text, target_end, method.clone(), headers) {
+    let fine = underscores(&mut headers, arrival.rules.underscores)
+        .and_then(|()| hop::protected(&headers, &arrival.rules.kept_connection));
+    if let Err(made) = fine {
+        text.truncate(target_end);
+        return refused(made, method, text);
+    }
+    let request = match RequestHead::of_text(text, target_end, method.clone(), headers, arrival.rules.target) {
         Ok(request) => request,
-        Err((_, mut text)) => {
+        Err((error, mut text)) => {
             text.truncate(target_end);
-            return refused(Made::bad_request(), method, text);
+            let made = match error {
+                // Go's library takes a fragment; Traefik's chain refuses it, and the connection stays.
+                TargetError::Fragment => Made::new(StatusCode::BAD_REQUEST, "", Reason::BadRequest),
+                _ => Made::bad_request(),
+            };
+            return refused(made, method, text);
         }
     };
     let mut exchange = Exchange {
@@ -105,8 +120,8 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parsed: Parsed) -> Result<Checked, B
         identity: Default::default(),
         claimed_for: None,
     };
-    forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname);
-    let upgrade = hop::options(&mut exchange.request.headers, protocol);
+    forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname, arrival.rules);
+    let upgrade = hop::options(&mut exchange.request.headers, protocol, &arrival.rules.kept_connection);
     Ok(Checked { exchange, upgrade })
 }
 
@@ -149,6 +164,35 @@ fn write_host(text: &mut String, headers: &Headers, protocol: Protocol) -> Resul
 /// What may stand in a Host field, after RFC 3986's `uri-host [":" port]`; no user information.
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
+}
+
+/// Fields with `_` in their names, as the entry point wants them. The words of the answer are Traefik's.
+fn underscores(headers: &mut Headers, strategy: Underscores) -> Result<(), Made> {
+    match strategy {
+        Underscores::Keep => Ok(()),
+        Underscores::Delete => {
+            headers.remove_where(|name| name.contains(&b'_'));
+            Ok(())
+        }
+        Underscores::Reject if headers.iter().any(|(name, _)| name.contains('_')) => {
+            let mut made = Made::new(StatusCode::BAD_REQUEST, "Bad Request\n", Reason::BadRequest);
+            made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            Err(made)
+        }
+        Underscores::Reject => Ok(()),
+    }
+}
+
+/// Encoded characters of the path that the entry point refuses; of requests that a router takes.
+///
+/// # Errors
+/// The answer to a path that has some.
+pub(super) fn encoded(exchange: &Exchange, rules: &HeadRules) -> Result<(), Made> {
+    match rules.encoded_characters.allow(exchange.request.path()) {
+        true => Ok(()),
+        false => Err(Made::new(StatusCode::BAD_REQUEST, "", Reason::BadRequest)),
+    }
 }
 
 /// Cookie crumbs become one field again (RFC 9113, 8.2.3).

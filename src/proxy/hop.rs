@@ -6,7 +6,7 @@
 //! smuggled and answers are cut.
 
 use super::forwarded;
-use crate::http::{AnswerHead, Exchange, HeaderName, HeaderValue, Headers, Protocol, name};
+use crate::http::{AnswerHead, Exchange, HeaderName, HeaderValue, Headers, Made, Protocol, name};
 use smallvec::SmallVec;
 
 /// What never goes on.
@@ -23,25 +23,51 @@ const HOP: [HeaderName; 9] = [
 ];
 
 /// Takes off what the client's `Connection` names, and that field itself; what it says of an
-/// upgrade stays, in one form, for rules to see. Gives the protocol that is asked for.
-pub(super) fn options(headers: &mut Headers, protocol: Protocol) -> Option<HeaderValue> {
+/// upgrade stays, in one form, for rules to see. Gives the protocol that is asked for. Fields that are to be `kept`
+/// (in lower case) stay, and stay named, until [`for_server`].
+pub(super) fn options(headers: &mut Headers, protocol: Protocol, kept: &[String]) -> Option<HeaderValue> {
     if !headers.contains(&name::CONNECTION) {
         return None;
     }
     // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8).
     let wanted = protocol == Protocol::Http11 && headers.has_token(&name::CONNECTION, "upgrade");
     let upgrade = if wanted { headers.value_of(&name::UPGRADE).filter(|asked| !is_http(asked)) } else { None };
+    let mut still: SmallVec<[String; 2]> = SmallVec::new();
     for option in named(headers) {
-        if !forwarded::is_managed(&option) {
+        if kept.contains(&option) {
+            still.push(option);
+        } else if !forwarded::is_managed(&option) {
             headers.remove_text(&option);
         }
     }
     headers.remove(&name::CONNECTION);
     if let Some(upgrade) = &upgrade {
         headers.set(name::UPGRADE, upgrade.clone());
-        headers.set_bytes(&name::CONNECTION, b"Upgrade");
+        still.push("Upgrade".to_owned());
+    }
+    if !still.is_empty() {
+        headers.set_bytes(&name::CONNECTION, still.join(", ").as_bytes());
     }
     upgrade
+}
+
+/// Refuses a `Connection` field that names what the next server must be told: the host, who asks, and what proxies
+/// say of the client. Who takes such a field off makes another request of it. An entry point may let some be named
+/// (`forwardedHeaders.connection`).
+///
+/// # Errors
+/// The answer.
+pub(super) fn protected(headers: &Headers, kept: &[String]) -> Result<(), Made> {
+    if !headers.contains(&name::CONNECTION) {
+        return Ok(());
+    }
+    let is_protected = |option: &String| {
+        forwarded::is_managed(option) && (option.starts_with("x-forwarded-") || option == "x-real-ip")
+    };
+    match named(headers).iter().any(|option| is_protected(option) && !kept.contains(option)) {
+        true => Err(Made::bad_request()),
+        false => Ok(()),
+    }
 }
 
 /// Whether an upgrade would lead to HTTP again (`h2c`, `HTTP/2.0`, TLS): a server that took it would be
@@ -66,10 +92,16 @@ fn named(headers: &Headers) -> SmallVec<[String; 2]> {
 
 /// Makes the request's fields what a server gets, but for `Host` and what frames the body. `body` tells
 /// whether there is one.
-pub(super) fn for_server(exchange: &mut Exchange, peer: &str, upgrade: Option<&HeaderValue>, body: bool) {
+/// `peer` is who it comes from, where it is to be told.
+pub(super) fn for_server(exchange: &mut Exchange, peer: Option<&str>, upgrade: Option<&HeaderValue>, body: bool) {
     let headers = &mut exchange.request.headers;
     if headers.may_have_any(&HOP) {
         let trailers = headers.has_token(&name::TE, "trailers");
+        if headers.contains(&name::CONNECTION) {
+            for option in named(headers) {
+                headers.remove_text(&option);
+            }
+        }
         for name in HOP {
             headers.remove(&name);
         }

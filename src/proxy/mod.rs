@@ -24,6 +24,7 @@ mod http1;
 mod http2;
 mod logged;
 pub mod preview;
+mod proxy_protocol;
 mod request;
 mod routes;
 mod settings;
@@ -31,4 +32,4 @@ mod stream;
 mod wait;
 pub mod worker;
 
-pub use settings::{EntryPoint, Settings, TlsSource, ToTls, Trust};
+pub use settings::{EntryPoint, HeadRules, Settings, TlsChoice, TlsSource, ToTls, Trust, Underscores};

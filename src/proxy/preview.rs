@@ -4,6 +4,7 @@
 use super::head::{self, Arrival, Checked, Parsed, Refused};
 use super::hop;
 use super::request::View;
+use super::settings::HeadRules;
 use crate::http::{Exchange, HeaderValue, Headers, Made, Protocol};
 use crate::table::RequestView;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ pub struct Preview {
     pub exchange: Exchange,
     upgrade: Option<HeaderValue>,
     peer_text: String,
+    rules: HeadRules,
 }
 
 impl Preview {
@@ -29,13 +31,14 @@ impl Preview {
         peer: SocketAddr,
         tls: bool,
         trusted: bool,
+        rules: &HeadRules,
     ) -> Result<Self, Made> {
         let peer_text = peer.ip().to_string();
-        let arrival = Arrival { entry_point, peer, peer_text: &peer_text, tls, trusted, hostname: None };
+        let arrival = Arrival { entry_point, peer, peer_text: &peer_text, tls, trusted, hostname: None, rules };
         let Checked { exchange, upgrade } = parsed(request.into_parts().0)
             .and_then(|parsed| head::arrive(&arrival, parsed))
             .map_err(|refused| refused.made)?;
-        Ok(Self { exchange, upgrade, peer_text })
+        Ok(Self { exchange, upgrade, peer_text, rules: rules.clone() })
     }
 
     /// The request as rules see it.
@@ -54,8 +57,17 @@ impl Preview {
             claimed_for: None,
             ..self.exchange
         };
-        hop::for_server(&mut exchange, &self.peer_text, self.upgrade.as_ref(), false);
+        let peer = self.rules.append_forwarded_for.then_some(&*self.peer_text);
+        hop::for_server(&mut exchange, peer, self.upgrade.as_ref(), false);
         exchange.request.headers
+    }
+
+    /// What the entry point says to the path of a request that a router takes.
+    ///
+    /// # Errors
+    /// The answer to a path that has encoded characters which are refused.
+    pub fn encoded(&self) -> Result<(), Made> {
+        head::encoded(&self.exchange, &self.rules)
     }
 }
 

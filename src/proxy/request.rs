@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::finish::Finish;
-use super::forwarded;
+use super::{forwarded, head};
 use super::routes::BoundRouter;
 use super::wait::Waiting;
 use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
@@ -22,8 +22,8 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
     let client = finish.client.clone();
     let worker = &client.open.worker;
     let exchange = &mut finish.exchange;
-    if let Some(made) = client.open.entry.redirect.as_ref().and_then(|redirect| redirect.answer(exchange)) {
-        return Err(made);
+    if let Some(made) = redirected(&client, exchange) {
+        return Err(head::encoded(exchange, &client.open.entry.head).err().unwrap_or(made));
     }
     let mut waiting: Option<Waiting> = None;
     loop {
@@ -33,11 +33,22 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
         }
         let bound = bound.ok_or_else(|| no_route(&client))?;
         finish.router = Some(bound.clone());
+        if let Some(options) = &client.tls_options
+            && !worker.routes.borrow_mut().takes(&bound.router, &exchange.entry_point, options)
+        {
+            return Err(misdirected());
+        }
+        head::encoded(exchange, &client.open.entry.head)?;
         exchange.reset();
         let built_in = bound.router.provider == Provider::Internal;
         if built_in && client.trusted {
             // Nobody's word about other hops counts on built-in routes.
-            forwarded::distrust(exchange, &client.peer_text, worker.settings.hostname.as_ref());
+            forwarded::distrust(
+                exchange,
+                &client.peer_text,
+                worker.settings.hostname.as_ref(),
+                &client.open.entry.head,
+            );
         }
         let redirects = |middleware: &Arc<Middleware>| {
             use MiddlewareKind::{PrefixRedirect, RedirectScheme};
@@ -45,7 +56,7 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
         };
         // A redirect to HTTPS is for everybody, as in HinD: there the refusal comes behind it.
         let mut shut_out = if built_in { None } else { shut_out(&client, exchange) };
-        if !bound.router.middlewares.first().is_some_and(redirects)
+        if !bound.router.chain(&exchange.entry_point).first().is_some_and(redirects)
             && let Some(made) = shut_out.take()
         {
             return Err(made);
@@ -65,6 +76,16 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
     }
 }
 
+/// The redirect of the entry point, unless a router of a higher priority takes the request.
+fn redirected(client: &Client, exchange: &Exchange) -> Option<Made> {
+    let redirect = client.open.entry.redirect.as_ref()?;
+    let outranks = |bound: Rc<BoundRouter>| bound.router.priority > redirect.priority;
+    if redirect.yields() && route(client, exchange).is_some_and(outranks) {
+        return None;
+    }
+    redirect.answer(exchange)
+}
+
 /// The redirect to the encrypted entry point, where the request belongs there.
 fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
     let to_tls = client.open.entry.to_tls.as_ref().filter(|_| !exchange.tls)?;
@@ -75,9 +96,10 @@ fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
 /// The router's middlewares; what one of them has to ask is waited for here.
 async fn middlewares_in(client: &Client, bound: &BoundRouter, exchange: &mut Exchange) -> Result<(), Made> {
     let guard = &client.open.worker.guard;
+    let chain = bound.router.chain(&exchange.entry_point);
     let mut from = 0;
     loop {
-        match middleware::step(&bound.router.middlewares, from, exchange, guard) {
+        match middleware::step(chain, from, exchange, guard) {
             Step::On => return Ok(()),
             Step::Made(made) => return Err(made),
             Step::Ask(at, question) => {
@@ -154,6 +176,16 @@ impl RequestView for View<'_> {
     fn client_ip(&self) -> Option<IpAddr> {
         Some(self.client)
     }
+}
+
+/// The answer to a request that came by a connection whose handshake went by other TLS options than its router needs:
+/// else who asks for one host and means another would pass by the client certificates that this one wants. The words
+/// are Traefik's.
+fn misdirected() -> Made {
+    let mut made = Made::new(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request\n", Reason::Denied);
+    made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    made
 }
 
 /// *Middlewares out*.

@@ -128,6 +128,11 @@ impl Routes {
         Some(bound)
     }
 
+    /// Whether a router's requests may come by a connection that was made with these TLS options.
+    pub(super) fn takes(&mut self, router: &Router, entry_point: &str, tls_options: &str) -> bool {
+        self.table.load().tls_options_of(entry_point, router) == tls_options
+    }
+
     /// Lets go of bindings that only earlier tables may have: what was not used between two calls with another table.
     /// A new table by itself costs a worker nothing, however many bindings there are.
     pub(super) fn forget(&mut self) {

@@ -1,6 +1,7 @@
 //! What a worker is told at its start. Plain values: where they come from is `config`'s affair.
 
 use crate::http::HeaderValue;
+use crate::http::target::{EncodedCharacters, TargetOptions};
 use crate::middleware::{Redirection, UserFiles};
 use crate::upstream;
 use ipnet::IpNet;
@@ -10,9 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-/// Gives the TLS configuration for a handshake that begins now. Its ALPN protocols decide what is
-/// spoken: `h2`, else HTTP/1.1.
-pub type TlsSource = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+/// Gives what a handshake that begins now goes by, for the entry point and the name that the client asks for; `None`
+/// where it is to be refused. Called for each handshake: it must not wait.
+pub type TlsSource = Arc<dyn Fn(&str, Option<&str>) -> Option<TlsChoice> + Send + Sync>;
+
+/// What a handshake goes by.
+#[derive(Debug, Clone)]
+pub struct TlsChoice {
+    /// The configuration. Its ALPN protocols decide what is spoken: `h2`, else HTTP/1.1.
+    pub config: Arc<rustls::ServerConfig>,
+    /// The name of its options; requests of routers that need others are refused on the connection.
+    pub options: Arc<str>,
+}
 
 /// Settings of an entry point, the same for all workers.
 #[derive(Debug, Clone)]
@@ -36,6 +46,14 @@ pub struct EntryPoint {
     pub idle_timeout: Duration,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
+    /// What is made of a request's head.
+    pub head: HeadRules,
+    /// Requests that one connection may carry; zero means any number.
+    pub keep_alive_max_requests: u64,
+    /// Age from which a connection carries no further request; zero means any.
+    pub keep_alive_max_time: Duration,
+    /// Whose PROXY protocol headers are read; `None` means that nobody sends them.
+    pub proxy_protocol: Option<Trust>,
     /// Connections open at once, of all workers.
     pub max_connections: usize,
     /// Requests at once on one HTTP/2 connection.
@@ -57,11 +75,66 @@ impl EntryPoint {
             write_timeout: Duration::ZERO,
             idle_timeout: Duration::from_secs(180),
             max_header_bytes: 1 << 20,
+            head: HeadRules::default(),
+            keep_alive_max_requests: 0,
+            keep_alive_max_time: Duration::ZERO,
+            proxy_protocol: None,
             max_connections: 10_000,
             max_concurrent_streams: 250,
             open: Arc::default(),
         }
     }
+
+    /// Whether a request is the last one of its connection: the connection has had so many, this one
+    /// included, and is so old (`transport.keepAliveMaxRequests`, `keepAliveMaxTime`).
+    pub fn is_last(&self, requests: u64, age: Duration) -> bool {
+        let enough = self.keep_alive_max_requests > 0 && requests >= self.keep_alive_max_requests;
+        enough || (!self.keep_alive_max_time.is_zero() && age > self.keep_alive_max_time)
+    }
+}
+
+/// What an entry point makes of the heads of requests
+/// (<https://doc.traefik.io/traefik/reference/install-configuration/entrypoints/>).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadRules {
+    /// What becomes of path and query.
+    pub target: TargetOptions,
+    /// `http.encodedCharacters`; asked of requests that a router takes.
+    pub encoded_characters: EncodedCharacters,
+    /// `http.underscoreHeadersStrategy`.
+    pub underscores: Underscores,
+    /// `forwardedHeaders.connection`, in lower case: fields that a `Connection` field names and that are taken off
+    /// behind the middlewares only.
+    pub kept_connection: Vec<String>,
+    /// The peer's address is added to `X-Forwarded-For`; false for `forwardedHeaders.notAppendXForwardedFor`.
+    pub append_forwarded_for: bool,
+    /// `forwardedHeaders.addXForwardedSchemeHeaders`: `X-Forwarded-Scheme` and `X-Scheme` are said, too.
+    pub scheme_headers: bool,
+}
+
+impl Default for HeadRules {
+    fn default() -> Self {
+        Self {
+            target: TargetOptions::default(),
+            encoded_characters: EncodedCharacters::default(),
+            underscores: Underscores::default(),
+            kept_connection: Vec::new(),
+            append_forwarded_for: true,
+            scheme_headers: false,
+        }
+    }
+}
+
+/// What becomes of fields with `_` in their names: many servers take them for those with `-`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// They go on.
+    #[default]
+    Keep,
+    /// They are taken off.
+    Delete,
+    /// The request is answered with 400.
+    Reject,
 }
 
 /// HinD's plain entry point: hosts that no router knows are sent to the encrypted one, and so are those that have a

@@ -8,6 +8,7 @@ use super::direct::Direct;
 use super::keep::{Keeper, Latest};
 use super::source::Source;
 use super::state::{Finder, Judged, State};
+use super::tls::TlsConfigs;
 use crate::api;
 use crate::catalog::{Snapshot, SourceState, World, merge};
 use crate::diagnostic::Problems;
@@ -34,6 +35,8 @@ pub(super) struct Control {
     pub state: Arc<State>,
     /// How servers are reached; told of a table before it is in force.
     pub transports: Transports,
+    /// TLS configurations; those that a table needs are there before it is in force.
+    pub tls: Arc<TlsConfigs>,
     pub sources: Vec<Source>,
     /// Providers that declare directly.
     pub direct: Direct,
@@ -151,6 +154,7 @@ impl Control {
         let mut problems: BTreeMap<Finder, Problems> =
             problems.into_iter().map(|(provider, found)| (Finder::Reader(provider), found)).collect();
         self.direct.add(&mut declarations, &mut problems);
+        problems.insert(Finder::TlsOptions, self.tls.update(&declarations, &self.state.table.load()));
         let planned = self.planner.plan(declarations.clone(), now);
         problems.insert(Finder::Table, planned.problems);
         self.tell(&problems);

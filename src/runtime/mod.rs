@@ -19,6 +19,7 @@ mod source;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod translate;
 mod transport;
 mod view;
@@ -178,7 +179,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
 
     let state_dir = absolute(&settled.own.state_dir);
     let certificates = Certificates::open(&absolute(&settled.own.certificates_dir), &state_dir.join("local"));
-    let tls = certs::server_config(&certificates)?;
+    let tls = Arc::new(tls::TlsConfigs::new(certificates.clone(), certs::server_config(&certificates)?));
     let access = match &settled.access_log {
         Some(log) => Some(access::start(translate::access_options(log))?),
         None => None,
@@ -273,7 +274,7 @@ struct Parts {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     certificates: Certificates,
-    tls: Arc<rustls::ServerConfig>,
+    tls: Arc<tls::TlsConfigs>,
     /// How servers are reached by default; taken by [`Parts::begin`].
     transport: std::cell::Cell<Option<(Arc<Transport>, Loaded)>>,
     credentials: Credentials,
@@ -358,6 +359,7 @@ impl Parts {
         let mut control = Control {
             state: self.state.clone(),
             transports: transports.clone(),
+            tls: self.tls.clone(),
             sources,
             direct,
             restored: restored.world,
@@ -427,7 +429,7 @@ impl Parts {
             ..translate::settings(&self.settled, transports.clone(), hostname)
         };
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {
-            let tls = self.tls.clone();
+            let (tls, table) = (self.tls.clone(), self.state.table.clone());
             let metrics = self.metrics.clone();
             let access = self.access.as_ref().map(AccessLogWriter::handle);
             worker::spawn(WorkerConfig {
@@ -435,7 +437,7 @@ impl Parts {
                 listeners: listeners.into_iter().filter_map(|(name, l)| Some((of(&name)?, l))).collect(),
                 table: self.state.table.clone(),
                 generation: self.state.generation.subscribe(),
-                tls: Some(Arc::new(move || tls.clone())),
+                tls: Some(Arc::new(move |entry_point, name| tls.choose(&table.load(), entry_point, name))),
                 registry: self.registry.clone(),
                 settings: settings.clone(),
                 sink: Box::new(move || {

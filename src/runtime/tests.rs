@@ -65,7 +65,13 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
     let start: Start = Box::new(move || Ok(handles.pop_front().expect("one more start")));
     let fresh = || {
         let options = [(Provider::Nomad, TagOptions::default())].into();
-        let web = EntryPoint { name: "web".into(), tls: false, as_default: true };
+        let web = EntryPoint {
+            name: "web".into(),
+            tls: false,
+            as_default: true,
+            middlewares: Vec::new(),
+            tls_options: Default::default(),
+        };
         let build = BuildOptions {
             entry_points: vec![web],
             primary: Provider::Nomad,
@@ -76,6 +82,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
     let (decoder, planner) = fresh();
     Control {
         transports: crate::upstream::Settings::default().into(),
+        tls: Arc::new(tls()),
         sources: vec![Source::start(start, &state).unwrap()],
         direct: super::direct::Direct::default(),
         restored: World::default(),
@@ -243,4 +250,12 @@ fn what_could_not_be_written_is_tried_again_at_the_end_and_told_meanwhile() {
     keeper.finish(Duration::from_secs(30));
     assert!(store.path().exists());
     assert!(trouble.now().is_none());
+}
+
+/// The built-in TLS options over an empty directory.
+fn tls() -> super::tls::TlsConfigs {
+    let dir = tempfile::tempdir().expect("a directory");
+    let certificates = crate::certs::Store::open(&dir.path().join("CERTS"), &dir.path().join("local"));
+    let default = crate::certs::server_config(&certificates).expect("a configuration");
+    super::tls::TlsConfigs::new(certificates, default)
 }

@@ -33,14 +33,19 @@ pub(crate) fn entry_point(ep: &EntryPoint, bound: &Bound, to_tls: Option<proxy::
             scheme: redirect.scheme.clone(),
             port: port.map(|port| port.to_string().into()).unwrap_or_default(),
             permanent: redirect.permanent,
+            priority: redirect.priority,
+            spares_acme: ep.allow_acme_bypass,
         }
     });
-    let trust =
-        proxy::Trust { everybody: ep.forwarded_headers.insecure, networks: ep.forwarded_headers.trusted_ips.clone() };
+    let trust = |said: &config::Trusted| proxy::Trust { everybody: said.insecure, networks: said.trusted_ips.clone() };
     proxy::EntryPoint {
         redirect,
+        head: head_rules(&ep.head),
+        proxy_protocol: ep.proxy_protocol.as_ref().map(trust),
+        keep_alive_max_requests: ep.keep_alive_max_requests,
+        keep_alive_max_time: ep.keep_alive_max_time,
         to_tls,
-        trust,
+        trust: trust(&ep.forwarded_headers),
         read_timeout: ep.timeouts.read,
         write_timeout: ep.timeouts.write,
         idle_timeout: ep.timeouts.idle,
@@ -51,12 +56,45 @@ pub(crate) fn entry_point(ep: &EntryPoint, bound: &Bound, to_tls: Option<proxy::
     }
 }
 
+fn head_rules(said: &config::HeadRules) -> proxy::HeadRules {
+    let allowed = |name: &str| !said.denied_characters.contains(&name);
+    proxy::HeadRules {
+        target: http::target::TargetOptions {
+            sanitize_path: said.sanitize_path,
+            encode_query_semicolons: said.encode_query_semicolons,
+        },
+        encoded_characters: http::target::EncodedCharacters {
+            slash: allowed("Slash"),
+            back_slash: allowed("BackSlash"),
+            null: allowed("NullCharacter"),
+            semicolon: allowed("Semicolon"),
+            percent: allowed("Percent"),
+            question_mark: allowed("QuestionMark"),
+            hash: allowed("Hash"),
+        },
+        underscores: match said.underscores.as_str() {
+            "delete" => proxy::Underscores::Delete,
+            "reject" => proxy::Underscores::Reject,
+            _ => proxy::Underscores::Keep,
+        },
+        kept_connection: said.connection.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        append_forwarded_for: !said.not_append_forwarded_for,
+        scheme_headers: said.scheme_headers,
+    }
+}
+
 /// HinD's redirect from `web` to `websecure`, for the built-in entry points: see [`proxy::ToTls`].
 pub(super) fn to_tls(bound: &Bound, certificates: &Certificates) -> Option<proxy::ToTls> {
     let port = bound.get("websecure")?.first()?.port();
     let certificates = certificates.clone();
     Some(proxy::ToTls {
-        redirection: middleware::Redirection { scheme: "https".into(), port: port.to_string().into(), permanent: true },
+        redirection: middleware::Redirection {
+            scheme: "https".into(),
+            port: port.to_string().into(),
+            permanent: true,
+            priority: middleware::REDIRECTION_PRIORITY,
+            spares_acme: false,
+        },
         certified: Arc::new(move |host| certificates.covers(host, SystemTime::now())),
     })
 }
@@ -179,7 +217,13 @@ pub(crate) fn build_options(settled: &Settled) -> BuildOptions {
     let entry_points = settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
     BuildOptions {
         entry_points: entry_points
-            .map(|ep| table::EntryPoint { name: ep.name.clone(), tls: ep.tls, as_default: ep.as_default })
+            .map(|ep| table::EntryPoint {
+                name: ep.name.clone(),
+                tls: ep.tls,
+                as_default: ep.as_default,
+                middlewares: ep.middlewares.clone(),
+                tls_options: ep.tls_options.clone(),
+            })
             .collect(),
         internal: internal(settled),
         primary: match settled.own.primary {

@@ -123,7 +123,7 @@ impl View {
 impl Source for View {
     fn routing(&self) -> Routing {
         let table = self.state.table.load();
-        let mut middlewares: Vec<_> = table.routers.values().flat_map(|r| r.middlewares.iter().cloned()).collect();
+        let mut middlewares: Vec<_> = table.routers.values().flat_map(|r| r.all_middlewares().cloned()).collect();
         middlewares.sort_by(|a, b| a.id.cmp(&b.id));
         middlewares.dedup_by(|a, b| a.id == b.id);
         Routing {

@@ -31,6 +31,11 @@ pub struct EntryPoint {
     pub tls: bool,
     /// Routers that name no entry point are on it. If none is a default one, they are on all.
     pub as_default: bool,
+    /// Middlewares that requests pass before those of each router on it. A name without a provider is one of the
+    /// router's provider, as in Traefik.
+    pub middlewares: Vec<Arc<str>>,
+    /// Name of the TLS options of routers on it that have no `tls` section; empty for the default ones.
+    pub tls_options: Arc<str>,
 }
 
 /// What besides the declarations decides how a table is built.
@@ -87,7 +92,7 @@ pub(super) struct Use {
 enum Part {
     Service,
     Middleware,
-    Transport,
+    TlsOptions, Transport,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,6 +207,7 @@ struct Touched {
     transports: Vec<Name>,
     services: Vec<Name>,
     middlewares: Vec<Name>,
+    tls_options: Vec<Name>,
     routers: Vec<Name>,
 }
 
@@ -246,9 +252,11 @@ impl Builder<'_> {
         let nothing = Dynamic::default();
         let providers: BTreeSet<Provider> = self.before.keys().chain(self.inputs.keys()).copied().collect();
         for provider in providers {
-            let before = &self.before.get(&provider).unwrap_or(&nothing).http;
-            let after = &self.inputs.get(&provider).unwrap_or(&nothing).http;
+            let before = &self.before.get(&provider).unwrap_or(&nothing);
+            let after = &self.inputs.get(&provider).unwrap_or(&nothing);
             let touched = &mut self.touched;
+            maps(provider, &before.tls.options, &after.tls.options, &mut touched.tls_options);
+            let (before, after) = (&before.http, &after.http);
             maps(provider, &before.servers_transports, &after.servers_transports, &mut touched.transports);
             let broken = (&before.broken.servers_transports, &after.broken.servers_transports);
             sets(provider, broken.0, broken.1, &mut touched.transports);
@@ -325,6 +333,16 @@ impl Builder<'_> {
             self.table.middlewares.set(&resolve::qualified(&of.1, of.0), middleware);
             self.touch_users(Part::Middleware, &of);
         }
+        for of in once(&mut self.touched.tls_options) {
+            self.touch_users(Part::TlsOptions, &of);
+        }
+    }
+
+    /// Whether a router asks for TLS options other than the default ones.
+    pub fn some_want_tls_options(&self) -> bool {
+        let nobody = User::Service((Provider::Internal, Arc::default()));
+        let first = Use { part: Part::TlsOptions, of: (Provider::Internal, Arc::default()), by: nobody };
+        self.uses.range(first..).next().is_some_and(|some| some.part == Part::TlsOptions)
     }
 
     fn set_uses(&mut self, was: Uses, is: Uses) {
@@ -490,15 +508,22 @@ impl Builder<'_> {
         let Some(declared) = inputs.get(&of.0).and_then(|dynamic| dynamic.http.routers.get(&of.1)) else {
             return Uses::new();
         };
-        let named = declared.middlewares.iter().filter_map(|name| reference(name, of.0));
+        let before = self.entry_points_of(declared).flat_map(|(_, entry_point)| &entry_point.middlewares);
+        let named = declared.middlewares.iter().chain(before).filter_map(|name| reference(name, of.0));
         let by = || User::Router(of.clone());
+        let options = self.tls_options_wanted(declared).filter_map(|(_, options)| reference(options, of.0));
+        let options: Uses = options
+            .map(|(provider, name)| Use { part: Part::TlsOptions, of: (provider, name.into()), by: by() })
+            .collect();
         named
             .map(|(provider, name)| Use { part: Part::Middleware, of: (provider, name.into()), by: by() })
+            .chain(options)
             .chain(service_use(of, declared))
             .collect()
     }
 
     fn finish(mut self) -> (Accepted, Problems) {
+        self.tls();
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for (of, was) in std::mem::take(&mut self.indexed) {
             let is = self.good.get(&of.0).and_then(|good| good.routers.get(&of.1));

@@ -18,6 +18,7 @@ mod store;
 #[allow(clippy::module_inception)]
 mod table;
 mod transport;
+mod tls;
 mod users;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
@@ -28,6 +29,7 @@ pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
 pub use transport::{DEFAULT_TRANSPORT, PeerName, Pem, ProxyProtocol, TlsVersion, Transport, TransportTls};
+pub use tls::{DEFAULT_TLS_OPTIONS, TlsHosts};
 pub use users::Users;
 
 /// What the data side needs of the stages before, so that it knows the table alone.
@@ -38,6 +40,9 @@ use crate::declare;
 use crate::model::{Provider, ServerId};
 use serde::Serialize;
 use std::sync::Arc;
+
+/// What requests that come by an entry point pass: its name, and the middlewares in order.
+pub type Chain = (Arc<str>, Vec<Arc<Middleware>>);
 
 /// A router as the data side sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +61,27 @@ pub struct Router {
     pub tls: bool,
     /// Middlewares in order of execution.
     pub middlewares: Vec<Arc<Middleware>>,
+    /// On entry points that have middlewares: those, then the router's.
+    pub chains: Vec<Chain>,
+    /// TLS options other than the default ones that it wants, by entry point; see [`Table::tls_options_of`].
+    pub tls_options: Vec<(Arc<str>, Arc<str>)>,
     /// The service that answers.
     pub service: Arc<Service>,
     /// What it was declared as, for the API.
     pub declared: Arc<declare::Router>,
+}
+
+impl Router {
+    /// What a request passes that came in by an entry point.
+    pub fn chain(&self, entry_point: &str) -> &[Arc<Middleware>] {
+        let chain = self.chains.iter().find(|(name, _)| **name == *entry_point);
+        chain.map_or(&self.middlewares, |(_, chain)| chain)
+    }
+
+    /// All middlewares that some request passes, some of them several times.
+    pub fn all_middlewares(&self) -> impl Iterator<Item = &Arc<Middleware>> {
+        self.chains.iter().flat_map(|(_, chain)| chain).chain(&self.middlewares)
+    }
 }
 
 /// A service, resolved: its servers and how one is chosen.
@@ -121,4 +143,7 @@ pub struct Server {
     pub authority: Arc<str>,
     /// Weight, at least 0; 0 gets no requests unless all have 0.
     pub weight: u32,
+    /// Path that stands before that of each request, escaped, without a slash at its end; `None` where the URL has none
+    /// or it is not to be preserved (`preservePath`).
+    pub base: Option<Arc<str>>,
 }

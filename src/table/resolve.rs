@@ -77,12 +77,14 @@ pub(super) fn service(
     let mut servers: BTreeMap<Arc<str>, Arc<Server>> = BTreeMap::new();
     for declared_server in &load_balancer.servers {
         let weight = declared_server.weight.unwrap_or(1);
-        let same = |s: &&Arc<Server>| s.id.url == declared_server.url && s.weight == weight;
+        let preserve = declared_server.preserve_path;
+        let same =
+            |s: &&Arc<Server>| s.id.url == declared_server.url && s.weight == weight && s.base.is_some() == preserve;
         if let Some(kept) = old.and_then(|o| o.servers.iter().find(same)) {
             servers.entry(kept.id.url.clone()).or_insert_with(|| kept.clone());
             continue;
         }
-        match server(&declared_server.url, weight, &id) {
+        match server(&declared_server.url, weight, preserve, &id) {
             Ok(server) => {
                 servers.entry(server.id.url.clone()).or_insert_with(|| Arc::new(server));
             }
@@ -116,8 +118,9 @@ pub(super) fn service(
     }
 }
 
-/// A server of its URL.
-fn server(url: &str, weight: u32, service: &Arc<str>) -> Result<Server, String> {
+/// A server of its URL, whose path counts only where it is to be preserved
+/// (<https://doc.traefik.io/traefik/reference/routing-configuration/http/load-balancing/service/>).
+fn server(url: &str, weight: u32, preserve_path: bool, service: &Arc<str>) -> Result<Server, String> {
     let uri: http::Uri = url.parse().map_err(|_| "that is not a URL such as `http://host:port`".to_owned())?;
     let tls = match uri.scheme_str() {
         Some("http") => false,
@@ -141,8 +144,10 @@ fn server(url: &str, weight: u32, service: &Arc<str>) -> Result<Server, String> 
     };
     let scheme = if tls { "https" } else { "http" };
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let base = if preserve_path { uri.path().strip_suffix('/').unwrap_or(uri.path()) } else { "" };
     Ok(Server {
-        id: ServerId { service: service.clone(), url: format!("{scheme}://{authority}").into() },
+        base: (!base.is_empty()).then(|| base.into()),
+        id: ServerId { service: service.clone(), url: format!("{scheme}://{authority}{base}").into() },
         tls,
         host: bare.into(),
         port,
@@ -202,12 +207,21 @@ mod tests {
 
     #[test]
     fn servers_of_urls() {
-        let read = |url: &str| server(url, 1, &"s@nomad".into());
+        let read = |url: &str| server(url, 1, false, &"s@nomad".into());
         let s = read("http://10.0.0.1:8080").unwrap();
         assert_eq!((s.tls, &*s.host, s.port, &*s.authority), (false, "10.0.0.1", 8080, "10.0.0.1:8080"));
         let s = read("https://[2001:db8::1]:8443/ignored?x").unwrap();
         assert_eq!((s.tls, &*s.host, s.port, &*s.authority), (true, "2001:db8::1", 8443, "[2001:db8::1]:8443"));
         assert_eq!(&*s.id.url, "https://[2001:db8::1]:8443");
+        for (url, base, id) in [
+            ("http://h:1/a/b/", Some("/a/b"), "http://h:1/a/b"),
+            ("http://h:1/", None, "http://h:1"),
+            ("http://h:1", None, "http://h:1"),
+            ("http://h:1/a%20b?q=1", Some("/a%20b"), "http://h:1/a%20b"),
+        ] {
+            let s = server(url, 1, true, &"s@nomad".into()).unwrap();
+            assert_eq!((s.base.as_deref(), &*s.id.url), (base, id), "{url}");
+        }
         assert_eq!(read("https://backend.internal").unwrap().port, 443);
         assert_eq!(&*read("http://backend.internal").unwrap().authority, "backend.internal:80");
         for bad in [

@@ -3,7 +3,7 @@
 use super::build::{Builder, EntryPoint, GoodService, Name, TransportFault};
 use super::index::{Entry, Order, Slot};
 use super::resolve::{origin, origin_of, qualified, reference};
-use super::{Middleware, Router, Service};
+use super::{Chain, DEFAULT_TLS_OPTIONS, Middleware, Router, Service};
 use crate::declare::{self, Dialect, MiddlewareKind};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
@@ -44,7 +44,7 @@ impl Builder<'_> {
         if let Err(problem) = &result
             && declared.source.dialect == Dialect::Urlprefix
             && matches!(&*problem.code, "unknown_middleware" | "refused_middleware" | "not_served")
-            && old.is_none_or(|old| old.router.middlewares.iter().any(|m| &*m.id == CLOSED))
+            && old.is_none_or(|old| old.router.all_middlewares().any(|m| &*m.id == CLOSED))
         {
             // without it a shorter prefix would take its requests, and ask for no password
             let help = "until then the route lets nobody in (401)";
@@ -142,11 +142,17 @@ impl Builder<'_> {
             return Err(Box::new(Diagnostic::error(code, message).with_origin(origin)));
         }
         // other TLS options may be what keeps strangers out: never served without them
-        if let Some(options) = declared.tls.as_ref().map(|tls| &tls.options)
-            && !matches!(&**options, "" | "default")
-        {
-            let message = format!("router `{name}` needs the TLS options `{options}`, which are not served yet");
-            return Err(refuse("not_served", "options", message));
+        let mut tls_options = Vec::new();
+        for (entry_point, wanted) in self.tls_options_wanted(declared) {
+            let of = reference(wanted, provider);
+            let there = of.is_some_and(|(provider, name)| {
+                self.inputs.get(&provider).is_some_and(|dynamic| dynamic.tls.options.contains_key(name))
+            });
+            let Some((provider, options)) = of.filter(|_| there) else {
+                let message = format!("router `{name}` needs the TLS options `{wanted}`, which do not exist");
+                return Err(refuse("unknown_tls_options", "options", message));
+            };
+            tls_options.push((entry_point.name.clone(), qualified(options, provider)));
         }
         // those of the service follow on the router's
         let wanted = declared.middlewares.iter().map(|wanted| (provider, wanted));
@@ -162,10 +168,16 @@ impl Builder<'_> {
                 (result, _) => middlewares.push(result?),
             }
         }
+        let chains = self.chains(name, provider, declared, &middlewares, instead)?;
+        let same = |a: &[Arc<Middleware>], b: &[Arc<Middleware>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
         let same_parts = |o: &Router| {
             Arc::ptr_eq(&o.service, service)
-                && o.middlewares.len() == middlewares.len()
-                && o.middlewares.iter().zip(&middlewares).all(|(a, b)| Arc::ptr_eq(a, b))
+                && same(&o.middlewares, &middlewares)
+                && o.tls_options == tls_options
+                && o.chains.len() == chains.len()
+                && o.chains.iter().zip(&chains).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
         };
         if let Some(old) = old.filter(|o| {
             Arc::ptr_eq(&o.router.declared, declared)
@@ -198,6 +210,8 @@ impl Builder<'_> {
             priority,
             tls: declared.tls.is_some(),
             middlewares,
+            chains,
+            tls_options,
             service: service.clone(),
             declared: declared.clone(),
         };
@@ -254,6 +268,74 @@ impl Builder<'_> {
         ))
     }
 
+    /// What requests pass by those entry points of a router that have middlewares. As in Traefik they come first, and
+    /// a router without one of them is not served.
+    fn chains(
+        &self,
+        name: &str,
+        provider: Provider,
+        declared: &declare::Router,
+        own: &[Arc<Middleware>],
+        instead: Option<&Arc<Middleware>>,
+    ) -> Result<Vec<Chain>, Box<Diagnostic>> {
+        let mut chains = Vec::new();
+        for (_, entry_point) in self.entry_points_of(declared).filter(|(_, e)| !e.middlewares.is_empty()) {
+            let mut chain = Vec::with_capacity(entry_point.middlewares.len() + own.len());
+            for wanted in &entry_point.middlewares {
+                match (self.middleware(name, (provider, &declared.source), (provider, wanted)), instead) {
+                    (Ok(middleware), _) => chain.push(middleware),
+                    (Err(_), Some(instead)) => chain.push(instead.clone()),
+                    (Err(mut problem), None) => {
+                        let why = match &*problem.code {
+                            "not_served" => "is not served yet",
+                            "refused_middleware" => "is refused",
+                            _ => "does not exist",
+                        };
+                        let ep = &entry_point.name;
+                        problem.message = format!(
+                            "router `{name}`: its entry point `{ep}` has the middleware `{wanted}` before it, which {why}"
+                        );
+                        problem.origin = origin(&declared.source, provider);
+                        let help = format!("see `entryPoints.{ep}.http.middlewares`");
+                        problem.help = Some(help);
+                        return Err(problem);
+                    }
+                }
+            }
+            chain.extend(own.iter().cloned());
+            chains.push((entry_point.name.clone(), chain));
+        }
+        Ok(chains)
+    }
+
+    /// The names of TLS options other than the default ones that a router wants, by entry point. A router without a `tls`
+    /// section has those of the entry point.
+    pub fn tls_options_wanted<'a>(
+        &'a self,
+        declared: &'a declare::Router,
+    ) -> impl Iterator<Item = (&'a EntryPoint, &'a Arc<str>)> {
+        let wanted = |(_, entry_point): (usize, &'a EntryPoint)| match &declared.tls {
+            Some(tls) => Some((entry_point, &tls.options)),
+            None if entry_point.tls => Some((entry_point, &entry_point.tls_options)),
+            None => None,
+        };
+        let other = |(_, options): &(&EntryPoint, &Arc<str>)| !matches!(&***options, "" | DEFAULT_TLS_OPTIONS);
+        self.entry_points_of(declared).filter_map(wanted).filter(other)
+    }
+
+    /// The entry points that a router is on, with their places.
+    pub fn entry_points_of<'a>(
+        &'a self,
+        declared: &'a declare::Router,
+    ) -> impl Iterator<Item = (usize, &'a EntryPoint)> {
+        let all = &self.options.entry_points;
+        let some_default = all.iter().any(|e| e.as_default);
+        all.iter().enumerate().filter(move |(_, e)| match declared.entry_points.is_empty() {
+            true => e.as_default || !some_default,
+            false => declared.entry_points.contains(&e.name),
+        })
+    }
+
     /// The entry points of a router, and where it stands in the index. Unknown ones are passed
     /// over as long as one is known.
     #[allow(clippy::type_complexity)]
@@ -264,17 +346,9 @@ impl Builder<'_> {
         provider: Provider,
     ) -> Result<(Vec<Arc<str>>, SmallVec<[Slot; 2]>), Box<Diagnostic>> {
         let all = &self.options.entry_points;
-        let some_default = all.iter().any(|e| e.as_default);
-        let wanted = |e: &EntryPoint| {
-            if declared.entry_points.is_empty() {
-                e.as_default || !some_default
-            } else {
-                declared.entry_points.contains(&e.name)
-            }
-        };
         let mut names = Vec::new();
         let mut slots = SmallVec::new();
-        for (at, entry_point) in all.iter().enumerate().filter(|(_, e)| wanted(e)) {
+        for (at, entry_point) in self.entry_points_of(declared) {
             names.push(entry_point.name.clone());
             let tls = declared.tls.is_some() || entry_point.tls;
             slots.push(Slot { entry_point: u16::try_from(at).unwrap_or(u16::MAX), tls });

@@ -1,7 +1,7 @@
 //! The table itself: what is routed now, immutable and shared, and the look-up of a request.
 
 use super::index::Index;
-use super::{Middleware, Router, Service, Transport};
+use super::{Middleware, Router, Service, TlsHosts, Transport};
 use crate::declare::{self, Declarations, LoadBalancer};
 use crate::model::{Map, Provider};
 use crate::rule::RequestView;
@@ -23,6 +23,7 @@ pub struct Table {
     /// Routers that get no requests because another one of equal rule, priority and entry points
     /// does: by the loser's name, the winner's.
     pub shadowed: Map<Arc<str>, str>,
+    pub(super) tls: Arc<TlsHosts>,
     pub(super) index: Index,
 }
 
@@ -33,6 +34,7 @@ impl PartialEq for Table {
             && self.middlewares == other.middlewares
             && self.transports == other.transports
             && self.shadowed == other.shadowed
+            && self.tls == other.tls
             && self.index.entry_points() == other.index.entry_points()
     }
 }
@@ -72,7 +74,7 @@ impl Table {
             let servers = service.servers.iter().map(|s| declare::Server {
                 url: s.id.url.clone(),
                 weight: (s.weight != 1).then_some(s.weight),
-                ..declare::Server::default()
+                preserve_path: s.base.is_some(),
             });
             let load_balancer = LoadBalancer {
                 servers: servers.collect(),

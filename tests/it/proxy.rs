@@ -4,6 +4,7 @@
 mod bodies;
 mod connections;
 mod descriptors;
+mod entry_points;
 mod hostile;
 mod http2;
 mod not_yet;

@@ -1,6 +1,7 @@
 //! The table: what is accepted, what is refused, who gets a request, what lingers, what it costs.
 
 mod changes;
+mod entry_points;
 mod transports;
 mod walk;
 
@@ -38,7 +39,13 @@ impl RequestView for Request<'_> {
 }
 
 fn build_options() -> BuildOptions {
-    let entry_point = |name: &str, tls| EntryPoint { name: name.into(), tls, as_default: false };
+    let entry_point = |name: &str, tls| EntryPoint {
+        name: name.into(),
+        tls,
+        as_default: false,
+        middlewares: Vec::new(),
+        tls_options: Default::default(),
+    };
     BuildOptions {
         entry_points: vec![entry_point("web", false), entry_point("websecure", true)],
         primary: Provider::Nomad,
@@ -271,7 +278,7 @@ fn other_tls_options_than_the_default_ones_are_never_left_out() {
     };
     assert_eq!(codes(&with("default").diagnostics), [""; 0]);
     let built = with("mutual@file");
-    assert_eq!(codes(&built.diagnostics), ["not_served"]);
+    assert_eq!(codes(&built.diagnostics), ["unknown_tls_options"]);
     assert!(built.table.routers.is_empty());
 }
 

@@ -60,7 +60,13 @@ pub(super) fn of_world(world: &World, options: BTreeMap<Provider, TagOptions>) -
     doors.extend(ports.iter().map(|port| Door::new(tags::port_entry_point(*port), *port, false)));
     // nobody knows which proxies are trusted: a question that names one's header fields means them
     doors.iter_mut().for_each(|door| door.trust.everybody = true);
-    let entry_point = |door: &Door| table::EntryPoint { name: door.name.clone(), tls: door.tls, as_default: false };
+    let entry_point = |door: &Door| table::EntryPoint {
+        name: door.name.clone(),
+        tls: door.tls,
+        as_default: false,
+        middlewares: Vec::new(),
+        tls_options: Default::default(),
+    };
     let mut build = BuildOptions {
         entry_points: doors.iter().map(entry_point).collect(),
         primary: Provider::Nomad,

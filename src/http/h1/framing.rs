@@ -127,17 +127,15 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Fields that no `Connection` may name: without them a request would be another one, or come from another client.
 fn is_protected(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 5] = [b"host", b"authorization", b"content-length", b"transfer-encoding", b"x-real-ip"];
-    const FORWARDED: &[u8] = b"x-forwarded-";
+    const NAMES: [&[u8]; 4] = [b"host", b"authorization", b"content-length", b"transfer-encoding"];
     NAMES.iter().any(|protected| name.eq_ignore_ascii_case(protected))
-        || name.get(..FORWARDED.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(FORWARDED))
 }
 
 /// What a request's head says of its body and connection.
 ///
 /// # Errors
 /// Lengths and codings that are not understood or not of one mind, `Connection` naming `Host`, `Authorization`,
-/// `Content-Length`, `Transfer-Encoding`, `X-Real-Ip` or `X-Forwarded-…`, an expectation other than `100-continue`.
+/// `Content-Length` or `Transfer-Encoding`, an expectation other than `100-continue`.
 pub fn request_framing(buffer: &[u8], lines: &[Line], line: &RequestLine) -> Result<RequestFraming, Fault> {
     let mut said = Said::default();
     let (mut expects, mut has_upgrade, mut coding) = (false, false, None);

@@ -37,7 +37,7 @@ impl Request {
 /// Answers a request.
 pub(super) async fn run(session: &mut Session, arrived: Arrived) -> After {
     let client = session.client.clone();
-    client.requests.set(client.requests.get() + 1);
+    let last = client.count();
     let old = arrived.line.minor == 0;
     let bytes = arrived.headers.bytes();
     let method = bytes.get(arrived.line.method.clone()).and_then(|name| Method::from_bytes(name).ok());
@@ -54,12 +54,12 @@ pub(super) async fn run(session: &mut Session, arrived: Arrived) -> After {
     // Should the proxy answer by itself, a body that is here whole is passed over; any other ends the connection.
     let whole = (bodiless && filled == arrived.length) || answer::is_read(session, &arrived);
     let asked_head = method == Method::HEAD;
-    let to = To { old, head: asked_head, keep: arrived.framing.keep_alive && whole };
+    let to = To { old, head: asked_head, keep: arrived.framing.keep_alive && whole && !last };
     let mut request = Request {
         length: arrived.length,
         filled: if bodiless { arrived.length } else { filled },
         body: arrived.framing.body,
-        keep_alive: arrived.framing.keep_alive,
+        keep_alive: arrived.framing.keep_alive && !last,
         asked: Asked { head: asked_head, upgrade: false, expects: arrived.framing.expects_continue, old },
     };
     if bodiless && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
@@ -124,7 +124,8 @@ async fn forward(
     to: To,
 ) -> After {
     let client = session.client.clone();
-    hop::for_server(&mut finish.exchange, &client.peer_text, upgrade.as_ref(), request.has_body());
+    let peer = client.open.entry.head.append_forwarded_for.then_some(&*client.peer_text);
+    hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), request.has_body());
     // Its body may be on its way, or never come.
     let failing = To { keep: to.keep && !request.has_body(), ..to };
     let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
@@ -181,10 +182,10 @@ async fn attempt(
 ) -> Tried {
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
-    let authority = service.service.servers.get(leased.at).map_or("", |server| &*server.authority);
-    let host = finish.exchange.host_for(service.service.pass_host_header, authority);
+    let Some(asked) = service.service.servers.get(leased.at) else { return Tried::Done(After::Gone, false) };
+    let host = finish.exchange.host_for(service.service.pass_host_header, &asked.authority);
     let mut lead = buffers.take();
-    write::request(&mut lead, &finish.exchange, host, request.body);
+    write::request(&mut lead, &finish.exchange, asked.base.as_deref(), host, request.body);
     let sent = if request.body == Framing::Chunked { Sent::Chunked } else { Sent::Plain };
     let read = finish.exchange.request.headers.bytes().get(request.length..request.filled).unwrap_or_default();
     let mut up = match Pump::new(lead, request.body, sent, read) {

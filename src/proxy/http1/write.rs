@@ -29,11 +29,18 @@ pub(super) enum Connection {
     KeepAlive,
 }
 
-/// Adds a request's head to `out`.
-pub(in crate::proxy) fn request(out: &mut Vec<u8>, exchange: &Exchange, host: &[u8], body: Framing) {
+/// Adds a request's head to `out`. `base` is the path of the server's own URL, where it stands before the request's.
+pub(in crate::proxy) fn request(
+    out: &mut Vec<u8>,
+    exchange: &Exchange,
+    base: Option<&str>,
+    host: &[u8],
+    body: Framing,
+) {
     let head = &exchange.request;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
+    out.extend_from_slice(base.unwrap_or("").as_bytes());
     out.extend_from_slice(head.request_uri().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host);

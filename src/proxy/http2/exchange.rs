@@ -30,7 +30,9 @@ pub(super) async fn run(
     running: Running,
     request: hyper::Request<Incoming>,
 ) -> hyper::Response<AnswerBody> {
-    client.requests.set(client.requests.get() + 1);
+    if client.count() {
+        running.is_last();
+    }
     let (parts, incoming) = request.into_parts();
     let Checked { exchange, .. } = match preview::parsed(parts).and_then(|parsed| head::check(&client, parsed)) {
         Ok(checked) => checked,
@@ -73,7 +75,8 @@ async fn forward(
         None => Framing::Chunked,
     };
     let has_body = !incoming.is_end_stream();
-    hop::for_server(&mut finish.exchange, &client.peer_text, None, has_body);
+    let peer = client.open.entry.head.append_forwarded_for.then_some(&*client.peer_text);
+    hop::for_server(&mut finish.exchange, peer, None, has_body);
     let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
     let mut chosen = choice.next(client, &finish).await;
     loop {
@@ -82,10 +85,12 @@ async fn forward(
             Err(made) => return Err((made, finish, running)),
         };
         finish.is_sent();
-        let authority = service.service.servers.get(leased.at).map_or("", |server| &*server.authority);
-        let host = finish.exchange.host_for(service.service.pass_host_header, authority);
+        let Some(asked) = service.service.servers.get(leased.at) else {
+            return Err((Made::failed(Cause::Internal.into()), finish, running));
+        };
+        let host = finish.exchange.host_for(service.service.pass_host_header, &asked.authority);
         let mut lead = client.open.worker.buffers.take();
-        write::request(&mut lead, &finish.exchange, host, framing);
+        write::request(&mut lead, &finish.exchange, asked.base.as_deref(), host, framing);
         let mut up = Upload::new(lead, incoming, framing);
         let asked = Asked { head: method == Method::HEAD, upgrade: false, expects: false, old: true };
         let patience = leased.in_flight.pool().settings().response_header_timeout;

@@ -40,6 +40,8 @@ struct Activity {
     running: Cell<u32>,
     /// When the last one ended.
     since: Cell<Instant>,
+    /// The connection has had its last one.
+    enough: Cell<bool>,
 }
 
 /// A request that goes on, counted until it is dropped.
@@ -49,6 +51,11 @@ impl Running {
     fn new(activity: &Rc<Activity>) -> Self {
         activity.running.set(activity.running.get() + 1);
         Self(activity.clone())
+    }
+
+    /// No further one is to come on this connection.
+    fn is_last(&self) {
+        self.0.enough.set(true);
     }
 }
 
@@ -63,7 +70,7 @@ impl Drop for Running {
 pub(super) async fn serve(client: Rc<Client>, stream: Prefixed<ClientStream>) {
     let entry = client.open.entry.clone();
     let worker = client.open.worker.clone();
-    let activity = Rc::new(Activity { running: Cell::new(0), since: Cell::new(Instant::now()) });
+    let activity = Rc::new(Activity { running: Cell::new(0), since: Cell::new(Instant::now()), enough: Cell::new(false) });
     let service = {
         let (client, activity) = (client.clone(), activity.clone());
         service_fn(move |request| {
@@ -106,11 +113,11 @@ pub(super) async fn serve(client: Rc<Client>, stream: Prefixed<ClientStream>) {
                 clock.at_most(Instant::now() + FIRST_REQUEST);
             }
             let over = clock.poll(cx).is_ready();
-            if over && activity.running.get() > 0 && !rung {
+            if over && activity.running.get() > 0 && !rung && !activity.enough.get() {
                 clock.set(None);
                 continue;
             }
-            if !over && !(rung && client.requests.get() > 0) {
+            if !over && !activity.enough.get() && !(rung && client.requests.get() > 0) {
                 return Poll::Pending;
             }
             connection.as_mut().graceful_shutdown();

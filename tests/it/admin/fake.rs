@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use rust_lb::api::{Change, Connections, Readiness, Refused, Routing, ServerConnections, Source};
 use rust_lb::catalog::{SourceState, SourceStatus};
 use rust_lb::certs::Certificate;
-use rust_lb::config::{BindAddress, Bound, EntryPoint, ForwardedHeaders, LifeCycle, Redirection, RespondingTimeouts};
+use rust_lb::config::{BindAddress, Bound, EntryPoint, HeadRules, LifeCycle, Redirection, RespondingTimeouts, Trusted};
 use rust_lb::declare::{self, MiddlewareKind, NotServed};
 use rust_lb::diagnostic::Diagnostic;
 use rust_lb::explain;
@@ -50,7 +50,15 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
     let server = |url: &&str| {
         let id = ServerId { service: "web@nomad".into(), url: (*url).into() };
         let (host, port) = (Arc::from("127.0.0.1"), 8001);
-        Arc::new(table::Server { id, tls: false, host, port, authority: "127.0.0.1:8001".into(), weight: 1 })
+        Arc::new(table::Server {
+            id,
+            tls: false,
+            host,
+            port,
+            authority: "127.0.0.1:8001".into(),
+            weight: 1,
+            base: None,
+        })
     };
     Arc::new(table::Service {
         id: "web@nomad".into(),
@@ -103,6 +111,8 @@ impl Source for Fake {
         let auth = Arc::new(table::Middleware { id: "auth@file".into(), kind: auth, ready: table::Ready::Nothing });
         let service = web_service(&["http://127.0.0.1:8001", "http://127.0.0.1:8002"]);
         let router = table::Router {
+            chains: Vec::new(),
+            tls_options: Vec::new(),
             id: "web@nomad".into(),
             provider: Provider::Nomad,
             entry_points: vec!["web".into()],
@@ -165,8 +175,15 @@ impl Source for Fake {
             address: BindAddress { host: "127.0.0.1".to_owned(), port: 80 },
             tls,
             as_default: true,
-            redirect: tls.then(|| Redirection { to: "x".into(), scheme: "https".into(), permanent: true }),
-            forwarded_headers: ForwardedHeaders::default(),
+            redirect: tls.then(|| Redirection { to: "x".into(), scheme: "https".into(), permanent: true, priority: 1 }),
+            forwarded_headers: Trusted::default(),
+            allow_acme_bypass: false,
+            middlewares: Vec::new(),
+            tls_options: Default::default(),
+            head: HeadRules::default(),
+            proxy_protocol: None,
+            keep_alive_max_requests: 0,
+            keep_alive_max_time: Duration::ZERO,
             timeouts: RespondingTimeouts {
                 read: Duration::from_secs(60),
                 write: Duration::ZERO,

@@ -4,17 +4,6 @@ use super::*;
 
 /// A key, a value that asks for protection, and one that asks for nothing.
 const GUARDS: &[(&str, &str, &str)] = &[
-    ("entryPoints.web.http.middlewares", "auth@file", ""),
-    ("entryPoints.web.http.tls.options", "mtls@file", "default"),
-    ("entryPoints.web.http.underscoreHeadersStrategy", "drop", "keep"),
-    ("entryPoints.web.http.encodedCharacters.allowEncodedBackSlash", "false", "true"),
-    ("entryPoints.web.http.encodedCharacters.allowEncodedHash", "false", "true"),
-    ("entryPoints.web.http.encodedCharacters.allowEncodedNullCharacter", "false", "true"),
-    ("entryPoints.web.http.encodedCharacters.allowEncodedPercent", "false", "true"),
-    ("entryPoints.web.http.encodedCharacters.allowEncodedQuestionMark", "false", "true"),
-    ("entryPoints.web.http.encodedCharacters.allowEncodedSemicolon", "false", "true"),
-    ("entryPoints.web.http.encodedCharacters.allowEncodedSlash", "false", "true"),
-    ("entryPoints.traefik.http.middlewares", "auth@file", ""),
     ("providers.consulCatalog.connectByDefault", "true", "false"),
     ("serversTransport.spiffe", "true", "false"),
     ("metrics.prometheus.manualRouting", "true", "false"),
@@ -35,9 +24,14 @@ fn what_would_weaken_a_set_up_if_ignored_is_an_error_from_every_source() {
         let refused = given().env("TRAEFIK_ENTRYPOINTS_WEB_ADDRESS", ":80").env(&variable, asks).refused();
         assert!(refused[0].starts_with(&format!("${variable}: error[not_served]")), "{refused:?}");
     }
-    let list = "entryPoints:\n  web:\n    address: :80\n    http:\n      middlewares:\n        - auth@file\n";
-    let refused = yaml(list).refused();
-    assert!(refused[0].starts_with("t.yaml:5:7: error[not_served]: `entryPoints.web.http.middlewares`"), "{refused:?}");
+}
+
+#[test]
+fn what_would_protect_the_admin_entry_point_is_not_passed_over() {
+    for (key, value) in [("http.middlewares", "auth@file"), ("proxyProtocol.insecure", "true")] {
+        let refused = given().flags(&[&format!("--entryPoints.traefik.{key}={value}")]).refused();
+        assert!(refused[0].contains("error[not_served]: `entryPoints.traefik."), "{refused:?}");
+    }
 }
 
 #[test]

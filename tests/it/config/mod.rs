@@ -4,13 +4,14 @@
 mod access_log;
 mod any;
 mod check;
+mod entry_points;
 mod files;
 mod guards;
 mod set_up;
 mod sources;
 
 use rust_lb::cli;
-use rust_lb::config::{self, AccessFormat, EntryPoint, Input, LegacyMode, Primary, Settled, Token};
+use rust_lb::config::{self, AccessFormat, EntryPoint, HeadRules, Input, LegacyMode, Primary, Settled, Token, Trusted};
 use rust_lb::diagnostic::Diagnostic;
 use std::collections::BTreeMap;
 use std::path::Path;

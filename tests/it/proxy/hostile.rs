@@ -247,14 +247,19 @@ fn a_client_that_leaves_is_noticed() {
 #[test]
 fn a_panic_costs_one_connection_and_not_the_worker() {
     let server = Server::named("fine");
-    let tls: rust_lb::proxy::TlsSource = std::sync::Arc::new(|| panic!("a fault in the handshake, on purpose"));
+    let tls: rust_lb::proxy::TlsSource = std::sync::Arc::new(|_, _| panic!("a fault in the handshake, on purpose"));
     let rig = Start { tls: Some(tls), ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
     let mut held = rig.connect();
     held.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
     assert_eq!(held.response("GET").text(), "fine");
+    let config = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+    let name = rustls::pki_types::ServerName::try_from("h.test").expect("a name");
+    let config = std::sync::Arc::new(config.with_no_client_auth());
+    let mut hello = Vec::new();
+    rustls::ClientConnection::new(config, name).expect("a session").write_tls(&mut hello).expect("a hello");
     for _ in 0..3 {
         let mut client = rig.connect();
-        std::io::Write::write_all(&mut client.stream, b"\x16\x03\x01\x02\x00").expect("written");
+        std::io::Write::write_all(&mut client.stream, &hello).expect("written");
         assert_eq!(client.rest(), b"");
         let mut client = rig.connect();
         client.send(&format!("GET {FAULT} HTTP/1.1\r\nHost: h.test\r\n\r\n"));

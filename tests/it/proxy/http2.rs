@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rust_lb::http::{Protocol, Reason};
-use rust_lb::proxy::{Settings, TlsSource};
+use rust_lb::proxy::{Settings, TlsChoice, TlsSource};
 use rust_lb::upstream;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ fn pair() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
 }
 
 fn source(server: Arc<rustls::ServerConfig>) -> Option<TlsSource> {
-    Some(Arc::new(move || server.clone()))
+    Some(Arc::new(move |_, _| Some(TlsChoice { config: server.clone(), options: "default".into() })))
 }
 
 fn over_tls(
@@ -65,6 +65,32 @@ fn tls_and_plain_share_a_port() {
         assert_eq!(fields(got.text(), "X-Forwarded-Port"), ["443"]);
     }
     assert_eq!((plain.accepted(), secret.accepted()), (1, 1));
+}
+
+#[test]
+fn requests_that_need_other_tls_options_than_their_connection_has_are_misdirected() {
+    let backend = Server::echo();
+    let (server, client) = pair();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let tls: TlsSource = {
+        let asked = asked.clone();
+        Arc::new(move |entry_point, name| {
+            asked.lock().unwrap().push((entry_point.to_owned(), name.map(str::to_owned)));
+            Some(TlsChoice { config: server.clone(), options: "other@file".into() })
+        })
+    };
+    let rig = Start { tls: Some(tls), ..Start::default() }.run(&[tls_route("h.test", &[&backend.url()])]);
+    let mut over = over_tls(rig.address, &client);
+    over.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    let answer = over.response("GET");
+    assert_eq!((answer.status, answer.text()), (421, "Misdirected Request\n"));
+    assert_eq!(*asked.lock().unwrap(), [("web".to_owned(), Some("h.test".to_owned()))]);
+    assert_eq!(backend.accepted(), 0);
+
+    // Where there is no configuration, the handshake is refused.
+    let rig = Start { tls: Some(Arc::new(|_, _| None)), ..Start::default() }.run(&[]);
+    let mut over = over_tls(rig.address, &client);
+    assert!(std::io::Write::write_all(&mut over.stream, b"GET / HTTP/1.1\r\n\r\n").is_err());
 }
 
 #[test]

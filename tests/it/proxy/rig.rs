@@ -193,6 +193,7 @@ pub struct Route {
     pub middlewares: Vec<MiddlewareKind>,
     pub strategy: Strategy,
     pub pass_host_header: bool,
+    pub preserve_path: bool,
 }
 
 impl Route {
@@ -205,6 +206,7 @@ impl Route {
             middlewares: Vec::new(),
             strategy: Strategy::Wrr,
             pass_host_header: true,
+            preserve_path: false,
         }
     }
 }
@@ -218,7 +220,7 @@ fn table_of(routes: &[Route]) -> Table {
         let servers = route.servers.iter().map(|(url, weight)| declare::Server {
             url: url.as_str().into(),
             weight: Some(*weight),
-            ..declare::Server::default()
+            preserve_path: route.preserve_path,
         });
         let load_balancer = declare::LoadBalancer {
             servers: servers.collect(),
@@ -243,7 +245,13 @@ fn table_of(routes: &[Route]) -> Table {
         http.routers.insert(name, Arc::new(router));
     }
     let options = BuildOptions {
-        entry_points: vec![table::EntryPoint { name: "web".into(), tls: false, as_default: true }],
+        entry_points: vec![table::EntryPoint {
+            name: "web".into(),
+            tls: false,
+            as_default: true,
+            middlewares: Vec::new(),
+            tls_options: Default::default(),
+        }],
         primary: Provider::Nomad,
         internal: declare::Dynamic::default(),
     };

@@ -2,11 +2,21 @@
 
 use super::rig::*;
 use rust_lb::http::{HeaderValue, Protocol, Reason};
-use rust_lb::middleware::Redirection;
+use rust_lb::middleware::{REDIRECTION_PRIORITY, Redirection};
 use rust_lb::proxy::{EntryPoint, Settings, ToTls, Trust};
 use rust_lb::table::{MiddlewareKind, Strategy};
 use std::sync::Arc;
 use std::time::Duration;
+
+fn to_https() -> Redirection {
+    Redirection {
+        scheme: "https".into(),
+        port: "".into(),
+        permanent: true,
+        priority: REDIRECTION_PRIORITY,
+        spares_acme: false,
+    }
+}
 
 #[test]
 fn host_and_path_choose_the_server() {
@@ -206,7 +216,7 @@ fn prefixes_are_cut_and_told() {
 
 #[test]
 fn an_entry_point_redirects_all() {
-    let redirect = Some(Redirection { scheme: "https".into(), port: "443".into(), permanent: true });
+    let redirect = Some(Redirection { port: "443".into(), ..to_https() });
     let entry = EntryPoint { redirect, ..EntryPoint::new("web") };
     let rig = Start { entry, ..Start::default() }.run(&[]);
     let moved = rig.get("any.test:80", "/p?q=1");
@@ -232,7 +242,7 @@ fn security_headers_are_added_where_the_server_set_none() {
 fn hosts_that_belong_on_the_encrypted_entry_point_are_sent_there() {
     let server = Server::echo();
     let to_tls = ToTls {
-        redirection: Redirection { scheme: "https".into(), port: "8443".into(), permanent: true },
+        redirection: Redirection { port: "8443".into(), ..to_https() },
         certified: Arc::new(|host| host == "certified.test"),
     };
     let entry = EntryPoint { to_tls: Some(to_tls), ..EntryPoint::new("web") };
