@@ -87,13 +87,11 @@ pub(super) static SECTIONS: &[Section] = &[
                 "how the servers are reached: the name of a serversTransport, `name` or `name@provider`",
             ),
         ],
-        known: &[
-            (
-                Ignored,
-                "loadBalancer.server.fenced loadBalancer.nginxUpstreamHashBy highestRandomWeight weighted \
+        known: &[(
+            Ignored,
+            "loadBalancer.server.fenced loadBalancer.nginxUpstreamHashBy highestRandomWeight weighted \
               mirroring failover",
-            ),
-        ],
+        )],
     },
     Section {
         path: "http.services.*.loadBalancer.sticky",

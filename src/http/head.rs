@@ -155,7 +155,8 @@ mod tests {
     use super::*;
 
     fn head(target: &str) -> RequestHead {
-        RequestHead::new(Method::GET, "h.test", target, Headers::default(), TargetOptions::default()).expect("a fine target")
+        RequestHead::new(Method::GET, "h.test", target, Headers::default(), TargetOptions::default())
+            .expect("a fine target")
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! tries together cost no more time than one server's dial time-out and one try.
 
 use super::client::Client;
-use super::finish::Finish;
 use super::failure;
+use super::finish::Finish;
 use super::routes::BoundService;
 use crate::http::{Cause, Failure, Made};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};

@@ -3,9 +3,11 @@
 
 use super::client::Client;
 use super::failure;
-use super::routes::BoundRouter;
 use super::logged::LoggedHeads;
-use crate::http::{CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name};
+use super::routes::BoundRouter;
+use crate::http::{
+    CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name,
+};
 use crate::observe::record::{HeadView, RequestRecord};
 use std::cell::Cell;
 use std::rc::Rc;

@@ -2,9 +2,9 @@
 
 use super::client::Client;
 use super::finish::Finish;
-use super::{forwarded, head};
 use super::routes::BoundRouter;
 use super::wait::Waiting;
+use super::{forwarded, head};
 use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
 use crate::middleware::{self, Step};
 use crate::model::Provider;

@@ -92,7 +92,8 @@ pub(super) struct Use {
 enum Part {
     Service,
     Middleware,
-    TlsOptions, Transport,
+    TlsOptions,
+    Transport,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

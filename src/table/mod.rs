@@ -17,8 +17,8 @@ mod router;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
-mod transport;
 mod tls;
+mod transport;
 mod users;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
@@ -28,8 +28,8 @@ pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
-pub use transport::{DEFAULT_TRANSPORT, PeerName, Pem, ProxyProtocol, TlsVersion, Transport, TransportTls};
 pub use tls::{DEFAULT_TLS_OPTIONS, TlsHosts};
+pub use transport::{DEFAULT_TRANSPORT, PeerName, Pem, ProxyProtocol, TlsVersion, Transport, TransportTls};
 pub use users::Users;
 
 /// What the data side needs of the stages before, so that it knows the table alone.

@@ -70,7 +70,8 @@ impl Drop for Running {
 pub(super) async fn serve(client: Rc<Client>, stream: Prefixed<ClientStream>) {
     let entry = client.open.entry.clone();
     let worker = client.open.worker.clone();
-    let activity = Rc::new(Activity { running: Cell::new(0), since: Cell::new(Instant::now()), enough: Cell::new(false) });
+    let activity =
+        Rc::new(Activity { running: Cell::new(0), since: Cell::new(Instant::now()), enough: Cell::new(false) });
     let service = {
         let (client, activity) = (client.clone(), activity.clone());
         service_fn(move |request| {
