@@ -143,9 +143,12 @@ fn made_of(error: &ConnectError) -> Made {
     match error {
         ConnectError::Refused => gateway(StatusCode::BAD_GATEWAY, Reason::ConnectRefused),
         ConnectError::TimedOut(_) => gateway(StatusCode::GATEWAY_TIMEOUT, Reason::ConnectTimeout),
-        ConnectError::Unresolved(_) | ConnectError::Failed(_) | ConnectError::Tls(_) | ConnectError::NoTls(_) => {
-            gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed)
-        }
+        ConnectError::Unresolved(_)
+        | ConnectError::Failed(_)
+        | ConnectError::Tls(_)
+        | ConnectError::NoTls(_)
+        | ConnectError::NotHttp2(_)
+        | ConnectError::NoStreams => gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed),
     }
 }
 

@@ -39,6 +39,12 @@ pub enum ConnectError {
     /// A host that is neither name nor address, or no TLS configuration.
     #[error("`{0}` cannot be reached over TLS")]
     NoTls(Arc<str>),
+    /// It does not speak HTTP/2, and why that shows.
+    #[error("the server does not speak HTTP/2: {0}")]
+    NotHttp2(String),
+    /// It speaks HTTP/2 and allows no stream at all.
+    #[error("the server takes no HTTP/2 streams")]
+    NoStreams,
 }
 
 impl ConnectError {

@@ -6,6 +6,7 @@
 //! cross a thread. An entry goes some time after its last use, once nobody holds it.
 
 mod connect;
+pub mod h2;
 mod pool;
 mod registry;
 mod resolve;
