@@ -183,7 +183,7 @@ where
                     }
                     None => {
                         let error = H2Error::of(error.into_error());
-                        if matches!(error, H2Error::NotProcessed(_) | H2Error::Lost(_)) && link.has_ended() {
+                        if error.ends_connection() {
                             link.retire();
                         }
                         return Err(error);

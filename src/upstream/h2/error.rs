@@ -45,6 +45,15 @@ impl H2Error {
         }
     }
 
+    /// Whether it says that the connection is of no more use.
+    pub(super) fn ends_connection(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::NotProcessed(error) | Self::Malformed(error) => cause(error).is_some_and(|cause| cause.is_go_away()),
+            Self::Connect(_) | Self::Reset(_) | Self::Body(_) => false,
+        }
+    }
+
     /// The code with which a peer ended a stream or connection, for bodies that broke off.
     pub fn code(error: &hyper::Error) -> Option<h2::Reason> {
         cause(error)?.reason()

@@ -119,19 +119,27 @@ where
         .handshake::<_, Attempt<B>>(stream)
         .await
         .map_err(not_http2)?;
-    let connection = Rc::new(RefCell::new(connection));
+    let connection = Rc::new(RefCell::new(Some(connection)));
     let (driven, ended) = (connection.clone(), came.clone());
     let failure = Rc::new(RefCell::new(None));
     let failed = failure.clone();
     tokio::task::spawn_local(async move {
-        let result = poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await;
+        let result = poll_fn(|cx| match &mut *driven.borrow_mut() {
+            Some(connection) => Pin::new(connection).poll(cx),
+            None => Poll::Ready(Ok(())),
+        });
+        let result = result.await;
+        // What it was given and had not begun comes back to who gave it.
+        drop(driven.take());
         *failed.borrow_mut() = Some(result.err());
         ended.notify_one();
     });
     // The poll of a request's body borrows the connection, too: the last answer counts then.
     let last = Cell::new(UNKNOWN);
     let limit = move || {
-        if let Ok(connection) = connection.try_borrow() {
+        if let Ok(connection) = connection.try_borrow()
+            && let Some(connection) = &*connection
+        {
             last.set(connection.current_max_send_streams());
         }
         last.get()
