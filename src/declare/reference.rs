@@ -59,7 +59,12 @@ pub(super) static SECTIONS: &[Section] = &[
                 "address of the server instead of the registered one: `http://host:port`",
             ),
             ("loadBalancer.server.weight", Int, If(weight), "share of this instance among the servers"),
-            ("loadBalancer.server.scheme", Text, Always, "`http` or `https`, how the server is reached"),
+            (
+                "loadBalancer.server.scheme",
+                Text,
+                Always,
+                "`http`, `https` or `h2c` (HTTP/2 without TLS), how the server is reached",
+            ),
             ("loadBalancer.server.port", Text, Always, "port of the server instead of the registered one"),
             (
                 "loadBalancer.strategy",

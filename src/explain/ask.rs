@@ -379,7 +379,11 @@ fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Opt
         let shown = headers.iter().filter(|(name, _)| **name != name::HOST);
         answer.outcome = "proxied".into();
         answer.upstream = Some(Upstream {
-            scheme: if server.tls { "https".into() } else { "http".into() },
+            scheme: match (server.tls, server.h2c) {
+                (true, _) => "https".into(),
+                (false, true) => "h2c".into(),
+                (false, false) => "http".into(),
+            },
             addr: server.authority.clone(),
             request_uri: preview.exchange.request.request_uri().into_owned(),
             host: text(host),

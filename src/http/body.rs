@@ -1,5 +1,6 @@
 //! Bodies, streamed with back-pressure: a chunk is read when the other side has room for it.
 
+use super::H2Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,6 +21,9 @@ pub enum BodyError {
     /// The client sent nothing for too long.
     #[error("no byte of the body came for {0:?}")]
     Stalled(Duration),
+    /// An HTTP/2 stream was given up without an error before its body had ended.
+    #[error("the stream ended before the body")]
+    Stopped,
 }
 
 /// A request's or answer's body.
@@ -32,6 +36,8 @@ pub enum Body {
     Full(Bytes),
     /// What the peer at the other end sends, frame by frame.
     Stream(Incoming),
+    /// The same over HTTP/2.
+    Http2(H2Body),
     /// What a client sends, watched for progress.
     Upload(Box<Upload>),
 }
@@ -40,6 +46,11 @@ impl Body {
     /// Wraps what a codec reads.
     pub fn from_incoming(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::Empty } else { Self::Stream(incoming) }
+    }
+
+    /// Wraps what comes by an HTTP/2 stream.
+    pub fn from_h2(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::Empty } else { Self::Http2(H2Body::new(incoming)) }
     }
 
     /// A body of the proxy's own.
@@ -65,6 +76,7 @@ impl http_body::Body for Body {
                 _ => Poll::Ready(None),
             },
             Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
             Self::Upload(upload) => upload.poll_frame(cx),
         }
     }
@@ -74,6 +86,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Full(_) => false,
             Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
             Self::Upload(upload) => upload.incoming.is_end_stream(),
         }
     }
@@ -83,6 +96,7 @@ impl http_body::Body for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(incoming) => incoming.size_hint(),
+            Self::Http2(body) => body.size_hint(),
             Self::Upload(upload) => upload.incoming.size_hint(),
         }
     }
@@ -115,7 +129,12 @@ pub enum UploadFailure {
 impl UploadFailure {
     /// Of what the codec says. What it cannot make sense of is `InvalidInput` or `InvalidData`; all else is a
     /// connection or stream that ended.
-    fn of(error: &hyper::Error) -> Self {
+    fn of(error: &BodyError) -> Self {
+        let error = match error {
+            BodyError::Broken(error) => error,
+            BodyError::Stalled(_) => return Self::Stalled,
+            BodyError::Stopped => return Self::Gone,
+        };
         let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
         match source.map(io::Error::kind) {
             Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Broken,
@@ -128,7 +147,7 @@ impl UploadFailure {
 /// the proxy waits for bytes, and stands still while the server behind takes none.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: Incoming,
+    incoming: Box<Body>,
     transfer: Rc<Transfer>,
     patience: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -137,18 +156,21 @@ pub struct Upload {
 
 impl Upload {
     /// Watches `incoming`; `patience` zero means for ever.
-    pub fn new(incoming: Incoming, patience: Duration) -> (Self, Rc<Transfer>) {
+    pub fn new(incoming: Body, patience: Duration) -> (Self, Rc<Transfer>) {
         let transfer = Rc::new(Transfer {
             bytes: Cell::new(0),
             moved: Cell::new(Instant::now()),
             ended: Cell::new(false),
             failure: Cell::new(None),
         });
-        (Self { incoming, transfer: transfer.clone(), patience, sleep: None, waiting: false }, transfer)
+        (
+            Self { incoming: Box::new(incoming), transfer: transfer.clone(), patience, sleep: None, waiting: false },
+            transfer,
+        )
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut *self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = false;
                 match &frame {
@@ -162,7 +184,7 @@ impl Upload {
                     Some(Err(error)) => self.transfer.failure.set(Some(UploadFailure::of(error))),
                     None => self.transfer.ended.set(true),
                 }
-                Poll::Ready(frame.map(|result| result.map_err(BodyError::Broken)))
+                Poll::Ready(frame)
             }
             Poll::Pending if self.patience.is_zero() => Poll::Pending,
             Poll::Pending => {

@@ -7,6 +7,8 @@
 
 mod body;
 mod exchange;
+pub mod h2;
+mod h2_body;
 mod head;
 mod made;
 mod reason;
@@ -14,6 +16,7 @@ pub mod target;
 
 pub use body::{Body, BodyError, Transfer, Upload, UploadFailure};
 pub use exchange::{Exchange, Identity};
+pub use h2_body::H2Body;
 pub use head::{AnswerHead, Headers, RequestHead};
 pub use made::Made;
 pub use reason::Reason;

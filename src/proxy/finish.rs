@@ -5,7 +5,7 @@ use super::connection::Client;
 use super::routes::BoundRouter;
 use crate::http::{Body, BodyError, HeaderValue, Made, Method, Protocol, Reason, StatusCode, Transfer, name};
 use crate::observe::record::RequestRecord;
-use crate::upstream::{Connection, InFlight};
+use crate::upstream::{Connection, H2Stream, InFlight};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use std::pin::Pin;
@@ -160,8 +160,34 @@ fn text(value: &Option<HeaderValue>) -> Option<&str> {
 
 /// A connection to a server that goes back to its pool when the answer has come to its end.
 pub(super) struct Borrowed {
-    pub(super) connection: Connection,
+    pub(super) way: Way,
     pub(super) in_flight: InFlight,
+}
+
+/// What an answer comes by.
+pub(super) enum Way {
+    /// A connection of its own, which goes back to the pool when the answer has come to its end.
+    Http1(Connection),
+    /// A stream of a shared connection.
+    Http2(H2Stream<Body>),
+}
+
+impl Borrowed {
+    /// The answer and the request have come to their ends.
+    fn done(self) {
+        match self.way {
+            Way::Http1(connection) => self.in_flight.pool().put(connection, tokio::time::Instant::now()),
+            Way::Http2(stream) => stream.finish(),
+        }
+    }
+
+    /// Ends what is still being sent.
+    fn close(self) {
+        match self.way {
+            Way::Http1(connection) => connection.close(),
+            Way::Http2(stream) => drop(stream),
+        }
+    }
 }
 
 /// An answer's body on its way to the client; carries the request to its end.
@@ -198,7 +224,7 @@ impl AnswerBody {
         let Some(finish) = &mut self.finish else { return };
         finish.answered = Some(Instant::now());
         match finish.transfer.clone().filter(|transfer| !transfer.ended.get()) {
-            None => borrowed.in_flight.pool().put(borrowed.connection, tokio::time::Instant::now()),
+            None => borrowed.done(),
             Some(transfer) => {
                 let patience = finish.client.open.entry.read_timeout;
                 tokio::task::spawn_local(send_the_rest(borrowed, transfer, patience));
@@ -213,9 +239,13 @@ async fn send_the_rest(borrowed: Borrowed, transfer: Rc<Transfer>, patience: Dur
     while !patience.is_zero() && !transfer.ended.get() && transfer.failure.get().is_none() {
         let until = transfer.moved.get() + patience;
         if tokio::time::Instant::now() >= until {
-            return borrowed.connection.close();
+            return borrowed.close();
         }
         tokio::time::sleep_until(until).await;
+    }
+    // What was taken of the body may still be on its way.
+    if let Way::Http2(stream) = borrowed.way {
+        stream.finish();
     }
 }
 

@@ -5,11 +5,13 @@
 //! without a byte of an answer, and the request has no body and an idempotent method (RFC 9110, 9.2.2).
 
 use super::connection::Client;
-use super::finish::{Borrowed, Finish};
+use super::finish::{Borrowed, Finish, Way};
 use super::hop;
 use super::routes::BoundService;
-use crate::http::{Body, Exchange, HeaderValue, Made, Reason, StatusCode, Transfer, UploadFailure};
-use crate::upstream::{Answer, ConnectError, Connection, Pool, SendError};
+use crate::http::{
+    AnswerHead, Body, Exchange, HeaderValue, Headers, Made, Reason, StatusCode, Transfer, UploadFailure, h2, name,
+};
+use crate::upstream::{Answer, ConnectError, Connection, H2, H2Error, H2Stream, Pool, Repeatable, SendError};
 use smallvec::SmallVec;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -47,8 +49,34 @@ pub(super) async fn run(
         }
         let host = exchange.host_for(service.service.pass_host_header, &server.authority);
         let in_flight = server.pool.enter();
-        let mut kept = server.pool.take(Instant::now());
         finish.server = Some(at);
+        if let Some(http2) = server.pool.http2(upgrade.is_some()) {
+            finish.sent.get_or_insert_with(std::time::Instant::now);
+            let asking = Asking { client, exchange, host, pool: &server.pool, http2 };
+            let result = asking.run(&mut body, finish).await;
+            match result {
+                Ok((answer, stream)) => {
+                    server.pool.state().reachable();
+                    return Ok(Received { answer, borrowed: Borrowed { way: Way::Http2(stream), in_flight } });
+                }
+                Err(Unanswered::Connect(error)) if matches!(*error, ConnectError::ChoseHttp1) => {}
+                Err(Unanswered::Connect(error)) => {
+                    not_reached(client, &server.pool, &error);
+                    last = made_of(&error);
+                    tried.push(at);
+                    finish.retries += 1;
+                    continue 'servers;
+                }
+                Err(Unanswered::Refused) => {
+                    last = gateway(StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer);
+                    tried.push(at);
+                    finish.retries += 1;
+                    continue 'servers;
+                }
+                Err(Unanswered::Made(made)) => return Err(made),
+            }
+        }
+        let mut kept = server.pool.take(Instant::now());
         // At most two rounds: on a connection that was used before, then on a fresh one.
         loop {
             let mut connection = match kept.take() {
@@ -77,7 +105,7 @@ pub(super) async fn run(
             match result {
                 Ok(answer) => {
                     server.pool.state().reachable();
-                    return Ok(Received { answer, borrowed: Borrowed { connection, in_flight } });
+                    return Ok(Received { answer, borrowed: Borrowed { way: Way::Http1(connection), in_flight } });
                 }
                 Err(SendError::Unsent(unsent)) => {
                     body = unsent;
@@ -100,14 +128,130 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
     let result = pool.connect().await;
     match &result {
         Ok(_) => pool.state().reachable(),
-        Err(error) => {
-            if !error.is_ours() {
-                pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
-            }
-            tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
-        }
+        Err(error) => not_reached(client, pool, error),
     }
     result
+}
+
+fn not_reached(client: &Client, pool: &Pool, error: &ConnectError) {
+    if !error.is_ours() {
+        pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
+    }
+    tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
+}
+
+/// A request on its way to a server that speaks HTTP/2.
+struct Asking<'a> {
+    client: &'a Client,
+    exchange: &'a Exchange,
+    host: &'a HeaderValue,
+    pool: &'a Pool,
+    http2: &'a H2<Body>,
+}
+
+/// Why an HTTP/2 server gave no answer.
+enum Unanswered {
+    /// It could not be reached; the body is untouched.
+    Connect(std::rc::Rc<ConnectError>),
+    /// It did not process the request, again and again; the body is back.
+    Refused,
+    /// There is nothing to be repeated.
+    Made(Made),
+}
+
+/// How often a server may say of one request that it did not process it.
+const REFUSALS: u32 = 3;
+
+impl Asking<'_> {
+    async fn run(&self, body: &mut Body, finish: &mut Finish) -> Result<(Answer, H2Stream<Body>), Unanswered> {
+        let limit = self.pool.settings().response_header_timeout;
+        let fields = hop::for_server(self.exchange, self.client.peer_text.as_ref(), self.host.clone(), None, body);
+        let head = self.head(fields).ok_or_else(|| Unanswered::Made(Made::bad_request()))?;
+        let empty = body.is_empty();
+        let said = Repeatable::new(std::mem::take(body));
+        let mut refused = 0;
+        loop {
+            let transfer = finish.transfer.as_deref();
+            let Some(result) = in_time(limit, transfer, self.http2.send(head.clone(), &said)).await else {
+                return Err(Unanswered::Made(gateway(StatusCode::GATEWAY_TIMEOUT, Reason::HeadTimeout)));
+            };
+            match result {
+                Ok((response, stream)) => {
+                    let (parts, incoming) = response.into_parts();
+                    let head = AnswerHead { status: parts.status, headers: Headers::from_map(parts.headers) };
+                    return Ok((Answer { head, body: Body::from_h2(incoming), upgrade: None }, stream));
+                }
+                Err(H2Error::Connect(error)) => {
+                    return Err(match self.back(said, empty, body) {
+                        true => Unanswered::Connect(error),
+                        false => Unanswered::Made(made_of(&error)),
+                    });
+                }
+                Err(error @ H2Error::NotProcessed(_)) => {
+                    refused += 1;
+                    if !said.rewind() {
+                        return Err(Unanswered::Made(failed_http2(self.client, &error, transfer)));
+                    }
+                    if refused == REFUSALS {
+                        return Err(match self.back(said, empty, body) {
+                            true => Unanswered::Refused,
+                            false => Unanswered::Made(failed_http2(self.client, &error, transfer)),
+                        });
+                    }
+                    finish.retries += 1;
+                }
+                Err(error) => return Err(Unanswered::Made(failed_http2(self.client, &error, transfer))),
+            }
+        }
+    }
+
+    /// Whether the body is as it was, for another server.
+    fn back(&self, said: Repeatable<Body>, empty: bool, body: &mut Body) -> bool {
+        if empty {
+            return true;
+        }
+        let untouched = said.into_inner();
+        let back = untouched.is_some();
+        *body = untouched.unwrap_or_default();
+        back
+    }
+
+    /// The head that an HTTP/2 server gets.
+    fn head(&self, mut fields: Headers) -> Option<::http::request::Parts> {
+        fields.remove(&name::HOST);
+        fields.remove(&name::TRANSFER_ENCODING);
+        let target = uri(self.exchange)?.into_parts().path_and_query?;
+        let uri = h2::uri(self.pool.scheme(), self.host.as_bytes(), target)?;
+        let mut request = ::http::Request::new(());
+        *request.method_mut() = self.exchange.request.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = fields.into_map();
+        Some(request.into_parts().0)
+    }
+}
+
+fn failed_http2(client: &Client, error: &H2Error, transfer: Option<&Transfer>) -> Made {
+    tracing::debug!(entry_point = %client.open.entry.name, %error, "no answer");
+    if let Some(made) = upload_failed(transfer) {
+        return made;
+    }
+    match error {
+        H2Error::Connect(error) => made_of(error),
+        H2Error::Malformed(_) => gateway(StatusCode::BAD_GATEWAY, Reason::BadAnswer),
+        H2Error::Body(_) => Made::bad_request(),
+        H2Error::NotProcessed(_) | H2Error::Reset(_) | H2Error::Lost(_) => {
+            gateway(StatusCode::BAD_GATEWAY, Reason::ResetBeforeAnswer)
+        }
+    }
+}
+
+/// What is answered to a request that broke off on the client's side, which is not the server's failure.
+fn upload_failed(transfer: Option<&Transfer>) -> Option<Made> {
+    Some(match transfer.and_then(|transfer| transfer.failure.get())? {
+        UploadFailure::Stalled => Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing(),
+        UploadFailure::Broken => Made::bad_request(),
+        UploadFailure::Gone => super::finish::client_gone(),
+    })
 }
 
 fn uri(exchange: &Exchange) -> Option<::http::Uri> {
@@ -148,20 +292,15 @@ fn made_of(error: &ConnectError) -> Made {
         | ConnectError::Tls(_)
         | ConnectError::NoTls(_)
         | ConnectError::NotHttp2(_)
+        | ConnectError::ChoseHttp1
         | ConnectError::NoStreams => gateway(StatusCode::BAD_GATEWAY, Reason::ConnectFailed),
     }
 }
 
 fn failed(client: &Client, error: &SendError, transfer: Option<&Transfer>) -> Made {
     tracing::debug!(entry_point = %client.open.entry.name, %error, "no answer");
-    // A request that broke off on the client's side is not the server's failure.
-    match transfer.and_then(|transfer| transfer.failure.get()) {
-        Some(UploadFailure::Stalled) => {
-            return Made::status(StatusCode::REQUEST_TIMEOUT, Reason::RequestTimeout).closing();
-        }
-        Some(UploadFailure::Broken) => return Made::bad_request(),
-        Some(UploadFailure::Gone) => return super::finish::client_gone(),
-        None => {}
+    if let Some(made) = upload_failed(transfer) {
+        return made;
     }
     match error {
         SendError::Malformed(_) => gateway(StatusCode::BAD_GATEWAY, Reason::BadAnswer),

@@ -3,6 +3,7 @@
 
 use super::accept::Open;
 use super::connection::{self, Client};
+use super::preface::{self, PREFACE, Prefixed, Speaks};
 use crate::http::Protocol;
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ pub(super) const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
 enum Shaken {
     Plain(TcpStream),
+    /// What begins like HTTP/2's preface, and turned out to be it or not.
+    Prefixed(Speaks, Prefixed<TcpStream>),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -39,6 +42,14 @@ pub(super) async fn run(open: Open, stream: TcpStream, peer: SocketAddr) {
     };
     match shaken {
         Ok(Some(Shaken::Plain(stream))) => {
+            let client = Rc::new(Client::new(open, peer, false, Protocol::Http11));
+            connection::serve_http1(client, stream).await;
+        }
+        Ok(Some(Shaken::Prefixed(Speaks::Http2, stream))) => {
+            let client = Rc::new(Client::new(open, peer, false, Protocol::Http2));
+            connection::serve_http2(client, stream).await;
+        }
+        Ok(Some(Shaken::Prefixed(_, stream))) => {
             let client = Rc::new(Client::new(open, peer, false, Protocol::Http11));
             connection::serve_http1(client, stream).await;
         }
@@ -61,6 +72,10 @@ async fn shake(open: &Open, stream: TcpStream) -> io::Result<Option<Shaken>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Ok(None);
+    }
+    if first[0] == PREFACE[0] {
+        let (speaks, stream) = preface::find_out(stream).await?;
+        return Ok(Some(Shaken::Prefixed(speaks, stream)));
     }
     if first[0] != TLS_HANDSHAKE {
         return Ok(Some(Shaken::Plain(stream)));

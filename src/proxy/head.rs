@@ -2,7 +2,7 @@
 
 use super::connection::{Client, MAX_HEADERS};
 use super::{forwarded, hop};
-use crate::http::{Exchange, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, name};
+use crate::http::{Exchange, HeaderValue, Headers, Made, Method, Protocol, Reason, RequestHead, StatusCode, h2, name};
 use ::http::Version;
 use ::http::request::Parts;
 use std::net::SocketAddr;
@@ -56,7 +56,12 @@ pub(super) fn check(client: &Client, parts: Parts) -> Result<Checked, Made> {
 /// As [`check`].
 pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Made> {
     let protocol = protocol(parts.version);
-    let mut headers = Headers::from_map(parts.headers);
+    let mut fields = parts.headers;
+    if protocol == Protocol::Http2 {
+        h2::check_request(&parts.method, &parts.uri, &fields).map_err(|_| Made::bad_request())?;
+        h2::join_cookies(&mut fields);
+    }
+    let mut headers = Headers::from_map(fields);
     if headers.len() > MAX_HEADERS {
         return Err(Made::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Reason::TooLarge).closing());
     }
@@ -71,9 +76,6 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parts: Parts) -> Result<Checked, Mad
     }
     if headers.get(&name::EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Made::new(StatusCode::EXPECTATION_FAILED, "", Reason::BadRequest).closing());
-    }
-    if protocol == Protocol::Http2 {
-        join_cookies(&mut headers)?;
     }
     let mut target = parts.uri.path_and_query().cloned().ok_or_else(Made::bad_request)?;
     if target.as_str().starts_with('?') {
@@ -119,14 +121,4 @@ fn host(uri: &::http::Uri, headers: &Headers, protocol: Protocol) -> Result<Head
 /// What may stand in a Host field, after RFC 3986's `uri-host [":" port]`; no user information.
 fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
-}
-
-/// Cookie crumbs become one field again (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut Headers) -> Result<(), Made> {
-    if headers.all(&name::COOKIE).nth(1).is_some() {
-        let crumbs: Vec<&[u8]> = headers.all(&name::COOKIE).map(HeaderValue::as_bytes).collect();
-        let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| Made::bad_request())?;
-        headers.set(name::COOKIE, cookie);
-    }
-    Ok(())
 }

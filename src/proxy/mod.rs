@@ -17,6 +17,7 @@ mod forwarded;
 mod handshake;
 mod head;
 mod hop;
+mod preface;
 pub mod preview;
 mod request;
 mod routes;

@@ -82,14 +82,16 @@ async fn walk(
 
 /// The request's body, watched for progress.
 fn body(client: &Client, incoming: Incoming, finish: &mut Finish) -> Body {
-    match Body::from_incoming(incoming) {
-        Body::Stream(incoming) => {
-            let (upload, transfer) = Upload::new(incoming, client.open.entry.read_timeout);
-            finish.transfer = Some(transfer);
-            Body::Upload(Box::new(upload))
-        }
-        body => body,
+    let body = match client.protocol {
+        Protocol::Http2 => Body::from_h2(incoming),
+        Protocol::Http10 | Protocol::Http11 => Body::from_incoming(incoming),
+    };
+    if body.is_empty() {
+        return body;
     }
+    let (upload, transfer) = Upload::new(body, client.open.entry.read_timeout);
+    finish.transfer = Some(transfer);
+    Body::Upload(Box::new(upload))
 }
 
 /// *Route* and *middlewares in*, again and again while the service has no server and the request

@@ -39,7 +39,7 @@ impl BoundService {
     fn new(service: &Arc<Service>, registry: &Registry, pools: &Pools) -> Self {
         let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
         let servers = service.servers.iter().map(|server| {
-            let endpoint = Endpoint { tls: server.tls, host: server.host.clone(), port: server.port };
+            let endpoint = Endpoint { tls: server.tls, h2c: server.h2c, host: server.host.clone(), port: server.port };
             BoundServer {
                 pool: pools.get(registry, &server.id, &endpoint),
                 authority: HeaderValue::from_str(&server.authority).unwrap_or(HeaderValue::from_static("")),

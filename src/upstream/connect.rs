@@ -42,6 +42,9 @@ pub enum ConnectError {
     /// It does not speak HTTP/2, and why that shows.
     #[error("the server does not speak HTTP/2: {0}")]
     NotHttp2(String),
+    /// It speaks TLS and chose HTTP/1.1, over which it can be reached.
+    #[error("the server chose HTTP/1.1")]
+    ChoseHttp1,
     /// It speaks HTTP/2 and allows no stream at all.
     #[error("the server takes no HTTP/2 streams")]
     NoStreams,
@@ -64,6 +67,7 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
     addresses: &Rc<Addresses>,
     settings: &Settings,
+    alpn: &[&[u8]],
 ) -> Result<Metered, ConnectError> {
     let work = async {
         let stream = tcp(addresses).await?;
@@ -71,7 +75,12 @@ pub(super) async fn connect(
             return Ok(Stream::Plain(stream));
         }
         let no_tls = || ConnectError::NoTls(endpoint.host.clone());
-        let config = settings.tls.clone().ok_or_else(no_tls)?;
+        let mut config = settings.tls.clone().ok_or_else(no_tls)?;
+        if !alpn.is_empty() {
+            let mut offering = (*config).clone();
+            offering.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+            config = Arc::new(offering);
+        }
         let name = settings.server_name.as_ref().unwrap_or(&endpoint.host);
         let name = ServerName::try_from(name.to_string()).map_err(|_| no_tls())?;
         let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::Tls)?;
@@ -124,6 +133,16 @@ impl Meter {
 pub(super) struct Metered {
     stream: Stream,
     pub(super) meter: Arc<Meter>,
+}
+
+impl Metered {
+    /// Whether both ends agreed on HTTP/2.
+    pub(super) fn chose_http2(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
 }
 
 #[derive(Debug)]

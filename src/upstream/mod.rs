@@ -12,6 +12,7 @@ mod registry;
 mod resolve;
 
 pub use connect::ConnectError;
+pub use h2::{H2, H2Error, H2Settings, H2Stream, Repeatable};
 pub use pool::{Answer, Connection, Endpoint, InFlight, Pool, Pools, SendError};
 pub use registry::{Registry, ServerState, ServerView, ServiceState};
 
@@ -32,6 +33,12 @@ pub struct Settings {
     pub max_idle: usize,
     /// How `https://` servers are verified.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Speak HTTP/1.1 to `https://` servers, whatever they offer (Traefik's `disableHTTP2`).
+    pub disable_http2: bool,
+    /// Silence on an HTTP/2 connection after which the server is asked whether it is there; zero means never.
+    pub read_idle_timeout: Duration,
+    /// How long it has to answer that.
+    pub ping_timeout: Duration,
     /// The name that `https://` servers must prove instead of their host.
     pub server_name: Option<Arc<str>>,
     /// Services that are reached in a way of their own, by qualified name.
@@ -46,6 +53,9 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(90),
             max_idle: 200,
             tls: None,
+            disable_http2: false,
+            read_idle_timeout: Duration::ZERO,
+            ping_timeout: Duration::from_secs(15),
             server_name: None,
             own: BTreeMap::new(),
         }

@@ -10,6 +10,7 @@ mod corpora;
 mod embedded;
 mod explain;
 mod files;
+mod grpc;
 mod hind;
 mod proxy;
 mod real;

@@ -85,6 +85,13 @@ impl<B> Repeatable<B> {
         true
     }
 
+    /// The body as it was, where nothing was taken of it and no stream sends it any more.
+    pub fn into_inner(self) -> Option<B> {
+        let state = Rc::try_unwrap(self.0).ok()?.into_inner();
+        let untouched = state.again.is_empty() && state.taken.is_some_and(|taken| taken.is_empty());
+        untouched.then_some(state.body)
+    }
+
     /// Ends what is being sent of it.
     pub(super) fn cancel(&self) {
         let mut state = self.0.borrow_mut();
@@ -188,7 +195,8 @@ where
         if state.again.is_empty() {
             return state.body.size_hint();
         }
-        let again: usize = state.again.iter().map(|said| if let Said::Data(data) = said { data.len() } else { 0 }).sum();
+        let again: usize =
+            state.again.iter().map(|said| if let Said::Data(data) = said { data.len() } else { 0 }).sum();
         let rest = state.body.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + again as u64);

@@ -50,7 +50,15 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
     let server = |url: &&str| {
         let id = ServerId { service: "web@nomad".into(), url: (*url).into() };
         let (host, port) = (Arc::from("127.0.0.1"), 8001);
-        Arc::new(table::Server { id, tls: false, host, port, authority: "127.0.0.1:8001".into(), weight: 1 })
+        Arc::new(table::Server {
+            id,
+            tls: false,
+            h2c: false,
+            host,
+            port,
+            authority: "127.0.0.1:8001".into(),
+            weight: 1,
+        })
     };
     Arc::new(table::Service {
         id: "web@nomad".into(),
