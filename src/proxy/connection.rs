@@ -163,6 +163,7 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_ANSWER)
+            .enable_connect_protocol()
             .serve_connection(stream, service)
     );
     let ended = tokio::select! {

@@ -15,8 +15,9 @@ pub(super) fn options(headers: &mut Headers, protocol: Protocol) -> Option<Heade
     if !headers.contains(&name::CONNECTION) {
         return None;
     }
-    // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8).
-    let wanted = protocol == Protocol::Http11 && headers.has_token(&name::CONNECTION, "upgrade");
+    // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8). In HTTP/2 the codec refuses these fields: they are there
+    // where an extended CONNECT stands for an upgrade.
+    let wanted = protocol != Protocol::Http10 && headers.has_token(&name::CONNECTION, "upgrade");
     let upgrade = headers.get(&name::UPGRADE).filter(|asked| wanted && !is_http(asked)).cloned();
     for option in named(headers) {
         if !forwarded::is_managed(&option) {

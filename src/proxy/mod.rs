@@ -10,6 +10,7 @@
 //! whatever is published meanwhile. Whatever ends a request, its record is handed to the sink once.
 
 mod accept;
+mod connect_protocol;
 mod connection;
 mod finish;
 mod forward;

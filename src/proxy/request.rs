@@ -6,7 +6,7 @@ use super::forward::{self, Received};
 use super::head::{self, Checked};
 use super::routes::BoundRouter;
 use super::wait::Waiting;
-use super::{forwarded, hop, tunnel};
+use super::{connect_protocol, forwarded, hop, tunnel};
 use crate::http::{
     AnswerHead, Body, Exchange, HeaderValue, Made, Protocol, Reason, RequestHead, StatusCode, Upload, canonical_host,
     name,
@@ -40,6 +40,10 @@ async fn walk(
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
 
     // Head.
+    let asked = match connect_protocol::translate(&mut parts) {
+        Ok(asked) => asked,
+        Err(made) => return answer_made(&client, made, finish),
+    };
     let Checked { mut exchange, upgrade } = match head::check(&client, parts) {
         Ok(checked) => checked,
         Err(made) => return answer_made(&client, made, finish),
@@ -62,15 +66,23 @@ async fn walk(
     finish.origin_status = answer.head.status.as_u16();
     if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
         let switched = forward::switches(upgrade.as_ref(), answer.head.headers.get(&name::UPGRADE));
+        let switched = switched && asked.as_ref().is_none_or(|asked| asked.is_accepted(&answer.head.headers));
         let (Some(to_client), Some(to_server), true) = (on_upgrade, answer.upgrade.take(), switched) else {
             // Traefik's answer to a server that switches where nobody asked.
             return answer_made(&client, Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), finish);
         };
         hop::for_client(&mut answer.head, &answer.body, true);
-        finish.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        if asked.is_some() {
+            connect_protocol::opened(&mut answer.head);
+        }
+        finish.status = answer.head.status.as_u16();
         let idle = client.open.worker.settings.tunnel_idle;
         tokio::task::spawn_local(tunnel::run(to_client, to_server, idle, finish, borrowed));
         return respond(answer.head, AnswerBody::none());
+    }
+
+    if asked.is_some() && !connect_protocol::may_pass(answer.head.status) {
+        return answer_made(&client, Made::status(StatusCode::BAD_GATEWAY, Reason::BadAnswer), finish);
     }
 
     // Middlewares out.
