@@ -3,6 +3,7 @@
 
 use super::accept::Open;
 use super::handshake::FIRST_REQUEST;
+use super::flood::Resets;
 use super::{finish, request};
 use crate::http::{HeaderValue, Protocol, Reason, StatusCode};
 use hyper::server::conn::{http1, http2};
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 /// Room above `max_header_bytes`, as Go's HTTP library leaves it.
@@ -49,6 +51,10 @@ pub(super) struct Client {
     pub(super) protocol: Protocol,
     pub(super) trusted: bool,
     pub(super) clock: Arc<Clock>,
+    /// Requests that the client gave up.
+    resets: Resets,
+    /// They are too many.
+    abused: Notify,
 }
 
 impl Client {
@@ -61,7 +67,16 @@ impl Client {
             protocol,
             trusted: open.entry.trust.believes(peer.ip()),
             clock,
+            resets: Resets::new(std::time::Instant::now()),
+            abused: Notify::new(),
             open,
+        }
+    }
+
+    /// Counts a request that the client gave up before its answer.
+    pub(super) fn given_up(&self) {
+        if self.protocol == Protocol::Http2 && self.resets.count(std::time::Instant::now()) {
+            self.abused.notify_one();
         }
     }
 
@@ -172,6 +187,12 @@ where
         () = client.closing() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = client.abused.notified() => {
+            tracing::info!(entry_point = %entry.name, peer = %client.peer, "too many requests given up, connection closed");
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(LAST_WORDS, connection).await;
+            Ok(())
         }
     };
     if let Err(error) = ended {

@@ -123,6 +123,7 @@ impl Drop for Finish {
         worker.gauges.requests.fetch_sub(1, Relaxed);
         if self.status == 0 {
             self.status = CLIENT_CLOSED;
+            self.client.given_up();
             self.reason = self.reason.or(Some(Reason::ClientGone));
         }
         let router = self.router.as_ref();

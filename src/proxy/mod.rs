@@ -13,6 +13,7 @@ mod accept;
 mod connect_protocol;
 mod connection;
 mod finish;
+mod flood;
 mod forward;
 mod forwarded;
 mod handshake;

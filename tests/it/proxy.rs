@@ -3,6 +3,7 @@
 
 mod bodies;
 mod connections;
+mod frames;
 mod hostile;
 mod http2;
 mod rig;
