@@ -69,13 +69,9 @@ impl Asked {
 /// Turns a server's accepted 101 into the answer to the CONNECT (RFC 8441, 5).
 pub(super) fn opened(head: &mut AnswerHead) {
     head.status = StatusCode::OK;
-    for name in [
-        name::UPGRADE,
-        name::CONNECTION,
-        name::SEC_WEBSOCKET_ACCEPT,
-        name::CONTENT_LENGTH,
-        name::TRANSFER_ENCODING,
-    ] {
+    for name in
+        [name::UPGRADE, name::CONNECTION, name::SEC_WEBSOCKET_ACCEPT, name::CONTENT_LENGTH, name::TRANSFER_ENCODING]
+    {
         head.headers.remove(&name);
     }
 }

@@ -2,8 +2,8 @@
 //! bytes into requests.
 
 use super::accept::Open;
-use super::handshake::FIRST_REQUEST;
 use super::flood::Resets;
+use super::handshake::FIRST_REQUEST;
 use super::{finish, request};
 use crate::http::{HeaderValue, Protocol, Reason, StatusCode};
 use hyper::server::conn::{http1, http2};

@@ -9,3 +9,4 @@ mod http2;
 mod rig;
 mod routing;
 mod upstreams;
+mod websocket2;

@@ -260,26 +260,22 @@ fn a_body_that_breaks_off_is_never_passed_on_as_a_whole_one() {
         ("less than said", vec![("content-length", b"9")], vec![part(), frame(DATA, END_STREAM, 1, b"")]),
         ("more than said", vec![("content-length", b"3")], vec![frame(DATA, END_STREAM, 1, b"hello")]),
         ("trailers before its length", vec![("content-length", b"9")], vec![part(), trailers(&[("x-a", b"1")])]),
-        ("a pseudo-field in trailers", vec![], vec![part(), trailers(&[(":path", b"/x")])]),
         ("CR LF in trailers", vec![], vec![part(), trailers(&[("x-a", b"1\r\nX: y")])]),
         ("a framing field in trailers", vec![], vec![part(), trailers(&[("transfer-encoding", b"chunked")])]),
         ("the connection's end", vec![], vec![part()]),
     ];
     for (what, more, frames) in cases {
         // The server has the head before the rest comes.
-        let began = std::thread::scope(|scope| {
-            let mut raw = Raw::connect(&rig);
-            raw.send(HEADERS, END_HEADERS, 1, &block(&get("", None, &more)));
-            raw.sync();
-            for frame in frames {
-                raw.0.write_all(&frame).expect("sent");
-            }
-            if what != "the connection's end" {
-                raw.sync_or_end();
-            }
-            scope.spawn(move || drop(raw)).join()
-        });
-        began.expect("no panic");
+        let mut raw = Raw::connect(&rig);
+        raw.send(HEADERS, END_HEADERS, 1, &block(&get("", None, &more)));
+        raw.sync();
+        for frame in frames {
+            raw.0.write_all(&frame).expect("sent");
+        }
+        if what != "the connection's end" {
+            raw.sync_or_end();
+        }
+        drop(raw);
         let record = rig.record();
         assert_ne!(record.status, 200, "{what}: {record:?}");
     }
