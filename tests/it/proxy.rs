@@ -6,6 +6,7 @@ mod connections;
 mod frames;
 mod hostile;
 mod http2;
+mod http2_servers;
 mod rig;
 mod routing;
 mod upstreams;
