@@ -269,9 +269,8 @@ fn a_body_that_breaks_off_is_never_passed_on_as_a_whole_one() {
         let mut raw = Raw::connect(&rig);
         raw.send(HEADERS, END_HEADERS, 1, &block(&get("", None, &more)));
         raw.sync();
-        for frame in frames {
-            raw.0.write_all(&frame).expect("sent");
-        }
+        // In one piece, so that whoever waits for DATA looks before it is known that no more will come.
+        raw.0.write_all(&frames.concat()).expect("sent");
         if what != "the connection's end" {
             raw.sync_or_end();
         }
