@@ -103,7 +103,8 @@ impl Making {
 }
 
 /// A stream whose answer has begun. Dropping it cancels what is still being sent of the request; the
-/// answer's body, when dropped early, cancels the rest (RST_STREAM with CANCEL).
+/// answer's body, when dropped early, cancels the rest (RST_STREAM with CANCEL). A piece of the request that
+/// waits for the server's window keeps the stream until there is room: hyper looks at the body only then.
 pub struct H2Stream<B: Body> {
     _slot: Rc<Slot>,
     upload: Repeatable<B>,
