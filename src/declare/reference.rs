@@ -59,7 +59,12 @@ pub(super) static SECTIONS: &[Section] = &[
                 "address of the server instead of the registered one: `http://host:port`",
             ),
             ("loadBalancer.server.weight", Int, If(weight), "share of this instance among the servers"),
-            ("loadBalancer.server.scheme", Text, Always, "`http` or `https`, how the server is reached"),
+            (
+                "loadBalancer.server.scheme",
+                Text,
+                Always,
+                "`http`, `https` or `h2c` (HTTP/2 without TLS), how the server is reached",
+            ),
             (
                 "loadBalancer.server.preservePath",
                 Bool,
@@ -414,6 +419,13 @@ pub(super) static SECTIONS: &[Section] = &[
             ),
             ("!forwardingTimeouts.idleConnTimeout", Duration, Always, "keeping an idle connection (default: 90s)"),
             (
+                "!forwardingTimeouts.readIdleTimeout",
+                Duration,
+                Always,
+                "silence of an HTTP/2 server after which it is asked whether it is there (0: never)",
+            ),
+            ("!forwardingTimeouts.pingTimeout", Duration, Always, "how long it has to answer that (default: 15s)"),
+            (
                 "rustLbProxyProtocol",
                 Alone,
                 Always,
@@ -425,11 +437,7 @@ pub(super) static SECTIONS: &[Section] = &[
         known: &[
             (Text, "spiffe.trustDomain"),
             (List, "spiffe.ids"),
-            (
-                Duration,
-                "forwardingTimeouts.readIdleTimeout forwardingTimeouts.pingTimeout forwardingTimeouts.readTimeout \
-              forwardingTimeouts.writeTimeout",
-            ),
+            (Duration, "forwardingTimeouts.readTimeout forwardingTimeouts.writeTimeout"),
         ],
     },
     Section {

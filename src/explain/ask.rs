@@ -386,7 +386,11 @@ fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Opt
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         answer.outcome = "proxied".into();
         answer.upstream = Some(Upstream {
-            scheme: if server.tls { "https".into() } else { "http".into() },
+            scheme: match (server.tls, server.h2c) {
+                (true, _) => "https".into(),
+                (false, true) => "h2c".into(),
+                (false, false) => "http".into(),
+            },
             addr: server.authority.clone(),
             request_uri: {
                 let base = server.base.as_deref().unwrap_or_default();

@@ -1,13 +1,14 @@
 //! Bodies, streamed with back-pressure: a chunk is read when the other side has room for it.
 
+use super::H2Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
@@ -20,31 +21,29 @@ pub enum BodyError {
     /// The client sent nothing for too long.
     #[error("no byte of the body came for {0:?}")]
     Stalled(Duration),
+    /// An HTTP/2 stream was given up without an error before its body had ended.
+    #[error("the stream ended before the body")]
+    Stopped,
 }
 
-/// A request's or answer's body.
+/// A request's body on its way to an HTTP/2 server.
 #[derive(Debug, Default)]
 pub enum Body {
     /// None.
     #[default]
     Empty,
-    /// Made by the proxy itself.
-    Full(Bytes),
-    /// What the peer at the other end sends, frame by frame.
-    Stream(Incoming),
-    /// What a client sends, watched for progress.
+    /// What a client sends over HTTP/1.1, handed over piece by piece.
+    Pipe(Rc<Pipe>),
+    /// What a client sends over HTTP/2.
+    Http2(H2Body),
+    /// The same, watched for progress.
     Upload(Box<Upload>),
 }
 
 impl Body {
-    /// Wraps what a codec reads.
-    pub fn from_incoming(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() { Self::Empty } else { Self::Stream(incoming) }
-    }
-
-    /// A body of the proxy's own.
-    pub fn text(text: &'static str) -> Self {
-        if text.is_empty() { Self::Empty } else { Self::Full(Bytes::from_static(text.as_bytes())) }
+    /// Wraps what comes by an HTTP/2 stream.
+    pub fn from_h2(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::Empty } else { Self::Http2(H2Body::new(incoming)) }
     }
 
     /// True when nothing can come of it.
@@ -60,11 +59,8 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            full @ Self::Full(_) => match std::mem::take(full) {
-                Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                _ => Poll::Ready(None),
-            },
-            Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Pipe(pipe) => pipe.poll_take(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
             Self::Upload(upload) => upload.poll_frame(cx),
         }
     }
@@ -72,8 +68,8 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(_) => false,
-            Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Pipe(_) => false,
+            Self::Http2(body) => body.is_end_stream(),
             Self::Upload(upload) => upload.incoming.is_end_stream(),
         }
     }
@@ -81,9 +77,64 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(incoming) => incoming.size_hint(),
+            Self::Pipe(_) => SizeHint::default(),
+            Self::Http2(body) => body.size_hint(),
             Self::Upload(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+/// Room for one piece of a body, between two tasks of one thread.
+#[derive(Debug, Default)]
+pub struct Pipe(RefCell<Piece>);
+
+#[derive(Debug, Default)]
+struct Piece {
+    frame: Option<Frame<Bytes>>,
+    // Whether the body came to its end as it should.
+    ended: Option<bool>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Pipe {
+    /// Ready when there is room for a piece.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut piece = self.0.borrow_mut();
+        if piece.frame.is_none() {
+            return Poll::Ready(());
+        }
+        piece.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Puts a piece in; only when there is room.
+    pub fn put(&self, frame: Frame<Bytes>) {
+        let mut piece = self.0.borrow_mut();
+        piece.frame = Some(frame);
+        piece.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Nothing comes any more; `whole` tells whether that was all of it.
+    pub fn end(&self, whole: bool) {
+        let mut piece = self.0.borrow_mut();
+        piece.ended.get_or_insert(whole);
+        piece.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut piece = self.0.borrow_mut();
+        if let Some(frame) = piece.frame.take() {
+            piece.writer.take().into_iter().for_each(Waker::wake);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match piece.ended {
+            Some(true) => Poll::Ready(None),
+            Some(false) => Poll::Ready(Some(Err(BodyError::Stopped))),
+            None => {
+                piece.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
     }
 }
@@ -115,7 +166,12 @@ pub enum UploadFailure {
 impl UploadFailure {
     /// Of what the codec says. What it cannot make sense of is `InvalidInput` or `InvalidData`; all else is a
     /// connection or stream that ended.
-    fn of(error: &hyper::Error) -> Self {
+    fn of(error: &BodyError) -> Self {
+        let error = match error {
+            BodyError::Broken(error) => error,
+            BodyError::Stalled(_) => return Self::Stalled,
+            BodyError::Stopped => return Self::Gone,
+        };
         let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
         match source.map(io::Error::kind) {
             Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Broken,
@@ -128,7 +184,7 @@ impl UploadFailure {
 /// the proxy waits for bytes, and stands still while the server behind takes none.
 #[derive(Debug)]
 pub struct Upload {
-    incoming: Incoming,
+    incoming: Box<Body>,
     transfer: Rc<Transfer>,
     patience: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -137,18 +193,26 @@ pub struct Upload {
 
 impl Upload {
     /// Watches `incoming`; `patience` zero means for ever.
-    pub fn new(incoming: Incoming, patience: Duration) -> (Self, Rc<Transfer>) {
+    pub fn new(incoming: Body, patience: Duration) -> (Self, Rc<Transfer>) {
         let transfer = Rc::new(Transfer {
             bytes: Cell::new(0),
             moved: Cell::new(Instant::now()),
             ended: Cell::new(false),
             failure: Cell::new(None),
         });
-        (Self { incoming, transfer: transfer.clone(), patience, sleep: None, waiting: false }, transfer)
+        (
+            Self { incoming: Box::new(incoming), transfer: transfer.clone(), patience, sleep: None, waiting: false },
+            transfer,
+        )
+    }
+
+    /// The body, watched no more.
+    pub fn into_inner(self) -> Body {
+        *self.incoming
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match Pin::new(&mut *self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = false;
                 match &frame {
@@ -162,7 +226,7 @@ impl Upload {
                     Some(Err(error)) => self.transfer.failure.set(Some(UploadFailure::of(error))),
                     None => self.transfer.ended.set(true),
                 }
-                Poll::Ready(frame.map(|result| result.map_err(BodyError::Broken)))
+                Poll::Ready(frame)
             }
             Poll::Pending if self.patience.is_zero() => Poll::Pending,
             Poll::Pending => {

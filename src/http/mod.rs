@@ -11,6 +11,8 @@ mod exchange;
 mod failure;
 mod fields;
 pub mod h1;
+pub mod h2;
+mod h2_body;
 mod head;
 mod made;
 pub mod name;
@@ -18,13 +20,14 @@ mod reason;
 pub mod target;
 mod tls;
 
-pub use body::{Body, BodyError, Transfer, Upload, UploadFailure};
+pub use body::{Body, BodyError, Pipe, Transfer, Upload, UploadFailure};
 pub use exchange::{Exchange, Identity};
 pub use failure::{
     BadAnswer, CLIENT_CLOSED_REQUEST, Cause, Context, Failure, Phase, Retry, Side, TlsFailure, TooLarge,
 };
 pub use fields::Headers;
 pub(crate) use fields::Room;
+pub use h2_body::H2Body;
 pub use head::{AnswerHead, RequestHead};
 pub use made::Made;
 pub use reason::Reason;

@@ -67,6 +67,7 @@ known! {
     RETRY_AFTER RetryAfter "retry-after" "Retry-After",
     SEC_WEBSOCKET_ACCEPT SecWebsocketAccept "sec-websocket-accept" "Sec-WebSocket-Accept",
     SEC_WEBSOCKET_KEY SecWebsocketKey "sec-websocket-key" "Sec-WebSocket-Key",
+    SEC_WEBSOCKET_PROTOCOL SecWebsocketProtocol "sec-websocket-protocol" "Sec-WebSocket-Protocol",
     SEC_WEBSOCKET_VERSION SecWebsocketVersion "sec-websocket-version" "Sec-WebSocket-Version",
     SERVER Server "server" "Server",
     SET_COOKIE SetCookie "set-cookie" "Set-Cookie",

@@ -22,6 +22,20 @@ pub(super) struct Choice<'a> {
     last: Failure,
 }
 
+/// The way to a chosen server.
+pub(super) enum Chosen {
+    /// A connection of its own.
+    Http1(Leased),
+    /// A stream of a connection that requests share, to be asked for.
+    Http2(Taken),
+}
+
+/// A chosen server, and the request counted there.
+pub(super) struct Taken {
+    pub(super) at: usize,
+    pub(super) in_flight: InFlight,
+}
+
 /// A connection to a chosen server, and the request counted there.
 pub(super) struct Leased {
     pub(super) at: usize,
@@ -35,42 +49,59 @@ impl<'a> Choice<'a> {
         Self { service, peer, begun: begun.into(), tried: SmallVec::new(), last }
     }
 
-    /// The next server and a connection to it.
+    /// The next server and the way to it. A request that `switches` protocols goes over HTTP/1.1.
     ///
     /// # Errors
     /// The answer when none is left.
-    pub(super) async fn next(&mut self, client: &Client, finish: &Finish) -> Result<Leased, Made> {
+    pub(super) async fn next(&mut self, client: &Client, finish: &Finish, switches: bool) -> Result<Chosen, Made> {
         loop {
-            let (at, in_flight) = self.server(client)?;
-            finish.server.set(Some(at));
-            match in_flight.pool().take(self.begun) {
-                Some(connection) => return Ok(Leased { at, connection, in_flight }),
-                None => match Box::pin(connect(client, in_flight.pool())).await {
-                    Ok(connection) => return Ok(Leased { at, connection, in_flight }),
-                    Err(error) => {
-                        self.failed(at, failure::connect(&error));
-                        finish.again();
-                    }
-                },
+            let taken = self.server(client)?;
+            finish.server.set(Some(taken.at));
+            if taken.in_flight.pool().http2(switches).is_some() {
+                return Ok(Chosen::Http2(taken));
+            }
+            if let Some(leased) = self.http1(client, finish, taken).await {
+                return Ok(Chosen::Http1(leased));
             }
         }
     }
 
-    /// A fresh connection to a server that was chosen before.
-    ///
-    /// # Errors
-    /// The answer when it cannot be reached and no other is left.
-    pub(super) async fn fresh(&mut self, client: &Client, finish: &Finish, at: usize) -> Result<Leased, Made> {
-        finish.again();
-        let Some(server) = self.service.servers.get(at) else { return Box::pin(self.next(client, finish)).await };
-        let in_flight = server.pool.enter();
-        match connect(client, &server.pool).await {
-            Ok(connection) => Ok(Leased { at, connection, in_flight }),
+    /// A connection of HTTP/1.1 to a server that was chosen; `None` if it cannot be reached.
+    pub(super) async fn http1(&mut self, client: &Client, finish: &Finish, taken: Taken) -> Option<Leased> {
+        let Taken { at, in_flight } = taken;
+        if let Some(connection) = in_flight.pool().take(self.begun) {
+            return Some(Leased { at, connection, in_flight });
+        }
+        match Box::pin(connect(client, in_flight.pool())).await {
+            Ok(connection) => Some(Leased { at, connection, in_flight }),
             Err(error) => {
                 self.failed(at, failure::connect(&error));
-                Box::pin(self.next(client, finish)).await
+                finish.again();
+                None
             }
         }
+    }
+
+    /// A fresh connection to a server that was chosen before, or else the next one.
+    ///
+    /// # Errors
+    /// The answer when none is left.
+    pub(super) async fn fresh(
+        &mut self,
+        client: &Client,
+        finish: &Finish,
+        at: usize,
+        switches: bool,
+    ) -> Result<Chosen, Made> {
+        finish.again();
+        if let Some(server) = self.service.servers.get(at) {
+            let in_flight = server.pool.enter();
+            match connect(client, &server.pool).await {
+                Ok(connection) => return Ok(Chosen::Http1(Leased { at, connection, in_flight })),
+                Err(error) => self.failed(at, failure::connect(&error)),
+            }
+        }
+        self.next(client, finish, switches).await
     }
 
     /// A server took the connection and gave it up before anything could be sent, or could not be reached.
@@ -79,7 +110,7 @@ impl<'a> Choice<'a> {
         self.last = why;
     }
 
-    fn server(&mut self, client: &Client) -> Result<(usize, InFlight), Made> {
+    fn server(&mut self, client: &Client) -> Result<Taken, Made> {
         let registry = &client.open.worker.registry;
         let chosen = self.service.choose(self.peer, &self.tried, registry);
         let server = chosen.and_then(|at| self.service.servers.get(at).map(|server| (at, server)));
@@ -89,7 +120,7 @@ impl<'a> Choice<'a> {
         if !self.tried.is_empty() && !patience.is_zero() && self.begun.elapsed() >= patience {
             return Err(Made::failed(self.last));
         }
-        Ok((at, server.pool.enter()))
+        Ok(Taken { at, in_flight: server.pool.enter() })
     }
 }
 
@@ -97,14 +128,17 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
     let result = pool.connect(client.proxied()).await;
     match &result {
         Ok(_) => pool.state().reachable(),
-        Err(error) => {
-            if !error.is_ours() {
-                pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
-            }
-            tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
-        }
+        Err(error) => not_reached(client, pool, error),
     }
     result
+}
+
+/// Notes that a server could not be reached, for others who would choose it.
+pub(super) fn not_reached(client: &Client, pool: &Pool, error: &ConnectError) {
+    if !error.is_ours() {
+        pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
+    }
+    tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
 }
 
 /// Whether an answer switches to the protocol that was asked for.

@@ -1,6 +1,7 @@
 //! A client's connection: what all its requests share, and the bell that wakes it when the worker drains.
 
 use super::accept::Open;
+use super::flood::Resets;
 use crate::http::{Protocol, TlsInfo};
 use crate::upstream::Proxied;
 use slab::Slab;
@@ -26,6 +27,9 @@ pub(super) struct Client {
     pub(super) trusted: bool,
     /// Requests that came by it.
     pub(super) requests: Cell<u64>,
+    /// Those that it gave up.
+    resets: Resets,
+    abusive: Cell<bool>,
 }
 
 impl Client {
@@ -43,6 +47,8 @@ impl Client {
             protocol,
             trusted,
             requests: Cell::new(0),
+            resets: Resets::new(Instant::now()),
+            abusive: Cell::new(false),
             open,
         }
     }
@@ -53,6 +59,18 @@ impl Client {
         let entry = &self.open.entry;
         let limited = entry.keep_alive_max_requests > 0 || !entry.keep_alive_max_time.is_zero();
         limited && entry.is_last(self.requests.get(), self.since.elapsed())
+    }
+
+    /// Counts a request that the client gave up before its answer.
+    pub(super) fn given_up(&self) {
+        if self.protocol == Protocol::Http2 && self.resets.count(Instant::now()) {
+            self.abusive.set(true);
+        }
+    }
+
+    /// Whether it gave up too many.
+    pub(super) fn is_abusive(&self) -> bool {
+        self.abusive.get()
     }
 
     /// Who came to whom, for servers that want to know it by the PROXY protocol.

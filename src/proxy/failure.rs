@@ -33,6 +33,7 @@ pub(super) fn connect(error: &ConnectError) -> Failure {
         },
         ConnectError::Tls(error) => Cause::Tls(tls(error)).into(),
         ConnectError::NoTls(_) => Cause::Misconfigured.into(),
+        ConnectError::NotHttp2(_) | ConnectError::ChoseHttp1 | ConnectError::NoStreams => Cause::NotConnected.into(),
     }
 }
 
@@ -76,6 +77,11 @@ pub(super) fn exchange(failed: &Failed, patience: std::time::Duration, repeatabl
         Failed::Broken(_) => Cause::ClientBrokeFraming.into(),
         Failed::Gone => Cause::ClientGone.into(),
     }
+}
+
+/// The time for an answer's head ran out.
+pub(super) fn late_head(limit: std::time::Duration) -> Failure {
+    late(Phase::Head, limit)
 }
 
 fn malformed(fault: Fault) -> BadAnswer {

@@ -181,6 +181,7 @@ impl Drop for Finish {
         worker.gauges.requests.fetch_sub(1, Relaxed);
         if self.status.get() == 0 {
             self.status.set(CLIENT_CLOSED_REQUEST);
+            self.client.given_up();
             self.because(Cause::ClientGone);
         }
         let router = self.router.as_ref();

@@ -29,8 +29,9 @@ pub(super) fn options(headers: &mut Headers, protocol: Protocol, kept: &[String]
     if !headers.contains(&name::CONNECTION) {
         return None;
     }
-    // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8).
-    let wanted = protocol == Protocol::Http11 && headers.has_token(&name::CONNECTION, "upgrade");
+    // Upgrades are HTTP/1.1's alone (RFC 9110, 7.8). In HTTP/2 the codec refuses these fields: they are there
+    // where an extended CONNECT stands for an upgrade.
+    let wanted = protocol != Protocol::Http10 && headers.has_token(&name::CONNECTION, "upgrade");
     let upgrade = if wanted { headers.value_of(&name::UPGRADE).filter(|asked| !is_http(asked)) } else { None };
     let mut still: SmallVec<[String; 2]> = SmallVec::new();
     for option in named(headers) {

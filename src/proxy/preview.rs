@@ -1,7 +1,7 @@
 //! A request's way through the proxy without a socket, for `explain`: *head*, *route* and the head
 //! that a server would get, by the very functions that serve requests.
 
-use super::head::{self, Arrival, Checked, Parsed, Refused};
+use super::head::{self, Arrival, Checked, Parsed};
 use super::hop;
 use super::request::View;
 use super::settings::HeadRules;
@@ -35,9 +35,8 @@ impl Preview {
     ) -> Result<Self, Made> {
         let peer_text = peer.ip().to_string();
         let arrival = Arrival { entry_point, peer, peer_text: &peer_text, tls, trusted, hostname: None, rules };
-        let Checked { exchange, upgrade } = parsed(request.into_parts().0)
-            .and_then(|parsed| head::arrive(&arrival, parsed))
-            .map_err(|refused| refused.made)?;
+        let Checked { exchange, upgrade } =
+            head::arrive(&arrival, parsed(request.into_parts().0)).map_err(|refused| refused.made)?;
         Ok(Self { exchange, upgrade, peer_text, rules: rules.clone() })
     }
 
@@ -72,7 +71,7 @@ impl Preview {
 }
 
 /// A head as HTTP/2's codec and `explain` have it.
-pub(super) fn parsed(parts: ::http::request::Parts) -> Result<Parsed, Box<Refused>> {
+pub(super) fn parsed(parts: ::http::request::Parts) -> Parsed {
     let protocol = match parts.version {
         ::http::Version::HTTP_2 => Protocol::Http2,
         ::http::Version::HTTP_11 => Protocol::Http11,
@@ -86,5 +85,5 @@ pub(super) fn parsed(parts: ::http::request::Parts) -> Result<Parsed, Box<Refuse
         }
         _ => parts.uri.to_string(),
     };
-    Ok(Parsed { protocol, method: parts.method, target, headers })
+    Parsed { protocol, method: parts.method, target, headers }
 }

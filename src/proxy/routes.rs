@@ -37,7 +37,7 @@ impl BoundService {
         let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
         let settings = pools.settings(service);
         let servers = service.servers.iter().map(|server| {
-            let endpoint = Endpoint { tls: server.tls, host: server.host.clone(), port: server.port };
+            let endpoint = Endpoint { tls: server.tls, h2c: server.h2c, host: server.host.clone(), port: server.port };
             BoundServer {
                 pool: pools.get(registry, &server.id, &endpoint, &settings),
                 fingerprint: rendezvous::fingerprint(&server.id.url),

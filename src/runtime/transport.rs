@@ -9,7 +9,7 @@ use crate::config::ClientTls;
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::table::{Pem, Transport, TransportTls};
 use crate::upstream::tls::{TlsConfigError, client_config};
-use crate::upstream::{OFFER_HTTP2, ServerTls, TlsState};
+use crate::upstream::{ServerTls, TlsState};
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub(super) fn agent_config(tls: &ClientTls) -> Result<Arc<ClientConfig>, Transpo
         certificates: tls.cert.iter().zip(&tls.key).map(|(cert, key)| (pem(cert), pem(key))).collect(),
         ..TransportTls::default()
     };
-    let config = client_config(&tls, false, &mut |path| read(path));
+    let config = client_config(&tls, &mut |path| read(path));
     config.map(Arc::new).map_err(|source| TransportError { section: "providers.nomad.endpoint.tls", source })
 }
 
@@ -64,8 +64,8 @@ pub(super) struct Loaded {
 pub(super) fn load(transport: &Transport) -> Loaded {
     // Before the content: what changes meanwhile is seen the next time.
     let marks = marks(transport);
-    let http2 = OFFER_HTTP2 && transport.http2;
-    Loaded { config: client_config(&transport.tls, http2, &mut |path| read(path)).map(Arc::new), marks }
+    // What is offered by ALPN is for each connection to say.
+    Loaded { config: client_config(&transport.tls, &mut |path| read(path)).map(Arc::new), marks }
 }
 
 impl Loaded {

@@ -135,6 +135,8 @@ pub struct Server {
     pub id: ServerId,
     /// True for `https://`.
     pub tls: bool,
+    /// True for `h2c://`: HTTP/2 without TLS.
+    pub h2c: bool,
     /// Host without brackets: an address or a DNS name.
     pub host: Arc<str>,
     /// Port.

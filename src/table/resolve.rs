@@ -122,10 +122,12 @@ pub(super) fn service(
 /// (<https://doc.traefik.io/traefik/reference/routing-configuration/http/load-balancing/service/>).
 fn server(url: &str, weight: u32, preserve_path: bool, service: &Arc<str>) -> Result<Server, String> {
     let uri: http::Uri = url.parse().map_err(|_| "that is not a URL such as `http://host:port`".to_owned())?;
-    let tls = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        Some(other) => return Err(format!("expected the scheme `http` or `https`, got `{other}`")),
+    let (scheme, tls) = match uri.scheme_str() {
+        Some("http") => ("http", false),
+        Some("https") => ("https", true),
+        // HTTP/2 without TLS, known to be spoken: what gRPC servers want.
+        Some("h2c") => ("h2c", false),
+        Some(other) => return Err(format!("expected the scheme `http`, `https` or `h2c`, got `{other}`")),
         None => return Err("expected a URL such as `http://host:port`".to_owned()),
     };
     let authority = uri.authority().ok_or("it names no host")?;
@@ -142,13 +144,13 @@ fn server(url: &str, weight: u32, preserve_path: bool, service: &Arc<str>) -> Re
         None if authority.as_str().len() > host.len() => return Err("its port is not one".to_owned()),
         None => 80 + u16::from(tls) * 363,
     };
-    let scheme = if tls { "https" } else { "http" };
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let base = if preserve_path { uri.path().strip_suffix('/').unwrap_or(uri.path()) } else { "" };
     Ok(Server {
         base: (!base.is_empty()).then(|| base.into()),
         id: ServerId { service: service.clone(), url: format!("{scheme}://{authority}{base}").into() },
         tls,
+        h2c: scheme == "h2c",
         host: bare.into(),
         port,
         authority: format!("{host}:{port}").into(),

@@ -20,6 +20,7 @@ pub const DEFAULT_TRANSPORT: &str = "default@internal";
 const MAX_IDLE: usize = 200;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How servers are reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,6 +35,10 @@ pub struct Transport {
     pub response_header_timeout: Duration,
     /// How long a connection is kept without use; zero means no limit.
     pub idle_timeout: Duration,
+    /// Silence on an HTTP/2 connection after which the server is asked whether it is there; zero means never.
+    pub read_idle_timeout: Duration,
+    /// How long it has to answer that.
+    pub ping_timeout: Duration,
     /// Unused connections kept for one server by one worker.
     pub max_idle: usize,
     /// Whether HTTP/2 may be spoken.
@@ -167,6 +172,8 @@ struct SaidTimeouts {
     dial_timeout: Option<GoDuration>,
     response_header_timeout: Option<GoDuration>,
     idle_conn_timeout: Option<GoDuration>,
+    read_idle_timeout: Option<GoDuration>,
+    ping_timeout: Option<GoDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -184,6 +191,8 @@ impl Transport {
             dial_timeout: DIAL_TIMEOUT,
             response_header_timeout: Duration::ZERO,
             idle_timeout: IDLE_TIMEOUT,
+            read_idle_timeout: Duration::ZERO,
+            ping_timeout: PING_TIMEOUT,
             max_idle: MAX_IDLE,
             http2: true,
             proxy_protocol: None,
@@ -218,6 +227,8 @@ impl Transport {
             dial_timeout: time("dialTimeout", times.dial_timeout, DIAL_TIMEOUT)?,
             response_header_timeout: time("responseHeaderTimeout", times.response_header_timeout, Duration::ZERO)?,
             idle_timeout: time("idleConnTimeout", times.idle_conn_timeout, IDLE_TIMEOUT)?,
+            read_idle_timeout: time("readIdleTimeout", times.read_idle_timeout, Duration::ZERO)?,
+            ping_timeout: time("pingTimeout", times.ping_timeout, PING_TIMEOUT)?,
             max_idle: match said.max_idle_conns_per_host {
                 0 => MAX_IDLE,
                 // below zero, connections are not used again

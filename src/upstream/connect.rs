@@ -47,6 +47,15 @@ pub enum ConnectError {
     /// A host that is neither name nor address, or no TLS configuration.
     #[error("`{0}` cannot be reached over TLS")]
     NoTls(Arc<str>),
+    /// It does not speak HTTP/2, and why that shows.
+    #[error("the server does not speak HTTP/2: {0}")]
+    NotHttp2(String),
+    /// It speaks TLS and chose HTTP/1.1, over which it can be reached.
+    #[error("the server chose HTTP/1.1")]
+    ChoseHttp1,
+    /// It speaks HTTP/2 and allows no stream at all.
+    #[error("the server takes no HTTP/2 streams")]
+    NoStreams,
 }
 
 impl ConnectError {
@@ -70,6 +79,7 @@ impl ConnectError {
             Self::Failed(_) => "connect failed",
             Self::Tls(error) => error.kind.as_str(),
             Self::NoTls(_) => TlsFailure::NotSetUp.as_str(),
+            Self::NotHttp2(_) | Self::ChoseHttp1 | Self::NoStreams => "http2: not spoken by the server",
         }
     }
 }
@@ -97,12 +107,13 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     SHORT.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Connects within the dial time-out, on behalf of a client where there is one.
+/// Connects within the dial time-out, on behalf of a client where there is one, and offers protocols over TLS.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     addresses: &Rc<Addresses>,
     settings: &Settings,
     client: Option<Proxied>,
+    offered: &[&[u8]],
 ) -> Result<Dialed, ConnectError> {
     let connected = Cell::new(false);
     let work = async {
@@ -116,7 +127,12 @@ pub(super) async fn connect(
         if let Some(version) = settings.proxy_protocol {
             stream.write_all(&proxy_protocol::header(version, client)).await.map_err(ConnectError::Failed)?;
         }
-        let Some((config, name)) = tls else { return Ok((Stream::Plain(stream), Alpn::Http11)) };
+        let Some((mut config, name)) = tls else { return Ok((Stream::Plain(stream), Alpn::Http11)) };
+        if !offered.is_empty() {
+            let mut offering = (*config).clone();
+            offering.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+            config = Arc::new(offering);
+        }
         let connecting = tokio_rustls::TlsConnector::from(config).connect(name, stream);
         let stream = connecting.await.map_err(|error| ConnectError::Tls(error.into()))?;
         let alpn = match stream.get_ref().1.alpn_protocol() {

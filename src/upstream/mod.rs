@@ -6,6 +6,7 @@
 //! cross a thread. An entry goes some time after its last use, once nobody holds it.
 
 mod connect;
+pub mod h2;
 mod pool;
 pub mod proxy_protocol;
 mod registry;
@@ -15,11 +16,12 @@ pub mod tls;
 mod transport;
 
 pub use connect::{Alpn, ConnectError, is_exhaustion};
+pub use h2::{H2, H2Error, H2Settings, H2Stream, Repeatable};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};
 pub use proxy_protocol::Proxied;
 pub use registry::{Registry, ServerState, ServerView, ServiceState};
 pub use stream::Stream;
-pub use transport::{OFFER_HTTP2, TlsState, Transports};
+pub use transport::{TlsState, Transports};
 
 use crate::table::{DEFAULT_TRANSPORT, ProxyProtocol, Transport};
 use std::sync::Arc;
@@ -40,6 +42,10 @@ pub struct Settings {
     pub http2: bool,
     /// How `https://` servers are verified.
     pub tls: Option<ServerTls>,
+    /// Silence on an HTTP/2 connection after which the server is asked whether it is there; zero means never.
+    pub read_idle_timeout: Duration,
+    /// How long it has to answer that.
+    pub ping_timeout: Duration,
     /// The name that `https://` servers must prove instead of their host.
     pub server_name: Option<Arc<str>>,
     /// Servers are told of the client before anything else; such a connection is for one request.
@@ -60,6 +66,8 @@ impl Settings {
             // a connection that names one client is not for the next one
             max_idle: if transport.proxy_protocol.is_some() { 0 } else { transport.max_idle },
             http2: transport.http2,
+            read_idle_timeout: transport.read_idle_timeout,
+            ping_timeout: transport.ping_timeout,
             tls: Some(tls),
             server_name: transport.tls.server_name.clone(),
             proxy_protocol: transport.proxy_protocol,

@@ -5,18 +5,21 @@
 //! failure before the answer's first byte may mean that the server had closed it already.
 
 use super::connect::{self, Alpn, ConnectError};
+use super::h2::{H2, H2Settings};
 use super::resolve::Addresses;
 use super::stream::Stream;
 use super::{Proxied, Registry, ServerState, Settings, Transports};
+use crate::http::Body;
 use crate::model::ServerId;
 use crate::table::Service;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Waker};
-use tokio::io::{AsyncRead, ReadBuf};
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 /// Where a server is.
@@ -24,6 +27,8 @@ use tokio::time::Instant;
 pub struct Endpoint {
     /// Over TLS.
     pub tls: bool,
+    /// HTTP/2 without TLS, known to be spoken.
+    pub h2c: bool,
     /// Address or name, without brackets.
     pub host: Arc<str>,
     /// Port.
@@ -55,12 +60,14 @@ impl Pools {
         match pools.get(id) {
             Some(pool) if pool.endpoint == *endpoint && Arc::ptr_eq(&pool.settings, settings) => pool.clone(),
             _ => {
-                let pool = Rc::new(Pool {
+                let pool = Rc::new_cyclic(|own| Pool {
                     settings: settings.clone(),
                     state: registry.server(id),
                     addresses: Rc::new(Addresses::new(endpoint.host.clone(), endpoint.port)),
                     endpoint: endpoint.clone(),
                     idle: RefCell::default(),
+                    chose_http1: Cell::new(false),
+                    http2: http2(own, settings),
                 });
                 pools.insert(id.clone(), pool.clone());
                 pool
@@ -73,7 +80,8 @@ impl Pools {
         self.pools.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain_mut(|kept| kept.is_fresh(now, &pool.settings) && kept.connection.is_silent());
-            Rc::strong_count(pool) > 1 || !idle.is_empty()
+            pool.http2.sweep(now);
+            Rc::strong_count(pool) > 1 || !idle.is_empty() || pool.http2.connections() > 0
         });
     }
 
@@ -91,6 +99,30 @@ pub struct Pool {
     addresses: Rc<Addresses>,
     endpoint: Endpoint,
     idle: RefCell<Vec<Idle>>,
+    /// Offered HTTP/2 over TLS, it chose HTTP/1.1.
+    chose_http1: Cell<bool>,
+    http2: H2<Body>,
+}
+
+/// The HTTP/2 connections of a pool, none of which is made yet.
+fn http2(pool: &Weak<Pool>, settings: &Settings) -> H2<Body> {
+    let limits = H2Settings {
+        settings_timeout: settings.dial_timeout,
+        idle_timeout: settings.idle_timeout,
+        read_idle_timeout: settings.read_idle_timeout,
+        ping_timeout: settings.ping_timeout,
+        ..H2Settings::default()
+    };
+    let pool = pool.clone();
+    H2::new(limits, move || {
+        let pool = pool.upgrade();
+        async move {
+            match pool {
+                Some(pool) => pool.connect_http2().await,
+                None => Err(ConnectError::NoStreams),
+            }
+        }
+    })
 }
 
 #[derive(Debug)]
@@ -164,12 +196,39 @@ impl Pool {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(&self, client: Option<Proxied>) -> Result<Connection, ConnectError> {
-        let dialed = connect::connect(&self.endpoint, &self.addresses, &self.settings, client).await?;
-        if dialed.alpn != Alpn::Http11 {
-            // Only what is offered is chosen, and HTTP/2 is not offered.
-            return Err(ConnectError::Failed(std::io::Error::other("the server chose HTTP/2")));
+        let dialed = connect::connect(&self.endpoint, &self.addresses, &self.settings, client, &[]).await?;
+        Ok(self.connection(dialed.stream))
+    }
+
+    fn connection(&self, stream: Stream) -> Connection {
+        Connection { stream, reused: false, _open: OpenConnection::new(self.state.clone()) }
+    }
+
+    /// The HTTP/2 connections, where requests go over these. A request that wants to switch protocols does not.
+    pub fn http2(&self, switches: bool) -> Option<&H2<Body>> {
+        let Self { endpoint, settings, chose_http1, http2, .. } = self;
+        // A connection that names one client is not for others.
+        let shared = settings.proxy_protocol.is_none();
+        let offered = endpoint.tls && settings.http2 && shared && !chose_http1.get() && !switches;
+        (endpoint.h2c || offered).then_some(http2)
+    }
+
+    /// What `:scheme` says to the server.
+    pub fn scheme(&self) -> &'static str {
+        if self.endpoint.tls { "https" } else { "http" }
+    }
+
+    /// A stream for HTTP/2. A server that chose HTTP/1.1 has an unused connection from then on.
+    async fn connect_http2(&self) -> Result<Connection, ConnectError> {
+        let offered: &[&[u8]] = if self.endpoint.tls { &[b"h2", b"http/1.1"] } else { &[] };
+        let dialed = connect::connect(&self.endpoint, &self.addresses, &self.settings, None, offered).await?;
+        let connection = self.connection(dialed.stream);
+        if self.endpoint.tls && dialed.alpn != Alpn::Http2 {
+            self.chose_http1.set(true);
+            self.put(connection, Instant::now());
+            return Err(ConnectError::ChoseHttp1);
         }
-        Ok(Connection { stream: dialed.stream, reused: false, _open: OpenConnection::new(self.state.clone()) })
+        Ok(connection)
     }
 }
 
@@ -208,7 +267,31 @@ impl Connection {
     /// is no answer. Costs no system call while nothing has come.
     fn is_silent(&mut self) -> bool {
         let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        // Not by the budget of the task, which would say that nothing has come.
+        let look = std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+        std::pin::pin!(tokio::task::coop::unconstrained(look)).poll(&mut cx).is_pending()
+    }
+}
+
+/// For HTTP/2, which has what it says and hears framed by somebody else.
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -54,7 +54,7 @@ pub type ReadFile<'a> = &'a mut dyn FnMut(&str) -> io::Result<Vec<u8>>;
 ///
 /// # Errors
 /// Files that cannot be read, or hold not what they should.
-pub fn client_config(tls: &TransportTls, http2: bool, read: ReadFile<'_>) -> Result<ClientConfig, TlsConfigError> {
+pub fn client_config(tls: &TransportTls, read: ReadFile<'_>) -> Result<ClientConfig, TlsConfigError> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     if !tls.cipher_suites.is_empty() {
         provider.cipher_suites.retain(|suite| match suite {
@@ -78,13 +78,9 @@ pub fn client_config(tls: &TransportTls, http2: bool, read: ReadFile<'_>) -> Res
         true => builder.with_no_client_auth(),
         false => builder.with_client_cert_resolver(Arc::new(ClientCertificates::new(tls, &provider, read)?)),
     };
-    config.alpn_protocols = alpn(http2);
+    // HTTP/2 is offered by connections that are for it.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-fn alpn(http2: bool) -> Vec<Vec<u8>> {
-    let h2 = http2.then(|| b"h2".to_vec());
-    h2.into_iter().chain([b"http/1.1".to_vec()]).collect()
 }
 
 /// What is in a PEM, and how to tell of a fault in it.

@@ -15,9 +15,6 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Whether HTTP/2 is offered to `https://` servers where the transport allows it.
-pub const OFFER_HTTP2: bool = false;
-
 /// What came of a transport's certificates: nothing yet, a configuration, or why there is none.
 pub type TlsState = Option<Result<Arc<ClientConfig>, Arc<str>>>;
 

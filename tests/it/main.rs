@@ -11,6 +11,7 @@ mod embedded;
 mod explain;
 mod failures;
 mod files;
+mod grpc;
 mod h1;
 mod hind;
 mod proxy;

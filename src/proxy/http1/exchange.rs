@@ -3,10 +3,11 @@
 use super::answer::{self, To};
 use super::pump::Pump;
 use super::relay::{self, Answer, Asked, Ended, Failed, Up};
+use super::to_http2::{self, Outcome};
 use super::{After, Arrived, Session, tunnel, write};
 use crate::http::h1::{Fault, Framing};
 use crate::http::{AnswerHead, BadAnswer, Cause, HeaderValue, Made, Method, Protocol, StatusCode, name};
-use crate::proxy::choose::{Choice, Leased, switches};
+use crate::proxy::choose::{Choice, Chosen, Leased, switches};
 use crate::proxy::finish::{self, Finish};
 use crate::proxy::head::{self, Checked, Parsed};
 use crate::proxy::http1::pump::Sent;
@@ -19,17 +20,17 @@ use std::time::Duration;
 
 /// What is known of a request besides its head.
 #[derive(Debug, Clone, Copy)]
-struct Request {
+pub(super) struct Request {
     /// Where the head ends in what was read, and where that ends.
-    length: usize,
-    filled: usize,
-    body: Framing,
-    keep_alive: bool,
-    asked: Asked,
+    pub(super) length: usize,
+    pub(super) filled: usize,
+    pub(super) body: Framing,
+    pub(super) keep_alive: bool,
+    pub(super) asked: Asked,
 }
 
 impl Request {
-    fn has_body(&self) -> bool {
+    pub(super) fn has_body(&self) -> bool {
         !matches!(self.body, Framing::None | Framing::Length(0))
     }
 }
@@ -129,10 +130,29 @@ async fn forward(
     // Its body may be on its way, or never come.
     let failing = To { keep: to.keep && !request.has_body(), ..to };
     let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
-    let mut chosen = choice.next(&client, &finish).await;
+    let switches = upgrade.is_some();
+    let mut chosen = choice.next(&client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
-            Ok(leased) => leased,
+            Ok(Chosen::Http1(leased)) => leased,
+            Ok(Chosen::Http2(taken)) => {
+                match Box::pin(to_http2::run(session, &finish, &request, service, taken)).await {
+                    Outcome::Done(after) => return after,
+                    Outcome::Made(made) => return answer::made(session, finish, made, failing).await,
+                    Outcome::Next(at, why) => {
+                        choice.failed(at, why);
+                        finish.again();
+                        chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                    }
+                    Outcome::Http1(taken) => {
+                        chosen = match Box::pin(choice.http1(&client, &finish, taken)).await {
+                            Some(leased) => Ok(Chosen::Http1(leased)),
+                            None => Box::pin(choice.next(&client, &finish, switches)).await,
+                        };
+                    }
+                }
+                continue;
+            }
             Err(made) => return answer::made(session, finish, made, failing).await,
         };
         finish.is_sent();
@@ -158,11 +178,11 @@ async fn forward(
                 let at = leased.at;
                 drop(leased);
                 if silent && reused && harmless {
-                    chosen = Box::pin(choice.fresh(&client, &finish, at)).await;
+                    chosen = Box::pin(choice.fresh(&client, &finish, at, switches)).await;
                 } else if silent && unsent {
                     choice.failed(at, Cause::ResetBeforeAnswer.into());
                     finish.again();
-                    chosen = Box::pin(choice.next(&client, &finish)).await;
+                    chosen = Box::pin(choice.next(&client, &finish, switches)).await;
                 } else {
                     let made = failure(&finish, &failed, patience, untouched && harmless);
                     return answer::made(session, finish, made, failing).await;
@@ -302,7 +322,9 @@ async fn switch(
     write::answer(&mut lead, false, &head, reason, write::Body::None, write::Connection::Unsaid, buffers);
     let bytes = buffers.bytes_of(head.headers);
     let read = bytes.get(length..filled).unwrap_or_default();
-    tunnel::run(session, leased, finish, lead, read).await;
+    let early = std::mem::take(&mut session.pending);
+    let first = tunnel::First { early: &early, lead, read };
+    tunnel::run(&mut session.stream, leased, &finish, first).await;
     buffers.give(bytes);
     After::Gone
 }

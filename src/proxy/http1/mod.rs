@@ -8,7 +8,8 @@ mod answer;
 pub(super) mod exchange;
 mod pump;
 pub(super) mod relay;
-mod tunnel;
+mod to_http2;
+pub(super) mod tunnel;
 pub(super) mod write;
 
 use super::buffers::poll_fill;
@@ -20,7 +21,6 @@ use super::stream::ClientStream;
 use crate::http::h1::{self, Fault, Parsed, RequestFraming, RequestLine};
 use crate::http::{Cause, Headers, Made, StatusCode, TooLarge};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -256,9 +256,4 @@ impl Session {
         buffers.give(buffer);
         true
     }
-}
-
-/// Ends a stream's sending side.
-fn poll_shutdown<S: tokio::io::AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-    Pin::new(stream).poll_shutdown(cx)
 }

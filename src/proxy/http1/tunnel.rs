@@ -2,51 +2,63 @@
 //! that ends passes its end on, and the other may go on talking.
 
 use super::pump::{Pump, Sent};
-use super::{Session, poll_shutdown};
 use crate::http::h1::Framing;
+use crate::proxy::buffers::Buffers;
 use crate::proxy::choose::Leased;
+use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
-/// Carries bytes until both sides have ended or nothing has moved for the time that is allowed. `lead` is
-/// the answer's head, `read` what stood behind it. The request counts as in flight until then.
-pub(super) async fn run(session: &mut Session, mut leased: Leased, finish: Finish, lead: Vec<u8>, read: &[u8]) {
-    let client = session.client.clone();
-    let worker = &client.open.worker;
-    let early = std::mem::take(&mut session.pending);
+/// What comes first on both ways.
+pub(in crate::proxy) struct First<'a> {
+    /// What the client said already.
+    pub(in crate::proxy) early: &'a [u8],
+    /// The answer's head, where the client is still to get it.
+    pub(in crate::proxy) lead: Vec<u8>,
+    /// What the server said behind it.
+    pub(in crate::proxy) read: &'a [u8],
+}
+
+/// Carries bytes until both sides have ended or nothing has moved for the time that is allowed. The request counts
+/// as in flight until then.
+pub(in crate::proxy) async fn run<C>(client: &mut C, mut leased: Leased, finish: &Finish, first: First<'_>)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let worker = finish.client.open.worker.clone();
+    let First { early, lead, read } = first;
     let pumps = (
-        Pump::new(Vec::new(), Framing::UntilClose, Sent::Plain, &early),
+        Pump::new(Vec::new(), Framing::UntilClose, Sent::Plain, early),
         Pump::new(lead, Framing::UntilClose, Sent::Plain, read),
     );
     let (Ok(up), Ok(down)) = pumps else { return };
     let mut up = Way { pump: up, carried: false, ended: false };
     let mut down = Way { pump: down, carried: false, ended: false };
     let idle = worker.settings.tunnel_idle;
-    let buffers = &worker.buffers;
+    let mut clock = Deadline::default();
     poll_fn(|cx| {
         let server = &mut leased.connection.stream;
-        let both =
-            [up.poll(cx, &mut session.stream, server, buffers), down.poll(cx, server, &mut session.stream, buffers)];
+        let both = [up.poll(cx, client, server, &worker.buffers), down.poll(cx, server, client, &worker.buffers)];
         finish.request_bytes.set(up.pump.bytes);
         finish.response_bytes.set(down.pump.bytes);
         if both.contains(&Err(())) || (up.ended && down.ended) {
             return Poll::Ready(());
         }
-        if idle.is_zero() {
-            session.clock.set(None);
-        } else if up.pump.moved || down.pump.moved {
+        if !idle.is_zero() && (up.pump.moved || down.pump.moved) {
             (up.pump.moved, down.pump.moved) = (false, false);
-            session.wait_for(idle);
+            clock.set(Some(Instant::now() + idle));
         }
-        ready!(session.clock.poll(cx));
+        ready!(clock.poll(cx));
         Poll::Ready(())
     })
     .await;
     finish.is_answered();
-    up.pump.put_back(buffers);
-    down.pump.put_back(buffers);
+    up.pump.put_back(&worker.buffers);
+    down.pump.put_back(&worker.buffers);
 }
 
 /// One direction.
@@ -59,13 +71,7 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-        to: &mut W,
-        buffers: &crate::proxy::buffers::Buffers,
-    ) -> Result<(), ()>
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, from: &mut R, to: &mut W, buffers: &Buffers) -> Result<(), ()>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -78,7 +84,7 @@ impl Way<'_> {
             }
         }
         if !self.ended {
-            match poll_shutdown(to, cx) {
+            match Pin::new(to).poll_shutdown(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.ended = true,
                 Poll::Ready(Err(_)) => return Err(()),

@@ -1,23 +1,31 @@
 //! One request over HTTP/2: from its head to the head of its answer.
 
 use super::Running;
-use super::answer::{AnswerBody, Down, Shared};
-use super::upload::{Broken, Upload};
+use super::answer::{AnswerBody, MaybeBody, Shared};
 use crate::http::h1::Framing;
-use crate::http::{AnswerHead, BadAnswer, Cause, Made, Method, Protocol, StatusCode, name};
-use crate::proxy::choose::{Choice, Leased};
+use crate::http::{
+    AnswerHead, BadAnswer, Body, Cause, Failure, H2Body, HeaderValue, Headers, Made, Method, Protocol, StatusCode,
+    Transfer, Upload, h2, name,
+};
+use crate::proxy::choose::{self, Choice, Chosen, Leased, Taken};
 use crate::proxy::client::Client;
+use crate::proxy::connect_protocol::{self, Asked as Asking};
 use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::{self, Finish};
+use crate::proxy::frames::Frames;
 use crate::proxy::head::{self, Checked};
 use crate::proxy::http1::exchange::failure;
 use crate::proxy::http1::relay::{Answer, Asked, Failed, Incoming as Arriving};
-use crate::proxy::http1::write;
+use crate::proxy::http1::{tunnel, write};
+use crate::proxy::over_h2;
 use crate::proxy::routes::BoundService;
-use crate::proxy::{hop, preview, request};
-use crate::upstream::Stream;
+use crate::proxy::sender::{Broken, Sender};
+use crate::proxy::{failure as failures, hop, preview, request};
+use crate::upstream::{ConnectError, Stream};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -33,8 +41,15 @@ pub(super) async fn run(
     if client.count() {
         running.is_last();
     }
-    let (parts, incoming) = request.into_parts();
-    let Checked { exchange, .. } = match preview::parsed(parts).and_then(|parsed| head::check(&client, parsed)) {
+    let (mut parts, incoming) = request.into_parts();
+    let tunnel = match connect_protocol::translate(&mut parts) {
+        Ok(asked) => asked.zip(parts.extensions.remove::<OnUpgrade>()),
+        Err(made) => return refused(&client, made, &parts, running),
+    };
+    if h2::check_request(&parts.method, &parts.uri, &parts.headers).is_err() {
+        return refused(&client, Made::bad_request(), &parts, running);
+    }
+    let Checked { exchange, upgrade } = match head::check(&client, preview::parsed(parts)) {
         Ok(checked) => checked,
         Err(refused) => {
             let head::Refused { made, method, target } = *refused;
@@ -49,74 +64,124 @@ pub(super) async fn run(
         Ok(bound) => bound,
         Err(made) => return made_by_us(&client, made, Some(finish), running),
     };
-    match forward(&client, finish, incoming, &bound.service, running).await {
+    let upgrade = upgrade.filter(|_| tunnel.is_some());
+    match forward(&client, finish, incoming, &bound.service, upgrade, tunnel, running).await {
         Ok(answer) => answer,
         Err((made, finish, running)) => made_by_us(&client, made, Some(finish), running),
     }
 }
 
+fn refused(
+    client: &Client,
+    made: Made,
+    parts: &::http::request::Parts,
+    running: Running,
+) -> hyper::Response<AnswerBody> {
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let bytes = made.text.len() as u64;
+    let asked = finish::Refused { method: parts.method.as_str(), target, response_bytes: bytes, host: "" };
+    finish::refused(client, &asked, Protocol::Http2, &made);
+    made_by_us(client, made, None, running)
+}
+
 type Unanswered = (Made, Box<Finish>, Running);
+/// A tunnel that the client asked for, and its side of it.
+type Tunnel = (Asking, OnUpgrade);
 
 /// *Choose*, *connect*, *send*, *receive*, *middlewares out*; by the rules of HTTP/1.1's side.
 async fn forward(
     client: &Rc<Client>,
     mut finish: Box<Finish>,
-    mut incoming: Incoming,
+    incoming: Incoming,
     service: &BoundService,
-    running: Running,
+    upgrade: Option<HeaderValue>,
+    tunnel: Option<Tunnel>,
+    mut running: Running,
 ) -> Result<hyper::Response<AnswerBody>, Unanswered> {
     let method = finish.exchange.request.method.clone();
+    // A tunnel's bytes are no body.
+    let has_body = !incoming.is_end_stream() && tunnel.is_none();
     let framing = match incoming.size_hint().exact() {
-        _ if incoming.is_end_stream() => match method {
+        _ if !has_body => match method {
             Method::POST | Method::PUT | Method::PATCH => Framing::Length(0),
             _ => Framing::None,
         },
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    let has_body = !incoming.is_end_stream();
     let peer = client.open.entry.head.append_forwarded_for.then_some(&*client.peer_text);
-    hop::for_server(&mut finish.exchange, peer, None, has_body);
+    hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), has_body);
+    let switches = tunnel.is_some();
+    let mut body = if has_body { Some(H2Body::new(incoming)) } else { None };
     let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
-    let mut chosen = choice.next(client, &finish).await;
+    let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
-            Ok(leased) => leased,
+            Ok(Chosen::Http1(leased)) => leased,
+            Ok(Chosen::Http2(taken)) => {
+                match over(client, finish, running, service, taken, body.take(), framing).await {
+                    Over::Done(answer) => return answer,
+                    Over::Next(at, why, back) => {
+                        (finish, running) = (back.0, back.1);
+                        body = back.2;
+                        choice.failed(at, why);
+                        finish.again();
+                        chosen = choice.next(client, &finish, switches).await;
+                    }
+                    Over::Http1(taken, back) => {
+                        (finish, running) = (back.0, back.1);
+                        body = back.2;
+                        chosen = match choice.http1(client, &finish, taken).await {
+                            Some(leased) => Ok(Chosen::Http1(leased)),
+                            None => choice.next(client, &finish, switches).await,
+                        };
+                    }
+                }
+                continue;
+            }
             Err(made) => return Err((made, finish, running)),
         };
         finish.is_sent();
-        let Some(asked) = service.service.servers.get(leased.at) else {
+        let Some(server) = service.service.servers.get(leased.at) else {
             return Err((Made::failed(Cause::Internal.into()), finish, running));
         };
-        let host = finish.exchange.host_for(service.service.pass_host_header, &asked.authority);
+        let host = finish.exchange.host_for(service.service.pass_host_header, &server.authority);
         let mut lead = client.open.worker.buffers.take();
-        write::request(&mut lead, &finish.exchange, asked.base.as_deref(), host, framing);
-        let mut up = Upload::new(lead, incoming, framing);
-        let asked = Asked { head: method == Method::HEAD, upgrade: false, expects: false, old: true };
+        write::request(&mut lead, &finish.exchange, server.base.as_deref(), host, framing);
+        let mut up = Sender::new(lead, MaybeBody(body.take()), framing);
+        let asked = Asked { head: method == Method::HEAD, upgrade: switches, expects: false, old: true };
         let patience = leased.in_flight.pool().settings().response_header_timeout;
         match receive(client, &mut leased.connection.stream, &mut up, asked, patience, &finish).await {
+            Ok((answer, _)) if answer.line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() => {
+                return switch(finish, running, answer, leased, upgrade.as_ref(), tunnel);
+            }
             Ok((answer, sent)) => {
                 leased.in_flight.pool().state().reachable();
+                if switches && StatusCode::from_u16(answer.line.status).is_ok_and(|s| !connect_protocol::may_pass(s)) {
+                    let made = Made::failed(Cause::BadAnswer(BadAnswer::Switched).into());
+                    return Err((made, finish, running));
+                }
                 return respond(client, finish, running, answer, leased, (!sent).then_some(up));
             }
             Err(failed) => {
                 let (at, reused, unsent) = (leased.at, leased.connection.reused(), !up.has_written);
                 drop(leased);
-                let body = up.into_body();
+                let back = up.into_body().map(|body| body.0);
                 let harmless = unsent || (!has_body && method.is_idempotent());
-                match body {
-                    Some(body) if matches!(failed, Failed::Silent) && reused && harmless => {
-                        incoming = body;
-                        chosen = choice.fresh(client, &finish, at).await;
+                let silent = matches!(failed, Failed::Silent);
+                match back {
+                    Some(back) if silent && reused && harmless => {
+                        body = back;
+                        chosen = choice.fresh(client, &finish, at, switches).await;
                     }
-                    Some(body) if matches!(failed, Failed::Silent) && unsent => {
-                        incoming = body;
+                    Some(back) if silent && unsent => {
+                        body = back;
                         choice.failed(at, Cause::ResetBeforeAnswer.into());
                         finish.again();
-                        chosen = choice.next(client, &finish).await;
+                        chosen = choice.next(client, &finish, switches).await;
                     }
-                    body => {
-                        let whole = body.is_some() && harmless;
+                    back => {
+                        let whole = back.is_some() && harmless;
                         return Err((failure(&finish, &failed, patience, whole), finish, running));
                     }
                 }
@@ -125,11 +190,139 @@ async fn forward(
     }
 }
 
+/// What became of a try with an HTTP/2 server.
+enum Over {
+    Done(Result<hyper::Response<AnswerBody>, Unanswered>),
+    /// Another server may be tried, in place of this one.
+    Next(usize, Failure, Back),
+    /// The server speaks HTTP/1.1 only.
+    Http1(Taken, Back),
+}
+
+/// What a try gives back.
+type Back = (Box<Finish>, Running, Option<H2Body>);
+
+/// One try with a server that speaks HTTP/2.
+async fn over(
+    client: &Rc<Client>,
+    finish: Box<Finish>,
+    running: Running,
+    service: &BoundService,
+    taken: Taken,
+    body: Option<H2Body>,
+    framing: Framing,
+) -> Over {
+    let Some(server) = service.service.servers.get(taken.at) else {
+        return Over::Done(Err((Made::failed(Cause::Internal.into()), finish, running)));
+    };
+    let Some(http2) = taken.in_flight.pool().http2(false) else { return Over::Http1(taken, (finish, running, body)) };
+    finish.is_sent();
+    let (body, transfer) = match body {
+        Some(body) => {
+            let (upload, transfer) = Upload::new(Body::Http2(body), client.open.entry.read_timeout);
+            (Body::Upload(Box::new(upload)), Some(transfer))
+        }
+        None => (Body::Empty, None),
+    };
+    let length = match framing {
+        Framing::Length(length) => Some(length),
+        _ => None,
+    };
+    let answer = {
+        let host = finish.exchange.host_for(service.service.pass_host_header, &server.authority);
+        let watched = transfer.as_deref();
+        over_h2::ask(&taken, http2, host, server.base.as_deref(), (body, length), watched, &finish).await
+    };
+    match answer {
+        Ok(answer) => Over::Done(Ok(respond_over(client, finish, running, taken, answer, transfer))),
+        Err(over_h2::Unanswered::Failed(failure)) => Over::Done(Err((Made::failed(failure), finish, running))),
+        Err(over_h2::Unanswered::NotReached(error, body)) => {
+            let back = (finish, running, unwatched(body));
+            if matches!(*error, ConnectError::ChoseHttp1) {
+                return Over::Http1(taken, back);
+            }
+            choose::not_reached(client, taken.in_flight.pool(), &error);
+            Over::Next(taken.at, failures::connect(&error), back)
+        }
+        Err(over_h2::Unanswered::NotProcessed(body)) => {
+            Over::Next(taken.at, Cause::ResetBeforeAnswer.into(), (finish, running, unwatched(body)))
+        }
+    }
+}
+
+/// A body without who watched it.
+fn unwatched(body: Body) -> Option<H2Body> {
+    match body {
+        Body::Http2(body) => Some(body),
+        Body::Upload(upload) => unwatched(upload.into_inner()),
+        Body::Empty | Body::Pipe(_) => None,
+    }
+}
+
+/// *Middlewares out*, and the head of an HTTP/2 server's answer.
+fn respond_over(
+    client: &Client,
+    finish: Box<Finish>,
+    running: Running,
+    taken: Taken,
+    answer: over_h2::Answer,
+    transfer: Option<Rc<Transfer>>,
+) -> hyper::Response<AnswerBody> {
+    let over_h2::Answer { head, body, stream } = answer;
+    let mut head = AnswerHead { status: head.status, headers: Headers::from_map(&head.headers) };
+    finish.origin_status.set(head.status.as_u16());
+    finish.status.set(head.status.as_u16());
+    finish.received(&head.headers);
+    let announced = write::announced(&head.headers);
+    hop::for_client(&mut head, false);
+    request::secure(client, &mut head);
+    finish.answers(&head.headers);
+    let mut map = head.headers.to_map();
+    if let Some(length) = announced.filter(|_| head.status != StatusCode::NO_CONTENT) {
+        map.insert(::http::header::CONTENT_LENGTH, length.into());
+    }
+    client.open.worker.buffers.give_headers(head.headers);
+    response(head.status, map, AnswerBody::of_http2(body, stream, taken.in_flight, transfer, finish, running))
+}
+
+/// A switch of protocols, if it is the one that was asked for: the client's stream becomes a tunnel.
+fn switch(
+    finish: Box<Finish>,
+    running: Running,
+    answer: Answer,
+    leased: Leased,
+    upgrade: Option<&HeaderValue>,
+    tunnel: Option<Tunnel>,
+) -> Result<hyper::Response<AnswerBody>, Unanswered> {
+    let Answer { line, headers, length, filled, .. } = answer;
+    finish.origin_status.set(line.status);
+    let mut head = AnswerHead { status: StatusCode::SWITCHING_PROTOCOLS, headers };
+    let switched = choose::switches(upgrade.map(HeaderValue::as_bytes), head.headers.get(&name::UPGRADE));
+    let accepted = tunnel.filter(|(asked, _)| switched && asked.is_accepted(&head.headers));
+    let Some((_, on_upgrade)) = accepted else {
+        return Err((Made::failed(Cause::BadAnswer(BadAnswer::Switched).into()), finish, running));
+    };
+    let read = head.headers.bytes().get(length..filled).unwrap_or_default().to_vec();
+    connect_protocol::opened(&mut head);
+    hop::for_client(&mut head, false);
+    finish.status.set(head.status.as_u16());
+    finish.answers(&head.headers);
+    let map = head.headers.to_map();
+    let (open, told) = running.pair();
+    tokio::task::spawn_local(async move {
+        let _open = open;
+        let Ok(upgraded) = on_upgrade.await else { return };
+        let first = tunnel::First { early: &[], lead: Vec::new(), read: &read };
+        tunnel::run(&mut TokioIo::new(upgraded), leased, &finish, first).await;
+    });
+    Ok(response(StatusCode::OK, map, AnswerBody::made("", None, told)))
+}
+
 /// Sends the request and waits for the head of its answer. Tells besides whether all of the request is sent.
 async fn receive(
     client: &Client,
     server: &mut Stream,
-    up: &mut Upload,
+    up: &mut Sender<MaybeBody>,
     asked: Asked,
     patience: Duration,
     finish: &Finish,
@@ -143,9 +336,9 @@ async fn receive(
         if !sent && !refused {
             match up.poll(cx, server) {
                 Poll::Ready(Ok(())) => sent = true,
-                Poll::Ready(Err(Broken::Client)) => return Poll::Ready(Err(Failed::Gone)),
+                Poll::Ready(Err(Broken::Source)) => return Poll::Ready(Err(Failed::Gone)),
                 // Its answer may be there all the same.
-                Poll::Ready(Err(Broken::Server)) => refused = true,
+                Poll::Ready(Err(Broken::Sink)) => refused = true,
                 Poll::Pending => {}
             }
             finish.request_bytes.set(up.bytes);
@@ -153,7 +346,7 @@ async fn receive(
         if let Some(answer) = arriving.poll(cx, server, asked, buffers, &mut nowhere)? {
             return Poll::Ready(Ok((answer, sent)));
         }
-        let for_client = !sent && !refused && up.waits_for_client;
+        let for_client = !sent && !refused && up.waits_for_body;
         let limit = if for_client { client.open.entry.read_timeout } else { patience };
         if limit.is_zero() {
             clock.set(None);
@@ -175,7 +368,7 @@ fn respond(
     running: Running,
     answer: Answer,
     leased: Leased,
-    up: Option<Upload>,
+    up: Option<Sender<MaybeBody>>,
 ) -> Result<hyper::Response<AnswerBody>, Unanswered> {
     let buffers = &client.open.worker.buffers;
     let Answer { line, framing, headers, length, filled, .. } = answer;
@@ -202,7 +395,7 @@ fn respond(
     let bytes = buffers.bytes_of(head.headers);
     let read = bytes.get(length..filled).unwrap_or_default();
     let shared = Shared::new(leased, framing.keep_alive, up.is_none());
-    let down = match Down::new(framing.body, read) {
+    let down = match Frames::new(framing.body, read) {
         Ok(down) => down,
         Err(_) => return Err((Made::failed(Cause::BadAnswer(BadAnswer::Framing).into()), finish, running)),
     };

@@ -5,7 +5,6 @@
 
 mod answer;
 mod exchange;
-mod upload;
 
 use super::client::{Client, Listener};
 use super::deadline::Deadline;
@@ -53,6 +52,11 @@ impl Running {
         Self(activity.clone())
     }
 
+    /// Two of it, for a request that goes on in two places.
+    fn pair(self) -> (Self, Self) {
+        (Self::new(&self.0), self)
+    }
+
     /// No further one is to come on this connection.
     fn is_last(&self) {
         self.0.enough.set(true);
@@ -90,6 +94,7 @@ pub(super) async fn serve(client: Rc<Client>, stream: Prefixed<ClientStream>) {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_ANSWER)
+            .enable_connect_protocol()
             .serve_connection(TokioIo::new(Timed::new(stream, entry.write_timeout)), service)
     );
     let mut bell = Listener::new(&worker.bell);
@@ -102,6 +107,10 @@ pub(super) async fn serve(client: Rc<Client>, stream: Prefixed<ClientStream>) {
             }
             if closing {
                 return Poll::Pending;
+            }
+            if client.is_abusive() {
+                tracing::info!(entry_point = %entry.name, peer = %client.peer, "too many requests given up, connection closed");
+                return Poll::Ready(Ok(()));
             }
             let idle = entry.idle_timeout;
             if activity.running.get() == 0 && !idle.is_zero() {

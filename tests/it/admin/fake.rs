@@ -53,6 +53,7 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
         Arc::new(table::Server {
             id,
             tls: false,
+            h2c: false,
             host,
             port,
             authority: "127.0.0.1:8001".into(),

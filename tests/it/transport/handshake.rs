@@ -19,7 +19,7 @@ fn trusting(authority: &Authority) -> TransportTls {
 
 /// Shakes hands as far as it goes; what the client is told goes on once its side is over, too.
 fn shake(tls: &TransportTls, server: &Arc<ServerConfig>, host: &'static str) -> Result<(), TlsFailure> {
-    let config = Arc::new(client_config(tls, false, &mut read).expect("a configuration"));
+    let config = Arc::new(client_config(tls, &mut read).expect("a configuration"));
     let mut client = ClientConnection::new(config, ServerName::try_from(host).expect("a name")).expect("a session");
     let mut server = ServerConnection::new(server.clone()).expect("a session");
     let (mut up, mut down) = (Vec::new(), Vec::new());
@@ -108,7 +108,7 @@ fn refusals_of_the_server_are_told_apart() {
 
 #[test]
 fn what_is_not_tls_is_told_as_such() {
-    let config = client_config(&TransportTls::default(), false, &mut read).expect("a configuration");
+    let config = client_config(&TransportTls::default(), &mut read).expect("a configuration");
     let name = ServerName::try_from("a.test").expect("a name");
     let mut client = ClientConnection::new(Arc::new(config), name).expect("a session");
     client.read_tls(&mut &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]).expect("memory");
@@ -121,7 +121,7 @@ fn what_is_not_tls_is_told_as_such() {
 #[test]
 fn what_cannot_be_read_names_the_option_and_never_a_key() {
     let ours = Authority::new("ours");
-    let fails = |tls: TransportTls| client_config(&tls, false, &mut read).expect_err("refused");
+    let fails = |tls: TransportTls| client_config(&tls, &mut read).expect_err("refused");
     let missing = fails(TransportTls { root_cas: vec![Pem::new("/none.pem")], ..TransportTls::default() });
     assert!(matches!(&missing, TlsConfigError::File { option: "rootCAs", path, .. } if &**path == "/none.pem"));
     let empty = fails(TransportTls { root_cas: vec![Pem::new("-----BEGIN ")], ..TransportTls::default() });

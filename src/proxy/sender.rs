@@ -1,12 +1,10 @@
-//! A request from HTTP/2 on its way to an HTTP/1.1 server: its head and, frame by frame, its body.
+//! A message from HTTP/2 on its way to a connection of HTTP/1.1: its head and, frame by frame, its body.
 //!
-//! What always holds: a frame is asked for when the last one is written, so that the server sets the pace.
+//! What always holds: a frame is asked for when the last one is written, so that the receiver sets the pace.
 
 use crate::http::h1::{self, Framing};
-use crate::upstream::Stream;
 use bytes::{Buf, Bytes};
 use http_body::Body;
-use hyper::body::Incoming;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,13 +13,13 @@ use tokio::io::AsyncWrite;
 /// Up to this much is copied together and written in one piece.
 const TOGETHER: usize = 4 * 1_024;
 
-/// What is sent of a request.
+/// What is sent of a message.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(super) struct Sender<B> {
     lead: Vec<u8>,
     lead_at: usize,
     data: Bytes,
-    incoming: Incoming,
+    incoming: B,
     chunked: bool,
     read: bool,
     /// Bytes of the body so far.
@@ -32,22 +30,22 @@ pub(super) struct Upload {
     pub(super) has_written: bool,
     /// Something has moved since this was last set to false.
     pub(super) moved: bool,
-    /// It waits for the client, when it waits.
-    pub(super) waits_for_client: bool,
+    /// It waits for more of the body, when it waits.
+    pub(super) waits_for_body: bool,
 }
 
-/// Why a request was not sent to its end.
+/// Why a message was not sent to its end.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The client's stream ended early, or what came on it was no body.
-    Client,
-    /// The server takes no more.
-    Server,
+    /// The body broke off.
+    Source,
+    /// The receiver takes no more.
+    Sink,
 }
 
-impl Upload {
+impl<B: Body<Data = Bytes> + Unpin> Sender<B> {
     /// A head and the body that follows it.
-    pub(super) fn new(lead: Vec<u8>, incoming: Incoming, framing: Framing) -> Self {
+    pub(super) fn new(lead: Vec<u8>, incoming: B, framing: Framing) -> Self {
         Self {
             lead,
             lead_at: 0,
@@ -59,17 +57,17 @@ impl Upload {
             has_read: false,
             has_written: false,
             moved: true,
-            waits_for_client: false,
+            waits_for_body: false,
         }
     }
 
     /// The body, if nothing of it was taken.
-    pub(super) fn into_body(self) -> Option<Incoming> {
+    pub(super) fn into_body(self) -> Option<B> {
         (!self.has_read).then_some(self.incoming)
     }
 
     /// Sends what can be sent. Ready when all is written.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<Result<(), Broken>> {
+    pub(super) fn poll<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<Result<(), Broken>> {
         loop {
             // What is there of the body goes out together with the head.
             let more = if self.read || !self.data.is_empty() || self.lead.len() > TOGETHER {
@@ -77,13 +75,13 @@ impl Upload {
             } else {
                 self.poll_read(cx)?
             };
-            self.waits_for_client = false;
-            ready!(self.poll_write(cx, to)).map_err(|_| Broken::Server)?;
+            self.waits_for_body = false;
+            ready!(self.poll_write(cx, to)).map_err(|_| Broken::Sink)?;
             if self.read && self.is_written() {
                 return Poll::Ready(Ok(()));
             }
             if more.is_pending() {
-                self.waits_for_client = true;
+                self.waits_for_body = true;
                 return Poll::Pending;
             }
         }
@@ -102,7 +100,7 @@ impl Upload {
         self.moved = true;
         let mut trailers = None;
         match frame {
-            Some(Err(_)) => return Err(Broken::Client),
+            Some(Err(_)) => return Err(Broken::Source),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => self.put(data),
                 Err(frame) => {
@@ -122,7 +120,7 @@ impl Upload {
             self.lead.extend_from_slice(b"0\r\n");
             for (name, value) in trailers.iter().flatten() {
                 if h1::is_forbidden_trailer(name.as_str().as_bytes()) {
-                    return Err(Broken::Client);
+                    return Err(Broken::Source);
                 }
                 self.lead.extend_from_slice(name.as_str().as_bytes());
                 self.lead.extend_from_slice(b": ");
@@ -152,7 +150,7 @@ impl Upload {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+    fn poll_write<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
         while !self.is_written() {
             let lead = self.lead.get(self.lead_at..).unwrap_or_default();
             let written = match (lead, &*self.data) {
