@@ -77,7 +77,7 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parsed: Parsed) -> Result<Checked, B
         return refused(Made::status(StatusCode::METHOD_NOT_ALLOWED, Reason::BadRequest), method, text);
     }
     if headers.len() > MAX_LINES {
-        let made = Made::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Reason::TooLarge).closing();
+        let made = Made { reason: Reason::TooLarge, ..Made::refused("431 Request Header Fields Too Large") };
         return refused(made, method, text);
     }
     let target_end = match write_host(&mut text, &headers, protocol) {
@@ -130,12 +130,16 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parsed: Parsed) -> Result<Checked, B
 fn write_host(text: &mut String, headers: &Headers, protocol: Protocol) -> Result<usize, Made> {
     let mut fields = headers.all(&name::HOST);
     let field = fields.next();
-    if fields.next().is_some() || (field.is_none() && protocol == Protocol::Http11) {
+    if fields.next().is_some() {
         return Err(Made::bad_request());
     }
+    if field.is_none() && protocol == Protocol::Http11 {
+        return Err(Made::refused("400 Bad Request: missing required Host header"));
+    }
+    let named = field.is_some();
     let field = std::str::from_utf8(field.unwrap_or_default()).map_err(|_| Made::bad_request())?;
     if !field.bytes().all(is_host_byte) {
-        return Err(Made { text: "400 Bad Request: malformed Host header", ..Made::bad_request() });
+        return Err(Made::refused("400 Bad Request: malformed Host header"));
     }
     if text.starts_with('/') || text == "*" {
         let end = text.len();
@@ -145,7 +149,7 @@ fn write_host(text: &mut String, headers: &Headers, protocol: Protocol) -> Resul
     let absolute = target::normalise(text).map_err(|_| Made::bad_request())?;
     let host = absolute.authority.unwrap_or_default().to_owned();
     // Who reads the one and who reads the other would disagree on where this goes.
-    let agrees = headers.lacks(&name::HOST) || host.eq_ignore_ascii_case(field);
+    let agrees = !named || host.eq_ignore_ascii_case(field);
     if !agrees || !host.bytes().all(is_host_byte) {
         return Err(Made::bad_request());
     }

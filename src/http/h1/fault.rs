@@ -50,6 +50,9 @@ pub enum Fault {
     /// A blank between a field name and the colon (RFC 9112, 5.1).
     #[error("a blank between a field name and its colon")]
     BlankBeforeColon,
+    /// A blank within a field name.
+    #[error("a blank within a field name")]
+    BlankInName,
     /// A field name that is not a token.
     #[error("a field name is not a token")]
     FieldName,
@@ -110,6 +113,18 @@ impl Fault {
             Self::UnsupportedVersion => 505,
             Self::Expectation => 417,
             _ => 400,
+        }
+    }
+
+    /// What that client reads: the status and its phrase, where Go's library says no more.
+    pub fn words(self) -> &'static str {
+        match self.status() {
+            431 => "431 Request Header Fields Too Large",
+            501 => "Unsupported transfer encoding",
+            505 => "505 HTTP Version Not Supported: unsupported protocol version",
+            417 => "",
+            _ if matches!(self, Self::BlankInName | Self::BlankBeforeColon) => "400 Bad Request: invalid header name",
+            _ => "400 Bad Request",
         }
     }
 }

@@ -231,6 +231,7 @@ pub(super) fn name_of(line: &[u8]) -> Result<&[u8], Fault> {
         return Err(match name.get(at) {
             Some(b'\r') => Fault::BareCr,
             _ if blanks => Fault::BlankBeforeColon,
+            _ if name.iter().all(|byte| *byte == b' ' || is_token(*byte)) => Fault::BlankInName,
             _ => Fault::FieldName,
         });
     }

@@ -1,14 +1,15 @@
 //! Answers that the proxy makes itself, over HTTP/1.1.
 
 use super::pump::{Pump, Sent};
-use super::{After, Arrived, Session, write};
+use super::{After, Arrived, LAST_WORDS, Session, write};
 use crate::http::h1::{Chunked, Framing, What};
-use crate::http::{AnswerHead, Made, Method, Protocol, Reason, name};
+use crate::http::{AnswerHead, Cause, Made, Method, Protocol, Reason, name};
 use crate::proxy::client::Client;
 use crate::proxy::finish::{self, Finish};
 use crate::proxy::request;
 use std::future::poll_fn;
 use std::task::{Poll, ready};
+use tokio::io::AsyncWriteExt;
 
 /// What is known of the request that is answered.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +38,44 @@ pub(super) async fn refused(session: &mut Session, asked: &finish::Refused<'_>, 
     let response_bytes = if to.head { 0 } else { made.text.len() as u64 };
     let asked = finish::Refused { response_bytes, ..*asked };
     finish::refused(&session.client, &asked, protocol, &made);
+    if !made.text.is_empty() && made.head.headers.has_token(&name::CONNECTION, "close") {
+        return send_bare(session, made, to.head).await;
+    }
     send(session, made, to).await.0
+}
+
+/// Answers a head that never became a request.
+pub(super) async fn no_request(session: &mut Session, mut made: Made, cause: Cause) -> After {
+    made.reason = cause.reason();
+    made.failure = Some(cause.into());
+    if made.text.is_empty() {
+        made.head.headers.remove(&name::CONTENT_TYPE);
+    }
+    let asked = finish::Refused { response_bytes: made.text.len() as u64, ..Default::default() };
+    finish::refused(&session.client, &asked, session.client.protocol, &made);
+    if made.text.is_empty() {
+        return send(session, made, To { old: false, head: false, keep: false }).await.0;
+    }
+    send_bare(session, made, false).await
+}
+
+/// Writes an answer as Go's HTTP library writes those before which it understood no request: without a date, and its end
+/// is that of the connection.
+async fn send_bare(session: &mut Session, made: Made, asked_head: bool) -> After {
+    let Made { mut head, text, .. } = made;
+    request::secure(&session.client, &mut head);
+    let mut answer = Vec::with_capacity(512);
+    let reason = text.strip_prefix(head.status.as_str()).map_or("", str::trim_start);
+    write::bare(&mut answer, &head, reason.as_bytes());
+    if !asked_head {
+        answer.extend_from_slice(text.as_bytes());
+    }
+    let words = async {
+        session.stream.write_all(&answer).await?;
+        session.stream.flush().await
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, words).await;
+    After::Close
 }
 
 async fn send(session: &mut Session, made: Made, to: To) -> (After, u64) {

@@ -16,8 +16,8 @@ use super::buffers::poll_fill;
 use super::client::{Client, Listener};
 use super::deadline::Deadline;
 use super::handshake::FIRST_REQUEST;
+use super::head;
 use super::stream::ClientStream;
-use super::{finish, head};
 use crate::http::h1::{self, Fault, Parsed, RequestFraming, RequestLine};
 use crate::http::{Cause, Headers, Made, StatusCode, TooLarge};
 use std::future::poll_fn;
@@ -100,18 +100,19 @@ pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8
             },
             Next::End => break After::Gone,
             Next::Late => {
-                refuse(&mut session, StatusCode::REQUEST_TIMEOUT, Cause::ClientStalled).await;
-                break After::Close;
+                let mut made = Made::refused("408 Request Timeout");
+                made.head.status = StatusCode::REQUEST_TIMEOUT;
+                break answer::no_request(&mut session, made, Cause::ClientStalled).await;
             }
             Next::Refused(fault) => {
                 tracing::debug!(entry_point = %entry.name, peer = %client.peer, %fault, "request refused");
-                let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST);
-                let cause = match status {
+                let mut made = Made::refused(fault.words());
+                made.head.status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let cause = match made.head.status {
                     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Cause::TooLarge(TooLarge::Head),
                     _ => Cause::BadRequest,
                 };
-                refuse(&mut session, status, cause).await;
-                break After::Close;
+                break answer::no_request(&mut session, made, cause).await;
             }
         }
         session.wait_for(entry.idle_timeout);
@@ -119,25 +120,6 @@ pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8
     if after == After::Close {
         Box::pin(session.close()).await;
     }
-}
-
-/// Answers a head that never became a request.
-async fn refuse(session: &mut Session, status: StatusCode, cause: Cause) {
-    let text = status.canonical_reason().unwrap_or("");
-    // In the words of Go's HTTP library, as Traefik's clients know them.
-    let body = format!("{} {text}", status.as_u16());
-    let answer = format!(
-        "HTTP/1.1 {body}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let asked = finish::Refused { response_bytes: body.len() as u64, ..Default::default() };
-    let made = Made { failure: Some(cause.into()), ..Made::new(status, "", cause.reason()) };
-    finish::refused(&session.client, &asked, session.client.protocol, &made);
-    let words = async {
-        session.stream.write_all(answer.as_bytes()).await?;
-        session.stream.flush().await
-    };
-    let _ = tokio::time::timeout(LAST_WORDS, words).await;
 }
 
 impl Session {

@@ -265,7 +265,7 @@ impl Incoming {
                 let head = self.read.get(..length).unwrap_or_default().to_vec();
                 let mut head = AnswerHead { status, headers: Headers::parsed(head, &lines, Room::default()) };
                 hop::for_client(&mut head, false);
-                write::interim(out, &head, &[]);
+                write::bare(out, &head, &[]);
             }
             self.read.drain(..length);
             self.looked_at = 0;

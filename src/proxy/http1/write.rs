@@ -83,8 +83,9 @@ pub(super) fn answer(
     });
 }
 
-/// Adds an interim answer (1xx) to `out`, with what concerns only the hop to the server left out.
-pub(super) fn interim(out: &mut Vec<u8>, head: &AnswerHead, reason: &[u8]) {
+/// Adds an answer's head to `out` that says nothing but its fields: an interim answer (1xx), of which those that concern only
+/// the hop to the server are gone, or one whose end is the connection's.
+pub(super) fn bare(out: &mut Vec<u8>, head: &AnswerHead, reason: &[u8]) {
     push_status_line(out, false, head, reason);
     head.headers.write(out);
     out.extend_from_slice(b"\r\n");

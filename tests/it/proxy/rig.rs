@@ -381,7 +381,7 @@ impl<S: Read + Write> Client<S> {
         while response.status == 100 {
             response = self.head();
         }
-        if method == "HEAD" || matches!(response.status, 101 | 204 | 304) {
+        if method == "HEAD" || matches!(response.status, 101..=199 | 204 | 304) {
             return response;
         }
         response.body = self.body(&response.head);

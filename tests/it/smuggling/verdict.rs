@@ -51,7 +51,12 @@ fn judge(outcome: &Outcome, seen: &[Sight], trapped: &[Sight]) -> Vec<String> {
         }
         (Must::Refuse | Must::Either, None) if nothing => {
             let first = first_line(&outcome.answers);
-            if plain && !first.is_empty() && !first.contains(" 4") && !first.contains(" 5") {
+            if plain
+                && !first.is_empty()
+                && !first.contains(" 4")
+                && !first.contains(" 5")
+                && !goes_away(&outcome.answers)
+            {
                 faults.push(format!("refused with {first:?}"));
             }
         }
@@ -64,6 +69,13 @@ fn judge(outcome: &Outcome, seen: &[Sight], trapped: &[Sight]) -> Vec<String> {
     let sent = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]);
     let shown = format!("{}\n    sent {sent:?}\n    {}", case.name, faults.join("\n    "));
     if faults.is_empty() { Vec::new() } else { vec![shown] }
+}
+
+/// Whether this is how an HTTP/2 server refuses what follows its preface and is no HTTP/2: SETTINGS, then GOAWAY.
+fn goes_away(bytes: &[u8]) -> bool {
+    const GOAWAY: [u8; 9] = [0, 0, 8, 7, 0, 0, 0, 0, 0];
+    let goaway = bytes.len().checked_sub(17).and_then(|at| bytes.get(at..at + 9));
+    bytes.get(3) == Some(&4) && goaway == Some(&GOAWAY[..])
 }
 
 fn first_line(bytes: &[u8]) -> String {

@@ -90,12 +90,20 @@ fn read(reader: &mut impl BufRead, head_only: bool) -> std::io::Result<Answer> {
             let mut size = String::new();
             reader.read_line(&mut size)?;
             let size = usize::from_str_radix(size.trim(), 16).map_err(|_| bad("chunk size"))?;
-            let mut chunk = vec![0; size + 2];
-            reader.read_exact(&mut chunk)?;
             if size == 0 {
                 break;
             }
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk)?;
             answer.body.extend_from_slice(&chunk[..size]);
+        }
+        let mut trailer = String::from(":");
+        while trailer.contains(':') {
+            trailer.clear();
+            reader.read_line(&mut trailer)?;
+        }
+        if trailer != "\r\n" {
+            return Err(bad("trailers"));
         }
     } else if let Some(length) = answer.header("content-length") {
         answer.body = vec![0; length.parse().map_err(|_| bad("content-length"))?];
