@@ -58,9 +58,9 @@ impl RequestHead {
         };
         let (path, query) = sent.split_once('?').unwrap_or((sent, ""));
         // Nothing is kept that equals what was sent, so that the usual target costs no allocation.
-        let escaped = (clean.escaped_path != path).then(|| clean.escaped_path.into_owned());
-        let routing = (clean.routing_path != path).then(|| clean.routing_path.into_owned());
-        let query = (clean.query != query).then(|| clean.query.into_owned());
+        let escaped = changed(clean.escaped_path, path);
+        let routing = changed(clean.routing_path, path);
+        let query = changed(clean.query, query);
         let path_end = path.len();
         Ok(Self { method, headers, text, path_end, target_end, escaped, routing, query, edited: None })
     }
@@ -131,6 +131,15 @@ impl RequestHead {
         } else {
             Cow::Owned(format!("{path}?{}", self.query()))
         }
+    }
+}
+
+/// What became of a part of the target, where it is not what was sent. What was borrowed whole is.
+fn changed(clean: Cow<'_, str>, sent: &str) -> Option<String> {
+    match clean {
+        Cow::Borrowed(clean) if clean.len() == sent.len() && clean.as_ptr() == sent.as_ptr() => None,
+        clean if clean == sent => None,
+        clean => Some(clean.into_owned()),
     }
 }
 

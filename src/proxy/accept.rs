@@ -37,6 +37,7 @@ pub(super) fn start(worker: &Rc<Worker>, mut entry: EntryPoint, listener: std::n
 }
 
 async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
+    let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
     let mut orders = worker.orders.clone();
     let mut trouble: Option<Duration> = None;
     loop {
@@ -50,7 +51,7 @@ async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
                 if trouble.take().is_some() {
                     tracing::info!(entry_point = %entry.name, "accepting connections again");
                 }
-                begin(&worker, &entry, stream, peer);
+                begin(&worker, &entry, stream, peer, local);
             }
             // The client was gone before it was accepted.
             Err(error) if is_clients_fault(&error) => {}
@@ -68,7 +69,7 @@ async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, peer)) = listener.accept() {
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            begin(&worker, &entry, stream, peer);
+            begin(&worker, &entry, stream, peer, local);
         }
     }
 }
@@ -84,8 +85,9 @@ async fn next(worker: &Worker, entry: &EntryPoint, listener: &TcpListener) -> io
     listener.accept().await
 }
 
-fn begin(worker: &Rc<Worker>, entry: &Rc<EntryPoint>, stream: TcpStream, peer: SocketAddr) {
-    let local = stream.local_addr().ok();
+fn begin(worker: &Rc<Worker>, entry: &Rc<EntryPoint>, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
+    // Asked of the kernel only where the listener does not know it.
+    let local = local.or_else(|| stream.local_addr().ok());
     let open = Open::new(worker.clone(), entry.clone(), local);
     // An IPv4 client of a socket for both families is an IPv4 client.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());

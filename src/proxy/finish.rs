@@ -57,7 +57,6 @@ pub(super) struct Finish {
     pub(super) client: Rc<Client>,
     /// The request.
     pub(super) exchange: Exchange,
-    started: SystemTime,
     begun: Instant,
     /// The router that took it.
     pub(super) router: Option<Rc<BoundRouter>>,
@@ -102,7 +101,6 @@ impl Finish {
         Self {
             client,
             exchange,
-            started: SystemTime::now(),
             begun: Instant::now(),
             router: None,
             server: Cell::default(),
@@ -159,14 +157,18 @@ impl Finish {
         }
     }
 
-    /// The request is sent, for the first time or again.
-    pub(super) fn is_sent(&self) {
-        self.sent.set(self.sent.get().or_else(|| Some(Instant::now())));
+    /// The request is sent, for the first time or again; `at_once` if nothing was waited for since it came.
+    pub(super) fn is_sent(&self, at_once: bool) {
+        if self.sent.get().is_none() {
+            self.sent.set(Some(if at_once { self.begun } else { Instant::now() }));
+        }
     }
 
-    /// The server's answer has ended.
-    pub(super) fn is_answered(&self) {
-        self.answered.set(Some(Instant::now()));
+    /// The server's answer has ended. Gives when.
+    pub(super) fn is_answered(&self) -> Instant {
+        let now = Instant::now();
+        self.answered.set(Some(now));
+        now
     }
 
     /// One more try.
@@ -185,7 +187,8 @@ impl Drop for Finish {
             self.because(Cause::ClientGone);
         }
         let router = self.router.as_ref();
-        let origin = self.sent.get().map(|sent| self.answered.get().unwrap_or_else(Instant::now).duration_since(sent));
+        let ended = self.answered.get().unwrap_or_else(Instant::now);
+        let origin = self.sent.get().map(|sent| ended.duration_since(sent));
         let request = &self.exchange.request;
         worker.sink.finished(&RequestRecord {
             entry_point: &self.client.open.entry.name,
@@ -205,8 +208,8 @@ impl Drop for Finish {
             reason: self.reason.get(),
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes.get(),
-            started: self.started,
-            duration: self.begun.elapsed(),
+            started: worker.epoch.of(self.begun),
+            duration: ended.duration_since(self.begun),
             origin_duration: origin.unwrap_or(Duration::ZERO),
             retries: self.retries.get(),
             heads: self.heads.as_deref().map(|heads| heads as &dyn HeadView),

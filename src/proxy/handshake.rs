@@ -35,7 +35,8 @@ type Shaken = (TlsStream<Prefixed<TcpStream>>, Arc<str>);
 
 /// Takes a connection through its handshake and serves it.
 pub(super) async fn run(open: Open, mut stream: TcpStream, mut peer: SocketAddr) {
-    let Some(read) = first(&open, &mut stream, &mut peer).await else { return };
+    let mut clock = Deadline::default();
+    let Some(read) = first(&open, &mut stream, &mut peer, &mut clock).await else { return };
     if read.first() == Some(&TLS_HANDSHAKE) {
         return Box::pin(encrypted(open, stream, read, peer)).await;
     }
@@ -45,16 +46,15 @@ pub(super) async fn run(open: Open, mut stream: TcpStream, mut peer: SocketAddr)
         return Box::pin(http2::serve(client, stream)).await;
     }
     let client = Rc::new(Client::new(open, peer, None, Protocol::Http11));
-    http1::serve(client, ClientStream::Plain(stream), read).await;
+    http1::serve(client, ClientStream::Plain(stream), read, clock).await;
 }
 
 /// The first bytes; `None` when none came, or too late, or not as they should be. Where a PROXY protocol header may come
 /// first it is taken off, and the client that it names is the `peer` if the one before us is believed; the word of
 /// others is thrown away, as Traefik does.
-async fn first(open: &Open, stream: &mut TcpStream, peer: &mut SocketAddr) -> Option<Vec<u8>> {
+async fn first(open: &Open, stream: &mut TcpStream, peer: &mut SocketAddr, clock: &mut Deadline) -> Option<Vec<u8>> {
     let worker = &open.worker;
     let mut bell = Listener::new(&worker.bell);
-    let mut clock = Deadline::default();
     let mut read = Vec::new();
     let mut announced = open.entry.proxy_protocol.is_some();
     poll_fn(|cx| {
@@ -137,7 +137,7 @@ async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAdd
         http2::serve(client, Prefixed::new(Vec::new(), stream)).await;
     } else {
         let client = Rc::new(Client::new(open, peer, tls, Protocol::Http11));
-        http1::serve(client, stream, Vec::new()).await;
+        http1::serve(client, stream, Vec::new(), Deadline::default()).await;
     }
 }
 

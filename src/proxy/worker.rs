@@ -18,10 +18,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{io, thread};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
-use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 /// How often unused connections and forgotten servers are looked for.
@@ -119,14 +119,20 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
     let (orders, received) = watch::channel(Order::Serve);
     let gauges = Arc::new(Gauges::default());
     let shared = gauges.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // It belongs to its thread, so it is made there; whether that went well is waited for.
+    let (made, outcome) = std::sync::mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(format!("worker-{}", config.index)).spawn(move || {
-        let local = LocalSet::new();
-        local.block_on(&runtime, run(config, shared, received));
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(made.send(Err(error))),
+        };
+        drop(made.send(Ok(())));
+        runtime.block_on(run(config, shared, received));
         // What is still running at the deadline is cut here.
-        drop(local);
         runtime.shutdown_background();
     })?;
+    outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the worker's thread ended")))?;
     Ok(WorkerHandle { orders, gauges, thread: Some(thread) })
 }
 
@@ -144,10 +150,36 @@ pub(super) struct Worker {
     pub(super) orders: watch::Receiver<Order>,
     pub(super) waiting: Cell<usize>,
     pub(super) buffers: Buffers,
+    pub(super) epoch: Epoch,
     /// Rings when the worker drains.
     pub(super) bell: Bell,
     /// A connection has ended: one more may be accepted.
     pub(super) ended: Notify,
+}
+
+/// One moment by both clocks, so that a request needs only one of them.
+pub(super) struct Epoch(Cell<(std::time::Instant, SystemTime)>);
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self(Cell::new((std::time::Instant::now(), SystemTime::now())))
+    }
+}
+
+impl Epoch {
+    /// The time of a moment, as good as the clock was when it was last looked at.
+    pub(super) fn of(&self, at: std::time::Instant) -> SystemTime {
+        let (instant, time) = self.0.get();
+        match at.checked_duration_since(instant) {
+            Some(since) => time + since,
+            None => time - instant.duration_since(at),
+        }
+    }
+
+    /// Looks at the clock, which may be set meanwhile.
+    fn look(&self) {
+        self.0.set((std::time::Instant::now(), SystemTime::now()));
+    }
 }
 
 impl Worker {
@@ -176,6 +208,7 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
         orders: orders.clone(),
         waiting: Cell::new(0),
         buffers: Buffers::default(),
+        epoch: Epoch::default(),
         bell: Bell::default(),
         ended: Notify::new(),
     });
@@ -211,6 +244,7 @@ async fn housekeeping(worker: std::rc::Weak<Worker>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         let Some(worker) = worker.upgrade() else { return };
+        worker.epoch.look();
         worker.routes.borrow_mut().forget();
         worker.pools.sweep(Instant::now());
         worker.registry.sweep(std::time::Instant::now());

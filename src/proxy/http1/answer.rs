@@ -18,6 +18,8 @@ pub(super) struct To {
     pub(super) head: bool,
     /// The connection can go on: the client wants to, and nothing of its request is unread.
     pub(super) keep: bool,
+    /// Nothing of its request is unread.
+    pub(super) read: bool,
 }
 
 /// Answers a request that was taken in.
@@ -54,7 +56,7 @@ pub(super) async fn no_request(session: &mut Session, mut made: Made, cause: Cau
     let asked = finish::Refused { response_bytes: made.text.len() as u64, ..Default::default() };
     finish::refused(&session.client, &asked, session.client.protocol, &made);
     if made.text.is_empty() {
-        return send(session, made, To { old: false, head: false, keep: false }).await.0;
+        return send(session, made, To { old: false, head: false, keep: false, read: false }).await.0;
     }
     send_bare(session, made, false).await
 }
@@ -75,7 +77,7 @@ async fn send_bare(session: &mut Session, made: Made, asked_head: bool) -> After
         session.stream.flush().await
     };
     let _ = tokio::time::timeout(LAST_WORDS, words).await;
-    After::Close
+    After::Linger
 }
 
 async fn send(session: &mut Session, made: Made, to: To) -> (After, u64) {
@@ -104,9 +106,16 @@ async fn send(session: &mut Session, made: Made, to: To) -> (After, u64) {
     let after = match (written, keep) {
         (false, _) => After::Gone,
         (true, true) => After::Next,
-        (true, false) => After::Close,
+        (true, false) if to.read => ends(session),
+        (true, false) => After::Linger,
     };
     (after, text.len() as u64)
+}
+
+/// How a connection ends whose last request was read to its end.
+pub(super) fn ends(session: &Session) -> After {
+    // Who closes over bytes that it has not read resets the connection.
+    if session.pending.is_empty() { After::Close } else { After::Linger }
 }
 
 /// What is said of a connection that goes on or not.

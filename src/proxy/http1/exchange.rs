@@ -44,7 +44,7 @@ pub(super) async fn run(session: &mut Session, arrived: Arrived) -> After {
     let method = bytes.get(arrived.line.method.clone()).and_then(|name| Method::from_bytes(name).ok());
     let sent = bytes.get(arrived.line.target.clone()).and_then(|target| std::str::from_utf8(target).ok());
     let (Some(method), Some(sent)) = (method, sent) else {
-        let to = To { old, head: false, keep: false };
+        let to = To { old, head: false, keep: false, read: false };
         return answer::refused(session, &finish::Refused::default(), Made::bad_request(), to).await;
     };
     let mut target = client.open.worker.buffers.text();
@@ -55,7 +55,7 @@ pub(super) async fn run(session: &mut Session, arrived: Arrived) -> After {
     // Should the proxy answer by itself, a body that is here whole is passed over; any other ends the connection.
     let whole = (bodiless && filled == arrived.length) || answer::is_read(session, &arrived);
     let asked_head = method == Method::HEAD;
-    let to = To { old, head: asked_head, keep: arrived.framing.keep_alive && whole && !last };
+    let to = To { old, head: asked_head, keep: arrived.framing.keep_alive && whole && !last, read: whole };
     let mut request = Request {
         length: arrived.length,
         filled: if bodiless { arrived.length } else { filled },
@@ -128,7 +128,7 @@ async fn forward(
     let peer = client.open.entry.head.append_forwarded_for.then_some(&*client.peer_text);
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), request.has_body());
     // Its body may be on its way, or never come.
-    let failing = To { keep: to.keep && !request.has_body(), ..to };
+    let failing = To { keep: to.keep && !request.has_body(), read: !request.has_body(), ..to };
     let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
     let switches = upgrade.is_some();
     let mut chosen = choice.next(&client, &finish, switches).await;
@@ -155,13 +155,15 @@ async fn forward(
             }
             Err(made) => return answer::made(session, finish, made, failing).await,
         };
-        finish.is_sent();
         let reused = leased.connection.reused();
+        finish.is_sent(reused);
         let patience = leased.in_flight.pool().settings().response_header_timeout;
         match attempt(session, &finish, &request, service, &mut leased).await {
             Tried::Done(after, reusable) => {
+                session.quiet_since = finish.answered.get();
                 if reusable {
-                    leased.in_flight.pool().put(leased.connection, tokio::time::Instant::now());
+                    let now = session.quiet_since.map_or_else(tokio::time::Instant::now, Into::into);
+                    leased.in_flight.pool().put(leased.connection, now);
                 }
                 return after;
             }
@@ -294,7 +296,12 @@ async fn respond(
         Ended::Whole => {}
     }
     let sent = up.done || (keep && Box::pin(relay::send_the_rest(session, server, up, finish)).await);
-    (if keep && sent { After::Next } else { After::Close }, clean && sent)
+    let after = match (keep, sent) {
+        (true, true) => After::Next,
+        (false, true) => answer::ends(session),
+        (_, false) => After::Linger,
+    };
+    (after, clean && sent)
 }
 
 /// A switch of protocols, if it is the one that was asked for.

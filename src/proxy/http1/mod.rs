@@ -43,6 +43,8 @@ struct Session {
     /// What was read and belongs to the next request.
     pending: Vec<u8>,
     clock: Deadline,
+    /// When the last answer had ended.
+    quiet_since: Option<std::time::Instant>,
     /// The client has ended its side.
     half_closed: bool,
 }
@@ -73,20 +75,22 @@ enum Next {
 enum After {
     /// The next request may come.
     Next,
-    /// It ends; the client may still be talking.
+    /// It ends; all that the client said was heard.
     Close,
+    /// It ends; the client may still be talking.
+    Linger,
     /// It is gone.
     Gone,
 }
 
-/// Serves HTTP/1.1 until the connection ends. `read` was read already.
-pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8>) {
-    let mut session = Session { client, stream, pending: read, clock: Deadline::default(), half_closed: false };
+/// Serves HTTP/1.1 until the connection ends. `read` was read already; `clock` is one that can be used again.
+pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8>, clock: Deadline) {
+    let mut session = Session { client, stream, pending: read, clock, quiet_since: None, half_closed: false };
     let client = session.client.clone();
     let worker = client.open.worker.clone();
     let mut bell = Listener::new(&worker.bell);
     let entry = client.open.entry.clone();
-    session.wait_for(entry.read_timeout);
+    session.wait_for(if session.pending.is_empty() { entry.read_timeout } else { Duration::ZERO });
     let after = loop {
         let next = {
             let mut head = Vec::new();
@@ -115,10 +119,16 @@ pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8
                 break answer::no_request(&mut session, made, cause).await;
             }
         }
-        session.wait_for(entry.idle_timeout);
+        let now = session.quiet_since.take().map_or_else(Instant::now, Into::into);
+        session.clock.set((!entry.idle_timeout.is_zero()).then(|| now + entry.idle_timeout));
     };
-    if after == After::Close {
-        Box::pin(session.close()).await;
+    match after {
+        After::Linger => Box::pin(session.close()).await,
+        // TLS says that it ends; TCP does so by itself.
+        After::Close if session.client.tls => {
+            let _ = tokio::time::timeout(LAST_WORDS, session.stream.shutdown()).await;
+        }
+        After::Close | After::Gone | After::Next => {}
     }
 }
 
@@ -143,11 +153,7 @@ impl Session {
         }
         loop {
             if head.len() > *looked_at {
-                if *looked_at == 0 && self.client.open.entry.read_timeout.is_zero() {
-                    self.clock.set(None);
-                } else if *looked_at == 0 {
-                    self.clock.set(Some(Instant::now() + self.client.open.entry.read_timeout));
-                }
+                let begins = *looked_at == 0;
                 // A long one is refused before it ends.
                 let may_end = *looked_at == 0
                     || h1::may_end(head, *looked_at)
@@ -156,6 +162,9 @@ impl Session {
                 if may_end && let Some(next) = self.parse(head) {
                     self.clock.set(None);
                     return Poll::Ready(next);
+                }
+                if begins {
+                    self.wait_for(self.client.open.entry.read_timeout);
                 }
             }
             if self.half_closed {

@@ -119,7 +119,7 @@ pub(super) async fn run(
     };
     let pool = taken.in_flight.pool();
     let Some(http2) = pool.http2(false) else { return Outcome::Http1(taken) };
-    finish.is_sent();
+    finish.is_sent(false);
     let host = finish.exchange.host_for(service.service.pass_host_header, &asked.authority);
     let read = finish.exchange.request.headers.bytes().get(request.length..request.filled).unwrap_or_default();
     let Ok(frames) = Frames::new(request.body, read) else {
@@ -249,7 +249,11 @@ async fn respond(
         Ok(()) => {
             stream.finish();
             // What is left of the request is of no more use to anybody.
-            if keep && up.done { After::Next } else { After::Close }
+            match (keep, up.done) {
+                (true, true) => After::Next,
+                (false, true) => answer::ends(session),
+                (_, false) => After::Linger,
+            }
         }
         Err(Broken::Source) => {
             finish.because(Cause::ResetWithinAnswer);

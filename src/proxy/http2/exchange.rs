@@ -141,7 +141,7 @@ async fn forward(
             }
             Err(made) => return Err((made, finish, running)),
         };
-        finish.is_sent();
+        finish.is_sent(leased.connection.reused());
         let Some(server) = service.service.servers.get(leased.at) else {
             return Err((Made::failed(Cause::Internal.into()), finish, running));
         };
@@ -216,7 +216,7 @@ async fn over(
         return Over::Done(Err((Made::failed(Cause::Internal.into()), finish, running)));
     };
     let Some(http2) = taken.in_flight.pool().http2(false) else { return Over::Http1(taken, (finish, running, body)) };
-    finish.is_sent();
+    finish.is_sent(false);
     let (body, transfer) = match body {
         Some(body) => {
             let (upload, transfer) = Upload::new(Body::Http2(body), client.open.entry.read_timeout);
