@@ -24,6 +24,8 @@ mod finish;
 mod flood;
 mod forwarded;
 mod frames;
+#[cfg(test)]
+mod frames_tests;
 mod handshake;
 mod head;
 mod hop;
