@@ -7,9 +7,13 @@
 //! (hyper's for now), so that it can change without middlewares, balancing and logging noticing.
 
 mod body;
+#[cfg(test)]
+mod body_tests;
 mod exchange;
 mod failure;
 mod fields;
+#[cfg(test)]
+mod fields_tests;
 pub mod h1;
 pub mod h2;
 mod h2_body;

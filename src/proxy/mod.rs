@@ -11,8 +11,12 @@
 
 mod accept;
 mod buffers;
+#[cfg(test)]
+mod buffers_tests;
 mod choose;
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod connect_protocol;
 mod deadline;
 mod failure;
@@ -20,6 +24,8 @@ mod finish;
 mod flood;
 mod forwarded;
 mod frames;
+#[cfg(test)]
+mod frames_tests;
 mod handshake;
 mod head;
 mod hop;
@@ -31,6 +37,8 @@ pub mod preview;
 mod proxy_protocol;
 mod request;
 mod routes;
+#[cfg(test)]
+mod scripted;
 mod sender;
 mod settings;
 mod stream;

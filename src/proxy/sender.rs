@@ -45,14 +45,19 @@ pub(super) enum Broken {
 
 impl<B: Body<Data = Bytes> + Unpin> Sender<B> {
     /// A head and the body that follows it.
-    pub(super) fn new(lead: Vec<u8>, incoming: B, framing: Framing) -> Self {
+    pub(super) fn new(mut lead: Vec<u8>, incoming: B, framing: Framing) -> Self {
+        let (read, chunked) = (incoming.is_end_stream(), framing == Framing::Chunked);
+        if read && chunked {
+            // Its head was written when it was not known yet that nothing comes.
+            lead.extend_from_slice(b"0\r\n\r\n");
+        }
         Self {
             lead,
             lead_at: 0,
             data: Bytes::new(),
-            read: incoming.is_end_stream(),
+            read,
             incoming,
-            chunked: framing == Framing::Chunked,
+            chunked,
             bytes: 0,
             has_read: false,
             has_written: false,

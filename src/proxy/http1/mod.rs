@@ -7,10 +7,14 @@
 mod answer;
 pub(super) mod exchange;
 mod pump;
+#[cfg(test)]
+mod pump_tests;
 pub(super) mod relay;
 mod to_http2;
 pub(super) mod tunnel;
 pub(super) mod write;
+#[cfg(test)]
+mod write_tests;
 
 use super::buffers::poll_fill;
 use super::client::{Client, Listener};
