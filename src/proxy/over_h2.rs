@@ -56,8 +56,13 @@ pub(super) async fn ask(
     let said = Repeatable::new(body);
     let mut refused = 0;
     loop {
-        let Some(result) = in_time(limit, transfer, http2.send(head.clone(), &said)).await else {
-            return Err(Unanswered::Failed(failure::late_head(limit)));
+        // Connecting has a time-out of its own.
+        let result = match http2.ready().await {
+            Ok(()) => match in_time(limit, transfer, http2.send(head.clone(), &said)).await {
+                Some(result) => result,
+                None => return Err(Unanswered::Failed(failure::late_head(limit))),
+            },
+            Err(error) => Err(error),
         };
         let error = match result {
             Ok((response, stream)) => {

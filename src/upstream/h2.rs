@@ -194,6 +194,14 @@ where
         }
     }
 
+    /// Waits until there is a connection, made if need be, so that what [`Self::send`] takes is the server's time.
+    ///
+    /// # Errors
+    /// [`H2Error::Connect`].
+    pub async fn ready(&self) -> Result<(), H2Error> {
+        self.reserve().await.map(drop)
+    }
+
     /// A place for one more stream on a connection, made if need be.
     async fn reserve(&self) -> Result<(Rc<Link<B>>, Rc<Slot>), H2Error> {
         loop {

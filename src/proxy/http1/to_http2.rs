@@ -41,6 +41,8 @@ struct Filling {
     pipe: Rc<Pipe>,
     done: bool,
     bytes: u64,
+    /// More was read than what came with the head.
+    has_read: bool,
     clock: Deadline,
 }
 
@@ -68,7 +70,10 @@ impl Filling {
                 break;
             }
             match self.frames.poll_read(cx, &mut session.stream, &worker.buffers) {
-                Poll::Ready(Ok(())) => self.clock.set(None),
+                Poll::Ready(Ok(())) => {
+                    self.has_read = true;
+                    self.clock.set(None);
+                }
                 Poll::Ready(Err(crate::proxy::frames::Cut::Gone)) => return self.end(Ended::Gone),
                 Poll::Ready(Err(_)) => return self.end(Ended::Broken),
                 Poll::Pending => {
@@ -126,7 +131,8 @@ pub(super) async fn run(
         Framing::Length(length) => Some(length),
         _ => None,
     };
-    let mut up = Filling { frames, pipe, done: !request.has_body(), bytes: 0, clock: Deadline::default() };
+    let mut up =
+        Filling { frames, pipe, done: !request.has_body(), bytes: 0, has_read: false, clock: Deadline::default() };
     if request.asked.expects {
         // The server's word does not come through its codec; the client is told by us.
         use tokio::io::AsyncWriteExt;
@@ -155,7 +161,7 @@ pub(super) async fn run(
     let answer = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(unanswered)) => {
-            let untouched = up.bytes == 0;
+            let untouched = !up.has_read;
             return match unanswered {
                 Unanswered::NotReached(error, _) if matches!(*error, ConnectError::ChoseHttp1) && untouched => {
                     Outcome::Http1(taken)
