@@ -44,9 +44,8 @@ impl Scene {
             report.remarks.push(format!("the entry point `{}` believes everybody's `X-Forwarded-*`", door.name));
         }
         let peer = question.peer();
-        let arrived = question.request().ok_or_else(Made::bad_request).and_then(|request| {
-            Preview::arrive(request, &door.name, peer, tls, door.trust.believes(peer.ip()), &door.head)
-        });
+        let trusted = door.trust.believes(peer.ip());
+        let arrived = Preview::arrive(question.sent(), &door.name, peer, tls, trusted, &door.head);
         let mut preview = match arrived {
             Ok(preview) => preview,
             Err(made) => return report.end(&made),

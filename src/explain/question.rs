@@ -1,5 +1,7 @@
 //! What is asked: a request as a client would send it, within bounds.
 
+use crate::http::Protocol;
+use crate::proxy::preview::Sent;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -114,19 +116,14 @@ impl Question {
         peer(&self.remote).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1))
     }
 
-    /// The request as a codec would hand it on; `None` for what no codec takes.
-    pub(super) fn request(&self) -> Option<::http::Request<()>> {
-        let version = match self.proto.as_str() {
-            "HTTP/1.0" => ::http::Version::HTTP_10,
-            "HTTP/2" | "HTTP/2.0" => ::http::Version::HTTP_2,
-            _ => ::http::Version::HTTP_11,
+    /// The request's head, as the client writes it.
+    pub(super) fn sent(&self) -> Sent<'_> {
+        let protocol = match self.proto.as_str() {
+            "HTTP/1.0" => Protocol::Http10,
+            "HTTP/2" | "HTTP/2.0" => Protocol::Http2,
+            _ => Protocol::Http11,
         };
-        let mut request =
-            ::http::Request::builder().method(self.method.as_str()).uri(self.target.as_str()).version(version);
-        for (name, value) in &self.headers {
-            request = request.header(name.as_str(), value.trim_matches([' ', '\t']));
-        }
-        request.body(()).ok()
+        Sent { protocol, method: &self.method, target: &self.target, fields: &self.headers }
     }
 }
 
