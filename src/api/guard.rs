@@ -27,7 +27,8 @@ impl Ends {
 /// Why a request is refused: a status and what to say.
 pub(super) type Refusal = (http::StatusCode, String);
 
-/// A name that only this machine can have: `localhost`, one below it, or any address as such.
+/// A name that no stranger can point here: `localhost`, one below it, any address as such, or a single label
+/// (`traefik:8080`), which is only looked up where the client is.
 fn own_name(authority: &str) -> bool {
     let (host, port) = split_port(authority);
     if port.is_some_and(|port| !port.bytes().all(|b| b.is_ascii_digit())) {
@@ -35,7 +36,11 @@ fn own_name(authority: &str) -> bool {
     }
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") || bare.parse::<IpAddr>().is_ok()
+    name == "localhost" || name.ends_with(".localhost") || is_label(&name) || bare.parse::<IpAddr>().is_ok()
+}
+
+fn is_label(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, ()> {
@@ -107,11 +112,28 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_its_own() {
-        for own in ["localhost", "LOCALHOST:8080", "a.localhost", "localhost.", "127.0.0.1:1", "[::1]:8080", "10.0.0.1"]
-        {
+        for own in [
+            "localhost",
+            "LOCALHOST:8080",
+            "a.localhost",
+            "localhost.",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "10.0.0.1",
+            "lb",
+            "my-lb_1:8080",
+        ] {
             assert!(own_name(own), "{own}");
         }
-        for other in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "localhost:x", "[::1"] {
+        for other in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "localhost:x",
+            "[::1",
+            "evil%2Eexample",
+        ] {
             assert!(!own_name(other), "{other}");
         }
     }

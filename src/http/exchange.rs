@@ -51,7 +51,8 @@ impl Exchange {
     pub fn host_for<'a>(&'a self, pass_host_header: bool, own: &'a str) -> &'a [u8] {
         match &self.host {
             Some(host) => host.as_bytes(),
-            None if pass_host_header => self.request.host().as_bytes(),
+            // HTTP/1.0 may say none.
+            None if pass_host_header && !self.request.host().is_empty() => self.request.host().as_bytes(),
             None => own.as_bytes(),
         }
     }

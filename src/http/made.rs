@@ -49,12 +49,12 @@ impl Made {
 
     /// 400, after which the connection is not used again.
     pub fn bad_request() -> Self {
-        Self::refused("400 Bad Request")
+        Self::refused(StatusCode::BAD_REQUEST, "400 Bad Request")
     }
 
-    /// 400 in the words of Go's HTTP library, after which the connection is not used again.
-    pub fn refused(text: &'static str) -> Self {
-        let mut made = Self::new(StatusCode::BAD_REQUEST, text, Reason::BadRequest);
+    /// The answer to a head that is not acceptable, in the words of Go's HTTP library; the connection is not used again.
+    pub fn refused(status: StatusCode, text: &'static str) -> Self {
+        let mut made = Self::new(status, text, Reason::BadRequest);
         made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         made.closing()
     }

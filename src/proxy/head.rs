@@ -77,7 +77,10 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parsed: Parsed) -> Result<Checked, B
         return refused(Made::status(StatusCode::METHOD_NOT_ALLOWED, Reason::BadRequest), method, text);
     }
     if headers.len() > MAX_LINES {
-        let made = Made { reason: Reason::TooLarge, ..Made::refused("431 Request Header Fields Too Large") };
+        let made = Made {
+            reason: Reason::TooLarge,
+            ..Made::refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "431 Request Header Fields Too Large")
+        };
         return refused(made, method, text);
     }
     let target_end = match write_host(&mut text, &headers, protocol) {
@@ -134,12 +137,12 @@ fn write_host(text: &mut String, headers: &Headers, protocol: Protocol) -> Resul
         return Err(Made::bad_request());
     }
     if field.is_none() && protocol == Protocol::Http11 {
-        return Err(Made::refused("400 Bad Request: missing required Host header"));
+        return Err(Made::refused(StatusCode::BAD_REQUEST, "400 Bad Request: missing required Host header"));
     }
     let named = field.is_some();
     let field = std::str::from_utf8(field.unwrap_or_default()).map_err(|_| Made::bad_request())?;
     if !field.bytes().all(is_host_byte) {
-        return Err(Made::refused("400 Bad Request: malformed Host header"));
+        return Err(Made::refused(StatusCode::BAD_REQUEST, "400 Bad Request: malformed Host header"));
     }
     if text.starts_with('/') || text == "*" {
         let end = text.len();

@@ -9,7 +9,6 @@ mod frames;
 mod hostile;
 mod http2;
 mod http2_servers;
-mod not_yet;
 mod rig;
 mod routing;
 mod slow;

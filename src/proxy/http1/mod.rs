@@ -100,15 +100,14 @@ pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8
             },
             Next::End => break After::Gone,
             Next::Late => {
-                let mut made = Made::refused("408 Request Timeout");
-                made.head.status = StatusCode::REQUEST_TIMEOUT;
+                let made = Made::refused(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout");
                 break answer::no_request(&mut session, made, Cause::ClientStalled).await;
             }
             Next::Refused(fault) => {
                 tracing::debug!(entry_point = %entry.name, peer = %client.peer, %fault, "request refused");
-                let mut made = Made::refused(fault.words());
-                made.head.status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST);
-                let cause = match made.head.status {
+                let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let made = Made::refused(status, fault.words());
+                let cause = match status {
                     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Cause::TooLarge(TooLarge::Head),
                     _ => Cause::BadRequest,
                 };

@@ -20,8 +20,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 
-/// Limits of an answer's head.
-const LIMITS: h1::Limits = h1::Limits { head_bytes: 1 << 20, lines: 1_000 };
+/// Limits of an answer's head; the size is that of Go's HTTP library.
+const LIMITS: h1::Limits = h1::Limits { head_bytes: 10 << 20, lines: 1_000 };
 /// Interim answers that one request may get.
 const INTERIM: u32 = 32;
 

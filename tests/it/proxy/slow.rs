@@ -275,3 +275,44 @@ fn slow_clients_are_cut_while_quick_ones_are_served() {
     });
     assert!(!slow.iter_mut().any(|client| is_open(&mut client.stream)));
 }
+
+/// A client may end its side as soon as it has asked (RFC 9112, 9.6), as `nc -N` does. One that is gone looks the same at
+/// first: `hostile::a_client_that_leaves_is_noticed` waits until it has had its time.
+#[test]
+fn a_half_closed_client_is_answered() {
+    let (arrived, seen) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    let wait = std::sync::Mutex::new(wait);
+    let server = Server::start(move |mut client, _| {
+        while let Some(request) = client.request() {
+            arrived.send(()).expect("the test listens");
+            wait.lock().expect("one").recv_timeout(LIMIT).expect("the word");
+            client.send(&ok(request.text()));
+        }
+    });
+    let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+    for (method, rest, body) in [
+        ("GET", "\r\n", ""),
+        ("POST", "Content-Length: 5\r\n\r\nhello", "hello"),
+        ("POST", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "hello"),
+    ] {
+        let mut client = rig.connect();
+        client.send(&format!("{method} / HTTP/1.1\r\nHost: h.test\r\n{rest}"));
+        client.stream.shutdown(Shutdown::Write).expect("half closed");
+        seen.recv_timeout(LIMIT).expect("the server is asked");
+        go.send(()).expect("the server waits");
+        assert_eq!(client.response(method).text(), body, "{method} {rest:?}");
+        assert_eq!(client.rest(), b"");
+        assert_eq!(rig.record().status, 200);
+    }
+    // Two at once.
+    let mut client = rig.connect();
+    client.send(&"GET / HTTP/1.1\r\nHost: h.test\r\n\r\n".repeat(2));
+    client.stream.shutdown(Shutdown::Write).expect("half closed");
+    for _ in 0..2 {
+        seen.recv_timeout(LIMIT).expect("the server is asked");
+        go.send(()).expect("the server waits");
+        assert_eq!(client.response("GET").status, 200);
+    }
+    rig.until("all connections are gone", |rig| rig.open() == 0);
+}

@@ -423,10 +423,10 @@ fn floods() -> Vec<Script> {
             format!("{}{OK}{end}", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(5_000)),
         ),
         refuse("5,000 times 100", format!("{}{OK}{end}", "HTTP/1.1 100 Continue\r\n\r\n".repeat(5_000))),
-        refuse("a head of 1,100,000 bytes", format!("{OK}X-A: {}\r\n{end}", "b".repeat(1_100_000))),
+        refuse("a head of 11,000,000 bytes", format!("{OK}X-A: {}\r\n{end}", "b".repeat(11_000_000))),
         refuse("a head that never ends, of 2,000,000 bytes", format!("{OK}X-A: {}", "b".repeat(2_000_000))),
         refuse("10,000 fields", format!("{OK}{}{end}", "X-A: b\r\n".repeat(10_000))),
-        refuse("a reason of 1,100,000 bytes", format!("HTTP/1.1 200 {}\r\n{end}", "b".repeat(1_100_000))),
+        refuse("a reason of 11,000,000 bytes", format!("HTTP/1.1 200 {}\r\n{end}", "b".repeat(11_000_000))),
         cut(
             "an extension of 1,100,000 bytes",
             format!("{OK}Transfer-Encoding: chunked\r\n\r\n2;{}\r\nok\r\n0\r\n\r\n", "a".repeat(1_100_000)),
