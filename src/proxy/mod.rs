@@ -14,6 +14,7 @@ mod buffers;
 mod choose;
 mod client;
 mod connect_protocol;
+mod crew;
 mod deadline;
 mod failure;
 mod finish;
@@ -37,4 +38,5 @@ mod stream;
 mod wait;
 pub mod worker;
 
+pub use crew::Crew;
 pub use settings::{EntryPoint, HeadRules, Settings, TlsChoice, TlsSource, ToTls, Trust, Underscores};

@@ -44,13 +44,14 @@ pub(super) enum Broken {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Sender<B> {
-    /// A head and the body that follows it.
+    /// A head and the body that follows it. Where the framing says that there is none, nothing is read of it: the answer
+    /// to a HEAD is whole without the body that a server sends all the same.
     pub(super) fn new(lead: Vec<u8>, incoming: B, framing: Framing) -> Self {
         Self {
             lead,
             lead_at: 0,
             data: Bytes::new(),
-            read: incoming.is_end_stream(),
+            read: framing == Framing::None || incoming.is_end_stream(),
             incoming,
             chunked: framing == Framing::Chunked,
             bytes: 0,
