@@ -1,5 +1,6 @@
 //! *Accept*: taking connections, up to a limit, whatever the kernel says.
 
+use super::crew::{Passed, Place, Seat};
 use super::handshake;
 use super::settings::EntryPoint;
 use super::worker::{Order, Worker};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 /// First wait after the kernel refused to accept (out of file descriptors or memory); doubles.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
@@ -32,26 +34,60 @@ pub(super) fn start(worker: &Rc<Worker>, mut entry: EntryPoint, listener: std::n
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE));
     let listener = TcpListener::from_std(listener)?;
-    tokio::task::spawn_local(run(worker.clone(), Rc::new(entry), listener));
+    let (seat, passed) = Seat::new(entry.crew.clone(), listener.local_addr()?, worker.gauges.clone());
+    let entry = Rc::new(entry);
+    let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+    tokio::task::spawn_local(adopt(worker.clone(), entry.clone(), passed, local));
+    worker.accepting.set(worker.accepting.get() + 1);
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        run(&worker, &entry, listener, seat, local).await;
+        worker.accepting.set(worker.accepting.get() - 1);
+        worker.ended.notify_one();
+    });
     Ok(())
 }
 
-async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
-    let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+/// Serves what other workers accepted and passed on; as long as the worker lives, since what is under way when it is
+/// told to stop is served, too.
+async fn adopt(
+    worker: Rc<Worker>,
+    entry: Rc<EntryPoint>,
+    mut passed: mpsc::Receiver<Passed>,
+    local: Option<SocketAddr>,
+) {
+    while let Some(Passed { stream, peer, place }) = passed.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => begin(&worker, &entry, stream, (peer, local), place),
+            Err(error) => tracing::warn!(entry_point = %entry.name, %peer, %error, "connection lost"),
+        }
+    }
+}
+
+/// Accepts until the worker is told to stop, and what the kernel has taken until then.
+async fn run(
+    worker: &Rc<Worker>,
+    entry: &Rc<EntryPoint>,
+    listener: TcpListener,
+    seat: Seat,
+    local: Option<SocketAddr>,
+) {
     let mut orders = worker.orders.clone();
     let mut trouble: Option<Duration> = None;
     loop {
         let accepted = tokio::select! {
             biased;
             _ = orders.wait_for(|order| *order != Order::Serve) => break,
-            accepted = next(&worker, &entry, &listener) => accepted,
+            accepted = next(worker, entry, &listener) => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 if trouble.take().is_some() {
                     tracing::info!(entry_point = %entry.name, "accepting connections again");
                 }
-                begin(&worker, &entry, stream, peer, local);
+                if let Some((stream, place)) = seat.take(stream, peer) {
+                    begin(worker, entry, stream, (peer, local), place);
+                }
             }
             // The client was gone before it was accepted.
             Err(error) if is_clients_fault(&error) => {}
@@ -69,7 +105,7 @@ async fn run(worker: Rc<Worker>, entry: Rc<EntryPoint>, listener: TcpListener) {
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, peer)) = listener.accept() {
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            begin(&worker, &entry, stream, peer, local);
+            begin(worker, entry, stream, (peer, local), seat.keep());
         }
     }
 }
@@ -85,10 +121,16 @@ async fn next(worker: &Worker, entry: &EntryPoint, listener: &TcpListener) -> io
     listener.accept().await
 }
 
-fn begin(worker: &Rc<Worker>, entry: &Rc<EntryPoint>, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
+fn begin(
+    worker: &Rc<Worker>,
+    entry: &Rc<EntryPoint>,
+    stream: TcpStream,
+    (peer, local): (SocketAddr, Option<SocketAddr>),
+    place: Place,
+) {
     // Asked of the kernel only where the listener does not know it.
     let local = local.or_else(|| stream.local_addr().ok());
-    let open = Open::new(worker.clone(), entry.clone(), local);
+    let open = Open::new(worker.clone(), entry.clone(), local, place);
     // An IPv4 client of a socket for both families is an IPv4 client.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     tokio::task::spawn_local(handshake::run(open, stream, peer));
@@ -107,14 +149,14 @@ pub(super) struct Open {
     pub(super) entry: Rc<EntryPoint>,
     /// Where the client connected to.
     pub(super) local: Option<SocketAddr>,
+    _place: Place,
 }
 
 impl Open {
-    fn new(worker: Rc<Worker>, entry: Rc<EntryPoint>, local: Option<SocketAddr>) -> Self {
+    fn new(worker: Rc<Worker>, entry: Rc<EntryPoint>, local: Option<SocketAddr>, place: Place) -> Self {
         entry.open.fetch_add(1, Relaxed);
-        worker.gauges.connections.fetch_add(1, Relaxed);
         worker.sink.connection(&entry.name, TRANSPORT, 1);
-        Self { worker, entry, local }
+        Self { worker, entry, local, _place: place }
     }
 }
 
@@ -122,7 +164,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.entry.open.fetch_sub(1, Relaxed);
         self.worker.sink.connection(&self.entry.name, TRANSPORT, -1);
-        self.worker.gauges.connections.fetch_sub(1, Relaxed);
+        // The place is given up right after this, before anybody who waits runs on this thread.
         self.worker.ended.notify_waiters();
         self.worker.ended.notify_one();
     }

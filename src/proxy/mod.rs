@@ -18,6 +18,7 @@ mod client;
 #[cfg(test)]
 mod client_tests;
 mod connect_protocol;
+mod crew;
 mod deadline;
 mod failure;
 mod finish;
@@ -45,4 +46,5 @@ mod stream;
 mod wait;
 pub mod worker;
 
+pub use crew::Crew;
 pub use settings::{EntryPoint, HeadRules, Settings, TlsChoice, TlsSource, ToTls, Trust, Underscores};

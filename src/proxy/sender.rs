@@ -44,9 +44,10 @@ pub(super) enum Broken {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Sender<B> {
-    /// A head and the body that follows it.
+    /// A head and the body that follows it. Where the framing says that there is none, nothing is read of it: the answer
+    /// to a HEAD is whole without the body that a server sends all the same.
     pub(super) fn new(mut lead: Vec<u8>, incoming: B, framing: Framing) -> Self {
-        let (read, chunked) = (incoming.is_end_stream(), framing == Framing::Chunked);
+        let (read, chunked) = (framing == Framing::None || incoming.is_end_stream(), framing == Framing::Chunked);
         if read && chunked {
             // Its head was written when it was not known yet that nothing comes.
             lead.extend_from_slice(b"0\r\n\r\n");

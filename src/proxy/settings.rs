@@ -1,5 +1,6 @@
 //! What a worker is told at its start. Plain values: where they come from is `config`'s affair.
 
+use super::crew::Crew;
 use crate::http::HeaderValue;
 use crate::http::target::{EncodedCharacters, TargetOptions};
 use crate::middleware::{Redirection, UserFiles};
@@ -60,6 +61,8 @@ pub struct EntryPoint {
     pub max_concurrent_streams: u32,
     /// Connections open now, of all workers; clones of one entry point count in one place.
     pub open: Arc<AtomicUsize>,
+    /// The workers that accept for it; clones of one entry point share connections.
+    pub crew: Arc<Crew>,
 }
 
 impl EntryPoint {
@@ -82,6 +85,7 @@ impl EntryPoint {
             max_connections: 10_000,
             max_concurrent_streams: 250,
             open: Arc::default(),
+            crew: Arc::default(),
         }
     }
 

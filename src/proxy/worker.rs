@@ -153,7 +153,9 @@ pub(super) struct Worker {
     pub(super) epoch: Epoch,
     /// Rings when the worker drains.
     pub(super) bell: Bell,
-    /// A connection has ended: one more may be accepted.
+    /// Listeners from which it accepts, or has yet to take what the kernel took.
+    pub(super) accepting: Cell<usize>,
+    /// A connection has ended: one more may be accepted. Or a listener is closed.
     pub(super) ended: Notify,
 }
 
@@ -210,6 +212,7 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
         buffers: Buffers::default(),
         epoch: Epoch::default(),
         bell: Bell::default(),
+        accepting: Cell::new(0),
         ended: Notify::new(),
     });
     for (entry_point, listener) in config.listeners {
@@ -227,7 +230,7 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
     worker.bell.ring();
     // The deadline may be brought forward by a second order.
     let mut deadline = deadline;
-    while gauges.connections.load(Relaxed) > 0 {
+    while worker.accepting.get() > 0 || gauges.connections.load(Relaxed) > 0 {
         tokio::select! {
             () = worker.ended.notified() => {}
             () = tokio::time::sleep_until(deadline) => break,

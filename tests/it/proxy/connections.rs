@@ -164,3 +164,54 @@ fn a_port_in_use_names_its_owner() {
     let expected = format!("entry point `again`: {} is in use by `", rig.address);
     assert!(text.starts_with(&expected) && text.ends_with(&format!("(pid {})", std::process::id())), "{text}");
 }
+
+/// What each worker holds.
+fn loads(rig: &Rig) -> Vec<usize> {
+    rig.workers.iter().map(|worker| worker.gauges().connections.load(Relaxed)).collect()
+}
+
+#[test]
+fn no_worker_holds_more_than_one_and_a_half_times_the_mean() {
+    let server = Server::named("a");
+    let rig = Start { workers: 4, ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
+    let mut clients: Vec<Client> = (0..200).map(|_| rig.connect()).collect();
+    rig.until("all are taken", |rig| rig.open() == 200);
+    assert!(loads(&rig).iter().all(|&held| held <= 75), "{:?}", loads(&rig));
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+        assert_eq!(client.response("GET").text(), "a");
+    }
+    drop(clients);
+    rig.until("all are gone", |rig| rig.open() == 0);
+}
+
+/// The connections of three workers end; what comes then goes to these, whatever the kernel does.
+#[test]
+fn a_worker_that_holds_too_many_passes_fresh_connections_on() {
+    let server = Server::named("a");
+    let rig = Start { workers: 4, ..Start::default() }.run(&[Route::to("h.test", &[&server.url()])]);
+    let mut kept = Vec::new();
+    let mut others = Vec::new();
+    // Where each goes is seen one at a time.
+    for at in 0..400 {
+        let before = loads(&rig)[0];
+        let client = rig.connect();
+        rig.until("it is taken", |rig| rig.open() == at + 1);
+        if loads(&rig)[0] > before { kept.push(client) } else { others.push(client) }
+    }
+    assert!((67..=133).contains(&kept.len()), "{}", kept.len());
+    drop(others);
+    rig.until("three are empty", |rig| rig.open() == kept.len() && loads(rig)[0] == kept.len());
+    let mut fresh: Vec<Client> = (0..240).map(|_| rig.connect()).collect();
+    rig.until("all are taken", |rig| rig.open() == kept.len() + fresh.len());
+    let most = rig.open() / 4 * 3 / 2;
+    assert!(loads(&rig).iter().all(|&held| held <= most), "{:?}", loads(&rig));
+    // The first is over the mean by a quarter until the others have come up.
+    assert!(loads(&rig)[0] < kept.len() + 60, "{:?}", loads(&rig));
+    // Those that were passed on are served, and those that stayed.
+    for client in fresh.iter_mut().chain(&mut kept) {
+        client.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+        assert_eq!(client.response("GET").text(), "a");
+    }
+    assert_eq!(rig.connections.lock().expect("not poisoned").iter().filter(|(_, one)| *one == 1).count(), 640);
+}
