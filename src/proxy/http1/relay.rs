@@ -304,6 +304,7 @@ pub(super) async fn deliver(
 ) -> Ended {
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
+    let mut half_closed = session.half_closed;
     poll_fn(|cx| {
         // A client that cannot end its request may still read the answer.
         if up.poll(cx, session, server).is_err() {
@@ -323,11 +324,14 @@ pub(super) async fn deliver(
         }
         let limit = match down.waits {
             Waits::Sink => session.client.open.entry.write_timeout,
+            // It may be gone, which shows only when more comes; a server that is silent must not be held for that.
+            Waits::Source if session.half_closed => HALF_CLOSED,
             Waits::Source => Duration::ZERO,
         };
+        let ended = session.half_closed && !std::mem::replace(&mut half_closed, session.half_closed);
         if limit.is_zero() {
             session.clock.set(None);
-        } else if down.moved {
+        } else if down.moved || ended {
             session.wait_for(limit);
             down.moved = false;
         }

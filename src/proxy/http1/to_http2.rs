@@ -5,7 +5,7 @@
 
 use super::answer;
 use super::exchange::Request;
-use super::{After, Session, write};
+use super::{After, HALF_CLOSED, Session, write};
 use crate::http::h1::Framing;
 use crate::http::{AnswerHead, Body, Cause, Failure, H2Body, Headers, Made, Pipe, StatusCode};
 use crate::proxy::choose::{self, Taken};
@@ -22,6 +22,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What became of a try.
@@ -220,6 +221,7 @@ async fn respond(
     buffers.give_headers(head.headers);
     let framing = if old && framing == Framing::Chunked { Framing::UntilClose } else { framing };
     let mut down: Sender<H2Body> = Sender::new(lead, body, framing);
+    let mut half_closed = session.half_closed;
     let ended = poll_fn(|cx| {
         let _ = up.poll(cx, session);
         finish.request_bytes.set(up.bytes);
@@ -231,10 +233,16 @@ async fn respond(
         if up.done && !session.poll_listen(cx) {
             return Poll::Ready(Err(Broken::Sink));
         }
-        let limit = session.client.open.entry.write_timeout;
-        if limit.is_zero() || down.waits_for_body {
+        // A silent server is not held for a client that may be gone.
+        let limit = match down.waits_for_body {
+            true if session.half_closed => HALF_CLOSED,
+            true => Duration::ZERO,
+            false => session.client.open.entry.write_timeout,
+        };
+        let ended = session.half_closed && !std::mem::replace(&mut half_closed, session.half_closed);
+        if limit.is_zero() {
             session.clock.set(None);
-        } else if down.moved {
+        } else if down.moved || ended {
             session.wait_for(limit);
             down.moved = false;
         }

@@ -252,6 +252,29 @@ fn a_body_shorter_than_said_is_never_taken_for_whole() {
     }
 }
 
+/// A client that ends its side within an answer may be gone. A server that says nothing more is let go; nobody would
+/// ever learn it otherwise.
+#[test]
+fn a_silent_server_is_let_go_when_the_client_ends_within_the_answer() {
+    let (told, ended) = mpsc::channel();
+    let server = Server::start(move |mut client, _| {
+        client.request();
+        client.send(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na\n\r\n",
+        );
+        told.send(client.rest()).expect("the test listens");
+    });
+    let rig = Rig::start(&[Route::to("h.test", &[&server.url()])]);
+    let mut client = rig.connect();
+    client.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    client.through("a\n");
+    client.stream.shutdown(Shutdown::Write).expect("half closed");
+    assert_eq!(ended.recv_timeout(LIMIT).expect("the server's end"), b"");
+    assert_eq!(rig.record().reason, Some(Reason::ClientGone));
+    at_rest(&rig);
+}
+
 /// Whether a connection is still open: nothing comes, and it does not end.
 fn is_open(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).expect("not blocking");
