@@ -7,7 +7,7 @@
 //! bytes in `:path`. The raw-frame tests (`tests/it/proxy/frames.rs`) hold it to that.
 
 use super::h1::is_forbidden_trailer;
-use ::http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use ::http::{Method, Uri};
 
 /// Why a request from HTTP/2 is malformed (RFC 9113, 8.1.1).
@@ -77,29 +77,11 @@ fn one_length(fields: &HeaderMap) -> bool {
     first.as_bytes().iter().all(u8::is_ascii_digit) && !first.is_empty() && lengths.all(|length| length == first)
 }
 
-/// Checks that no value begins or ends with a blank (RFC 9113, 8.2.1); good for trailers, too.
-///
-/// # Errors
-/// The value that does.
-pub fn check_values(fields: &HeaderMap) -> Result<(), Malformed> {
+/// Checks that no value begins or ends with a blank (RFC 9113, 8.2.1).
+fn check_values(fields: &HeaderMap) -> Result<(), Malformed> {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let at_an_end = |value: &HeaderValue| blank(value.as_bytes().first()) || blank(value.as_bytes().last());
     if fields.values().any(at_an_end) { Err(Malformed::Blank) } else { Ok(()) }
-}
-
-/// Cookie crumbs become one field again (RFC 9113, 8.2.3).
-pub fn join_cookies(fields: &mut HeaderMap) {
-    let mut crumbs = fields.get_all(COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for crumb in std::iter::once(second).chain(crumbs) {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(crumb.as_bytes());
-    }
-    // Values joined with printable bytes are a value.
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        fields.insert(COOKIE, joined);
-    }
 }
 
 /// Takes off the trailers that must not be any.
@@ -162,18 +144,6 @@ mod tests {
     fn values_have_no_blanks_at_their_ends() {
         for (value, good) in [("a", true), ("a b", true), ("", true), (" a", false), ("a ", false), ("\ta", false)] {
             assert_eq!(check_values(&fields(&[("x-a", value)])).is_ok(), good, "{value:?}");
-        }
-    }
-
-    #[test]
-    fn crumbs_are_joined_in_order() {
-        for (crumbs, joined) in
-            [(&["a=1"][..], vec!["a=1"]), (&["a=1", "b=2", "c=3"], vec!["a=1; b=2; c=3"]), (&[], vec![])]
-        {
-            let lines: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
-            let mut found = fields(&lines);
-            join_cookies(&mut found);
-            assert_eq!(found.get_all(COOKIE).iter().collect::<Vec<_>>(), joined);
         }
     }
 

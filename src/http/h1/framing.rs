@@ -115,11 +115,6 @@ fn number(text: &[u8]) -> Result<u64, Fault> {
     Ok(number)
 }
 
-/// What the `Connection` lines name, in order, blanks and empty ones left out. Which of them are taken off is not decided here.
-pub fn connection_names<'b>(buffer: &'b [u8], lines: &'b [Line]) -> impl Iterator<Item = &'b [u8]> {
-    lines.iter().filter(|line| line.is(buffer, b"connection")).flat_map(|line| list(line.value(buffer)))
-}
-
 /// The parts of a list (RFC 9110, 5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty())

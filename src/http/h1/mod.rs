@@ -28,8 +28,6 @@ mod tests;
 pub use answer::{StatusLine, parse_answer};
 pub use chunked::{Chunked, EXTENSION_BYTES, Piece, What, chunk_head};
 pub use fault::Fault;
-pub use framing::{
-    AnswerFraming, Framing, RequestFraming, answer_framing, connection_names, is_forbidden_trailer, request_framing,
-};
+pub use framing::{AnswerFraming, Framing, RequestFraming, answer_framing, is_forbidden_trailer, request_framing};
 pub use line::{Limits, Line, Parsed, may_end};
 pub use request::{RequestLine, parse_request};
