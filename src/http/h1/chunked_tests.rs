@@ -83,7 +83,7 @@ fn chunks_are_taken_to_the_letter() {
         ("0\r\n X-A: 1\r\n\r\n", Fault::Folded),
         ("0\r\nX-A: 1\r\n 2\r\n\r\n", Fault::Folded),
         ("0\r\nX-A: \u{1}\r\n\r\n", Fault::FieldValue),
-        ("0\r\nX A: 1\r\n\r\n", Fault::FieldName),
+        ("0\r\nX A: 1\r\n\r\n", Fault::BlankInName),
     ] {
         assert_eq!(unchunked(body), Err(fault), "{body:?}");
     }

@@ -135,7 +135,7 @@ fn field_lines_are_taken_to_the_letter() {
         ("X-A: a\r\n \r\n", Fault::Folded),
         ("X-A : a\r\n", Fault::BlankBeforeColon),
         ("X-A\t: a\r\n", Fault::BlankBeforeColon),
-        ("X A: a\r\n", Fault::FieldName),
+        ("X A: a\r\n", Fault::BlankInName),
         ("X\0A: a\r\n", Fault::FieldName),
         ("X\u{e9}A: a\r\n", Fault::FieldName),
         ("X(A): a\r\n", Fault::FieldName),
