@@ -261,8 +261,7 @@ async fn respond(
     let keep = request.keep_alive
         && body != write::Body::UntilClose
         && !unsure
-        && !(up.refused && !up.done)
-        && (up.done || framing.keep_alive)
+        && (up.done || (framing.keep_alive && !up.refused))
         && answer::may_go_on(session);
     let mut lead = if before.is_empty() { buffers.take() } else { before };
     let reason = head.headers.bytes().get(line.reason).unwrap_or_default();

@@ -127,7 +127,8 @@ pub(super) async fn serve(client: Rc<Client>, stream: Prefixed<ClientStream>) {
                 clock.set(None);
                 continue;
             }
-            if !over && !activity.enough.get() && !(rung && client.requests.get() > 0) {
+            let ends = over || activity.enough.get() || (rung && client.requests.get() > 0);
+            if !ends {
                 return Poll::Pending;
             }
             connection.as_mut().graceful_shutdown();
