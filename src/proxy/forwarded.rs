@@ -46,7 +46,7 @@ pub(super) fn rewrite(
     if !trusted {
         let headers = &mut request.headers;
         *claimed_for = headers.joined(&name::X_FORWARDED_FOR).and_then(|all| HeaderValue::from_bytes(&all).ok());
-        headers.remove_where(|name| is_managed_bytes(name));
+        headers.remove_where(is_managed_bytes);
     }
     // What is already there after this was said by a trusted peer.
     let fill = |request: &mut RequestHead, name: &HeaderName, value: &str| {

@@ -261,7 +261,7 @@ async fn respond(
     let keep = request.keep_alive
         && body != write::Body::UntilClose
         && !unsure
-        && !(up.refused && !up.done)
+        && (!up.refused || up.done)
         && (up.done || framing.keep_alive)
         && answer::may_go_on(session);
     let mut lead = if before.is_empty() { buffers.take() } else { before };
