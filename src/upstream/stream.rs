@@ -18,12 +18,10 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Whether the kernel has received nothing that was not read, not even an end.
+    /// Whether the kernel has received nothing that was not read, not even an end. Not asked over TLS, where a server
+    /// may send tickets at any time.
     pub(super) fn has_nothing(&self) -> bool {
-        let tcp = match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        };
+        let Self::Plain(tcp) = self else { return true };
         let mut byte = [MaybeUninit::uninit()];
         let peeked = socket2::SockRef::from(tcp).peek(&mut byte);
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
