@@ -264,14 +264,14 @@ impl Connection {
     }
 
     /// Whether the server has said nothing on it, not even that it ends. What comes before anything was asked
-    /// is no answer. Costs no system call while nothing has come.
+    /// is no answer. The kernel is asked itself: what the runtime knows of it may be older than the request.
     fn is_silent(&mut self) -> bool {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
         // Not by the budget of the task, which would say that nothing has come.
         let look = std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
-        std::pin::pin!(tokio::task::coop::unconstrained(look)).poll(&mut cx).is_pending()
+        std::pin::pin!(tokio::task::coop::unconstrained(look)).poll(&mut cx).is_pending() && self.stream.has_nothing()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bytes of a connection to a server, plain or encrypted.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,6 +15,17 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether the kernel has received nothing that was not read, not even an end. Not asked over TLS, where a server
+    /// may send tickets at any time.
+    pub(super) fn has_nothing(&self) -> bool {
+        let Self::Plain(tcp) = self else { return true };
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = socket2::SockRef::from(tcp).peek(&mut byte);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl AsyncRead for Stream {

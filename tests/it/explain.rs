@@ -38,8 +38,6 @@ fn wanted() -> BTreeMap<(&'static str, usize), &'static str> {
         (("routing-011", 2), "proxied"),
         // an access rule that cannot be read
         (("routing-107", 0), "denied"),
-        // the codec's URI refuses a backtick
-        (("routing-071", 13), "bad_request"),
         // a redirect status out of range
         (("routing-092", 0), "no_route"),
     ])
