@@ -173,8 +173,9 @@ impl Headers {
     }
 
     /// True when one of these names may be there; a quick look that errs on the side of yes.
-    pub(crate) fn may_have_any(&self, names: &[HeaderName]) -> bool {
-        names.iter().any(|name| self.may_have(name.known))
+    #[inline]
+    pub(crate) fn may_have_any(&self, names: NameSet) -> bool {
+        self.present & names.0 != 0
     }
 
     /// All values of a name.
@@ -286,6 +287,22 @@ impl Headers {
             end = line.end;
         }
         out.extend_from_slice(&self.bytes[start as usize..end as usize]);
+    }
+}
+
+/// A set of names that the proxy itself has to do with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NameSet(u64);
+
+impl NameSet {
+    /// Of names that are known; others are not in it.
+    pub(crate) const fn of(names: &[HeaderName]) -> Self {
+        let (mut set, mut at) = (0, 0);
+        while at < names.len() {
+            set |= names[at].known.bit();
+            at += 1;
+        }
+        Self(set & !Known::Other.bit())
     }
 }
 

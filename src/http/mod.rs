@@ -30,7 +30,7 @@ pub use failure::{
     BadAnswer, CLIENT_CLOSED_REQUEST, Cause, Context, Failure, Phase, Retry, Side, TlsFailure, TooLarge,
 };
 pub use fields::Headers;
-pub(crate) use fields::Room;
+pub(crate) use fields::{NameSet, Room};
 pub use h2_body::H2Body;
 pub use head::{AnswerHead, RequestHead};
 pub use made::Made;

@@ -113,7 +113,7 @@ impl Known {
 
     /// Its bit in a set.
     #[inline]
-    pub(super) const fn bit(self) -> u64 {
+    pub(in crate::http) const fn bit(self) -> u64 {
         1 << (self as u8)
     }
 }

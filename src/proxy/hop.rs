@@ -6,11 +6,11 @@
 //! smuggled and answers are cut.
 
 use super::forwarded;
-use crate::http::{AnswerHead, Exchange, HeaderName, HeaderValue, Headers, Made, Protocol, name};
+use crate::http::{AnswerHead, Exchange, HeaderName, HeaderValue, Headers, Made, NameSet, Protocol, name};
 use smallvec::SmallVec;
 
 /// What never goes on.
-const HOP: [HeaderName; 9] = [
+const HOP_NAMES: [HeaderName; 9] = [
     name::CONNECTION,
     name::PROXY_CONNECTION,
     name::KEEP_ALIVE,
@@ -21,6 +21,9 @@ const HOP: [HeaderName; 9] = [
     name::UPGRADE,
     name::CONTENT_LENGTH,
 ];
+
+static HOP: [HeaderName; 9] = HOP_NAMES;
+const ANY_HOP: NameSet = NameSet::of(&HOP_NAMES);
 
 /// Takes off what the client's `Connection` names, and that field itself; what it says of an
 /// upgrade stays, in one form, for rules to see. Gives the protocol that is asked for. Fields that are to be `kept`
@@ -96,15 +99,15 @@ fn named(headers: &Headers) -> SmallVec<[String; 2]> {
 /// `peer` is who it comes from, where it is to be told.
 pub(super) fn for_server(exchange: &mut Exchange, peer: Option<&str>, upgrade: Option<&HeaderValue>, body: bool) {
     let headers = &mut exchange.request.headers;
-    if headers.may_have_any(&HOP) {
+    if headers.may_have_any(ANY_HOP) {
         let trailers = headers.has_token(&name::TE, "trailers");
         if headers.contains(&name::CONNECTION) {
             for option in named(headers) {
                 headers.remove_text(&option);
             }
         }
-        for name in HOP {
-            headers.remove(&name);
+        for name in &HOP {
+            headers.remove(name);
         }
         if trailers {
             headers.set_bytes(&name::TE, b"trailers");
@@ -129,7 +132,7 @@ pub(super) fn for_server(exchange: &mut Exchange, peer: Option<&str>, upgrade: O
 /// Takes off what concerned the hop to the server; a switch of protocols keeps its two fields.
 pub(super) fn for_client(head: &mut AnswerHead, switched: bool) {
     let headers = &mut head.headers;
-    if !headers.may_have_any(&HOP) {
+    if !headers.may_have_any(ANY_HOP) {
         return;
     }
     let upgrade = if switched { headers.value_of(&name::UPGRADE) } else { None };
@@ -138,8 +141,8 @@ pub(super) fn for_client(head: &mut AnswerHead, switched: bool) {
             headers.remove_text(&option);
         }
     }
-    for name in HOP {
-        headers.remove(&name);
+    for name in &HOP {
+        headers.remove(name);
     }
     if let Some(upgrade) = upgrade {
         headers.set_bytes(&name::CONNECTION, b"Upgrade");
