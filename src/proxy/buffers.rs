@@ -21,7 +21,7 @@ const LARGE: usize = 256 * 1_024;
 /// Room that is left behind what is read, for what is added to a head.
 const SPARE: usize = 2 * 1_024;
 /// Unused buffers that are kept.
-const KEPT: usize = 640;
+pub(super) const KEPT: usize = 640;
 const KEPT_LARGE: usize = 8;
 /// Texts that grew above this are let go.
 const TEXT: usize = 4 * 1_024;
