@@ -102,7 +102,8 @@ pub(super) async fn serve(client: Rc<Client>, stream: ClientStream, read: Vec<u8
             poll_fn(|cx| session.poll_next(cx, &mut bell, &mut head, &mut looked_at)).await
         };
         match next {
-            Next::Request(arrived) => match exchange::run(&mut session, arrived).await {
+            // On the heap while it lasts: a connection that waits for a request is small without it.
+            Next::Request(arrived) => match Box::pin(exchange::run(&mut session, arrived)).await {
                 After::Next => {}
                 after => break after,
             },
