@@ -31,6 +31,9 @@ pub enum Malformed {
     /// A value that begins or ends with a blank (8.2.1).
     #[error("a value begins or ends with a blank")]
     Blank,
+    /// A name that is no token (RFC 9110, 5.1): the codec takes quotes.
+    #[error("a name is no token")]
+    Name,
     /// Lengths that differ, or are none.
     #[error("two lengths")]
     Length,
@@ -66,6 +69,9 @@ pub fn check_request(method: &Method, uri: &Uri, fields: &HeaderMap) -> Result<(
     }
     if !one_length(fields) {
         return Err(Malformed::Length);
+    }
+    if fields.keys().any(|name| memchr::memchr(b'"', name.as_str().as_bytes()).is_some()) {
+        return Err(Malformed::Name);
     }
     check_values(fields)
 }
