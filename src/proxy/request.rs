@@ -4,7 +4,7 @@ use super::client::Client;
 use super::finish::Finish;
 use super::routes::BoundRouter;
 use super::wait::Waiting;
-use super::{forwarded, head};
+use super::{forwarded, head, hop, http1};
 use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
 use crate::middleware::{self, Step};
 use crate::model::Provider;
@@ -186,6 +186,18 @@ fn misdirected() -> Made {
     made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     made
+}
+
+/// A server's answer becomes the client's: what concerned the hop is taken off, *middlewares out*. Gives the length that
+/// the server announced.
+pub(super) fn answered(finish: &Finish, head: &mut AnswerHead) -> Option<u64> {
+    finish.origin_status.set(head.status.as_u16());
+    finish.received(&head.headers);
+    let announced = http1::write::announced(&head.headers);
+    hop::for_client(head, false);
+    secure(&finish.client, head);
+    finish.answers(&head.headers);
+    announced
 }
 
 /// *Middlewares out*.

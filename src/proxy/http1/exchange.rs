@@ -246,14 +246,9 @@ async fn respond(
     let buffers = &client.open.worker.buffers;
     let Answer { line, framing, headers, length, filled, before, continued } = answer;
     let Ok(status) = StatusCode::from_u16(line.status) else { return (After::Gone, false) };
-    finish.origin_status.set(line.status);
     finish.status.set(line.status);
-    finish.received(&headers);
     let mut head = AnswerHead { status, headers };
-    let announced = write::announced(&head.headers);
-    hop::for_client(&mut head, false);
-    request::secure(&client, &mut head);
-    finish.answers(&head.headers);
+    let announced = request::answered(finish, &mut head);
     let old = request.asked.old;
     let (body, sent) = answer::framed(&head, framing.body, announced, old, &finish.exchange.request.method);
     // A client that was not told to send its body may do so, or not: who would know where the next request begins?

@@ -15,7 +15,7 @@ use crate::proxy::frames::Frames;
 use crate::proxy::over_h2::{self, Unanswered};
 use crate::proxy::routes::BoundService;
 use crate::proxy::sender::{Broken, Sender};
-use crate::proxy::{failure, hop, request};
+use crate::proxy::{failure, request};
 use crate::upstream::ConnectError;
 use http_body::Body as _;
 use std::future::poll_fn;
@@ -199,13 +199,8 @@ async fn respond(
     let buffers = &client.open.worker.buffers;
     let over_h2::Answer { head, body, stream } = answer;
     let mut head = AnswerHead { status: head.status, headers: Headers::from_map(&head.headers) };
-    finish.origin_status.set(head.status.as_u16());
     finish.status.set(head.status.as_u16());
-    finish.received(&head.headers);
-    let announced = write::announced(&head.headers);
-    hop::for_client(&mut head, false);
-    request::secure(&client, &mut head);
-    finish.answers(&head.headers);
+    let announced = request::answered(finish, &mut head);
     let old = request.asked.old;
     let bodiless = request.asked.head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = match (bodiless || body.is_end_stream(), announced) {

@@ -270,13 +270,8 @@ fn respond_over(
 ) -> hyper::Response<AnswerBody> {
     let over_h2::Answer { head, body, stream } = answer;
     let mut head = AnswerHead { status: head.status, headers: Headers::from_map(&head.headers) };
-    finish.origin_status.set(head.status.as_u16());
     finish.status.set(head.status.as_u16());
-    finish.received(&head.headers);
-    let announced = write::announced(&head.headers);
-    hop::for_client(&mut head, false);
-    request::secure(client, &mut head);
-    finish.answers(&head.headers);
+    let announced = request::answered(&finish, &mut head);
     let mut map = head.headers.to_map();
     if let Some(length) = announced.filter(|_| head.status != StatusCode::NO_CONTENT) {
         map.insert(::http::header::CONTENT_LENGTH, length.into());
@@ -375,13 +370,8 @@ fn respond(
     let Ok(status) = StatusCode::from_u16(line.status) else {
         return Err((Made::failed(Cause::BadAnswer(BadAnswer::Framing).into()), finish, running));
     };
-    finish.origin_status.set(line.status);
-    finish.received(&headers);
     let mut head = AnswerHead { status, headers };
-    let announced = write::announced(&head.headers);
-    hop::for_client(&mut head, false);
-    request::secure(client, &mut head);
-    finish.answers(&head.headers);
+    let announced = request::answered(&finish, &mut head);
     let mut map = head.headers.to_map();
     let asked_head = finish.exchange.request.method == Method::HEAD;
     let said = match framing.body {
