@@ -313,7 +313,9 @@ fn an_answer_of_trailers_alone_stays_one_head() {
     let rig = Rig::start();
     rig.by_each_door(async |mut client| {
         let (answer, mut out) = call(&mut client, "Fails").await;
-        out.send_data(message(b"x"), true).expect("sent");
+        // The server answers without having read: the call may be over before this is sent, and a call
+        // that is over takes nothing (RFC 9113, section 8.1).
+        let _ = out.send_data(message(b"x"), true);
         let answer = answer.await.expect("an answer");
         assert_eq!(answer.status(), 200);
         assert_eq!(
