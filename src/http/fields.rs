@@ -65,10 +65,12 @@ impl Headers {
     }
 
     /// Fields of a map, as HTTP/2 gives them. Names get the capital letters that HTTP/1.1 usually gives them,
-    /// for servers that know no better.
-    pub fn from_map(map: &HeaderMap) -> Self {
-        let mut headers = Self::default();
-        headers.bytes.reserve(map.len() * 48);
+    /// for servers that know no better. `room` is an empty vector to be used again.
+    pub(crate) fn from_map(map: &HeaderMap, room: Room) -> Self {
+        let mut headers = Self { bytes: Vec::new(), lines: room.0, present: 0 };
+        headers.lines.clear();
+        // And what is added for the next server.
+        headers.bytes.reserve(map.len() * 48 + 256);
         headers.lines.reserve(map.len() + 8);
         for (name, value) in map {
             headers.push(Known::of(name.as_str().as_bytes()), name.as_str(), value.as_bytes());
@@ -371,7 +373,7 @@ mod tests {
         map.append("x-a", HeaderValue::from_static("1"));
         map.append("x-a", HeaderValue::from_static("2"));
         map.append("te", HeaderValue::from_static("trailers"));
-        let mut headers = Headers::from_map(&map);
+        let mut headers = Headers::from_map(&map, Room::default());
         assert_eq!(written(&headers), "X-A: 1\r\nX-A: 2\r\nTE: trailers\r\n");
         headers.set(name::SERVER, HeaderValue::from_static("s"));
         headers.remove(&name::TE);

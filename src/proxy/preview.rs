@@ -34,7 +34,7 @@ impl Sent<'_> {
                 request = request.header(name, value.trim_matches([' ', '\t']));
             }
             let request = request.version(::http::Version::HTTP_2).body(()).map_err(|_| Made::bad_request())?;
-            return Ok(parsed(request.into_parts().0));
+            return Ok(parsed(request.into_parts().0, Room::default(), String::new()));
         }
         let texts = self.fields.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
         if texts.chain([self.method, self.target]).any(|text| text.contains(['\r', '\n'])) {
@@ -121,18 +121,20 @@ impl Preview {
     }
 }
 
-/// A head as HTTP/2's codec has it.
-pub(super) fn parsed(parts: ::http::request::Parts) -> Parsed {
+/// A head as HTTP/2's codec has it. `room` and `text` are memory to be used again.
+pub(super) fn parsed(parts: ::http::request::Parts, room: Room, mut text: String) -> Parsed {
     let protocol = match parts.version {
         ::http::Version::HTTP_2 => Protocol::Http2,
         ::http::Version::HTTP_11 => Protocol::Http11,
         _ => Protocol::Http10,
     };
-    let mut headers = Headers::from_map(&parts.headers);
+    let mut headers = Headers::from_map(&parts.headers, room);
+    text.clear();
     let target = match (protocol, parts.uri.path_and_query()) {
         (Protocol::Http2, Some(path)) => {
             head::with_authority(&mut headers, parts.uri.authority().map(|authority| authority.as_str()));
-            path.as_str().to_owned()
+            text.push_str(path.as_str());
+            text
         }
         _ => parts.uri.to_string(),
     };

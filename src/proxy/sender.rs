@@ -72,6 +72,11 @@ impl<B: Body<Data = Bytes> + Unpin> Sender<B> {
         (!self.has_read).then_some(self.incoming)
     }
 
+    /// The memory of what is written, while nothing is to be.
+    pub(super) fn spent(&mut self) -> Option<Vec<u8>> {
+        (self.lead.is_empty() && self.lead.capacity() > 0).then(|| std::mem::take(&mut self.lead))
+    }
+
     /// Sends what can be sent. Ready when all is written.
     pub(super) fn poll<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<Result<(), Broken>> {
         loop {

@@ -36,7 +36,7 @@ pub struct Settings {
     pub response_header_timeout: Duration,
     /// How long a connection is kept without use; zero means for ever.
     pub idle_timeout: Duration,
-    /// Unused connections kept for one server by one worker.
+    /// Connections kept for one server by one worker that were not used for a second or more.
     pub max_idle: usize,
     /// Whether HTTP/2 may be spoken to servers.
     pub http2: bool,

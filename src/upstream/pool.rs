@@ -19,8 +19,14 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+/// How long an unused connection beyond the limit of unused ones is kept.
+const BURST: Duration = Duration::from_secs(1);
+/// Unused connections to one server, however short their rest.
+const MAX_BURST: usize = 4_096;
 
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +86,7 @@ impl Pools {
         self.pools.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain_mut(|kept| kept.is_fresh(now, &pool.settings) && kept.connection.is_silent());
+            pool.trim(&mut idle, now);
             pool.http2.sweep(now);
             Rc::strong_count(pool) > 1 || !idle.is_empty() || pool.http2.connections() > 0
         });
@@ -183,12 +190,21 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection on which request and answer came to their ends.
+    /// Keeps a connection on which request and answer came to their ends. More than the limit are kept for a moment:
+    /// as many requests at once would otherwise make and close connections all the time.
     pub fn put(&self, connection: Connection, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.settings.max_idle {
+        if idle.len() < self.settings.max_idle || (self.settings.max_idle > 0 && idle.len() < MAX_BURST) {
             idle.push(Idle { connection, since: now });
         }
+    }
+
+    /// Closes what exceeds the limit and was not used for a moment. The one that was used last is taken first, so that
+    /// those are the first in the list.
+    fn trim(&self, idle: &mut Vec<Idle>, now: Instant) {
+        let over = idle.len().saturating_sub(self.settings.max_idle);
+        let rested = idle.iter().take(over).take_while(|kept| now.duration_since(kept.since) >= BURST).count();
+        idle.drain(..rested);
     }
 
     /// Makes a connection; `client` is told to the server where the transport says so.

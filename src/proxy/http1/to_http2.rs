@@ -198,7 +198,7 @@ async fn respond(
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
     let over_h2::Answer { head, body, stream } = answer;
-    let mut head = AnswerHead { status: head.status, headers: Headers::from_map(&head.headers) };
+    let mut head = AnswerHead { status: head.status, headers: Headers::from_map(&head.headers, buffers.room()) };
     finish.status.set(head.status.as_u16());
     let announced = request::answered(finish, &mut head);
     let old = request.asked.old;

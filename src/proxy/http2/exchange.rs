@@ -49,7 +49,9 @@ pub(super) async fn run(
     if h2::check_request(&parts.method, &parts.uri, &parts.headers).is_err() {
         return refused(&client, Made::bad_request(), &parts, running);
     }
-    let Checked { exchange, upgrade } = match head::check(&client, preview::parsed(parts)) {
+    let buffers = &client.open.worker.buffers;
+    let parsed = preview::parsed(parts, buffers.room(), buffers.text());
+    let Checked { exchange, upgrade } = match head::check(&client, parsed) {
         Ok(checked) => checked,
         Err(refused) => {
             let head::Refused { made, method, target } = *refused;
@@ -269,14 +271,15 @@ fn respond_over(
     transfer: Option<Rc<Transfer>>,
 ) -> hyper::Response<AnswerBody> {
     let over_h2::Answer { head, body, stream } = answer;
-    let mut head = AnswerHead { status: head.status, headers: Headers::from_map(&head.headers) };
+    let buffers = &client.open.worker.buffers;
+    let mut head = AnswerHead { status: head.status, headers: Headers::from_map(&head.headers, buffers.room()) };
     finish.status.set(head.status.as_u16());
     let announced = request::answered(&finish, &mut head);
     let mut map = head.headers.to_map();
     if let Some(length) = announced.filter(|_| head.status != StatusCode::NO_CONTENT) {
         map.insert(::http::header::CONTENT_LENGTH, length.into());
     }
-    client.open.worker.buffers.give_headers(head.headers);
+    buffers.give_headers(head.headers);
     response(head.status, map, AnswerBody::of_http2(body, stream, taken.in_flight, transfer, finish, running))
 }
 
@@ -335,6 +338,9 @@ async fn receive(
                 // Its answer may be there all the same.
                 Poll::Ready(Err(Broken::Sink)) => refused = true,
                 Poll::Pending => {}
+            }
+            if let Some(spent) = up.spent() {
+                buffers.give(spent);
             }
             finish.request_bytes.set(up.bytes);
         }
