@@ -231,7 +231,7 @@ proptest! {
 
         let map = headers.to_map();
         prop_assert_eq!(&map, &model.map());
-        let again = Headers::from_map(&map);
+        let again = Headers::from_map(&map, Default::default());
         prop_assert_eq!(again.len(), headers.len());
         prop_assert_eq!(again.to_map(), map);
     }
