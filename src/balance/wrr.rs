@@ -8,6 +8,8 @@
 /// Steps of a round at most. Weights that need more are scaled down; shares are then right to
 /// about one part in this number.
 const MAX_ROUND: u64 = 4_096;
+/// Steps times candidates up to which a round is worked out as nginx does.
+const MAX_WORK: u64 = 1 << 20;
 
 /// One round: positions of candidates in the order in which they are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,14 @@ impl Schedule {
                 *weight = (u128::from(*weight) * u128::from(limit) / u128::from(total)).max(1) as u64;
             }
         }
-        let total: i64 = weights.iter().sum::<u64>() as i64;
+        let total: u64 = weights.iter().sum();
+        if weights.iter().all(|weight| *weight == 1) {
+            return Self { round: (0..weights.len() as u32).collect() };
+        }
+        if total * weights.len() as u64 > MAX_WORK {
+            return Self { round: spread(&weights, total) };
+        }
+        let total = total as i64;
         // nginx's algorithm: each step every candidate gains its weight, the greatest is taken and pays the total.
         let mut credit = vec![0i64; weights.len()];
         let mut round = Vec::with_capacity(total as usize);
@@ -62,6 +71,11 @@ impl Schedule {
         None
     }
 
+    /// The candidate of a step.
+    pub fn at(&self, step: u32) -> Option<usize> {
+        self.round.get(step as usize % self.round.len().max(1)).map(|at| *at as usize)
+    }
+
     /// Steps of a round.
     pub fn len(&self) -> usize {
         self.round.len()
@@ -71,6 +85,16 @@ impl Schedule {
     pub fn is_empty(&self) -> bool {
         self.round.is_empty()
     }
+}
+
+/// A round of many candidates: each one's steps lie evenly in it, as far as others leave room.
+fn spread(weights: &[u64], total: u64) -> Box<[u32]> {
+    let mut steps: Vec<(u64, u32)> = Vec::with_capacity(total as usize);
+    for (at, weight) in weights.iter().enumerate() {
+        steps.extend((0..*weight).map(|nth| ((2 * nth + 1) * (1 << 40) / weight, at as u32)));
+    }
+    steps.sort_unstable();
+    steps.into_iter().map(|(_, at)| at).collect()
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {
@@ -116,6 +140,20 @@ mod tests {
         let schedule = Schedule::new(&[u32::MAX, 1, u32::MAX - 1]);
         assert!(schedule.len() as u64 <= MAX_ROUND + 3);
         assert!(take(&schedule, schedule.len(), |_| true).contains(&1));
+    }
+
+    #[test]
+    fn many_candidates_are_no_long_work() {
+        let weights: Vec<u32> = (0..10_000).map(|at| 1 + at % 2).collect();
+        let schedule = Schedule::new(&weights);
+        let mut counts = vec![0u32; weights.len()];
+        for at in take(&schedule, schedule.len(), |_| true) {
+            counts[at] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 0), "everybody gets something");
+        let spread = Schedule { round: spread(&[5, 1, 1], 7) };
+        assert_eq!(take(&spread, 7, |_| true), [0, 0, 0, 1, 2, 0, 0]);
+        assert_eq!(Schedule::new(&vec![7; 20_000]).len(), 20_000);
     }
 
     proptest! {
