@@ -350,8 +350,8 @@ pub(super) fn backend(service: &Service, servers: &dyn Servers) -> Backend {
     Backend {
         service: service.id.clone(),
         strategy: match service.strategy {
-            Strategy::Wrr => "weighted round robin".to_owned(),
             Strategy::IpHash => "hash of the client's address".to_owned(),
+            _ => "weighted round robin".to_owned(),
         },
         pass_host_header: service.pass_host_header,
         servers: service.servers.iter().map(server).collect(),
@@ -407,7 +407,14 @@ fn choose(service: &Service, client: IpAddr, servers: &dyn Servers, turn: &mut u
     let up: Vec<bool> = service.servers.iter().map(|s| servers.state(&s.id).up != Some(false)).collect();
     let any = || (!service.servers.is_empty()).then_some(0);
     match service.strategy {
-        Strategy::Wrr => {
+        Strategy::IpHash => {
+            let pick = |usable: &dyn Fn(usize) -> bool| {
+                let fingerprints = service.servers.iter().map(|server| rendezvous::fingerprint(&server.id.url));
+                rendezvous::pick(rendezvous::client(client), fingerprints, usable)
+            };
+            pick(&|at| up[at]).or_else(|| pick(&|_| true))
+        }
+        _ => {
             let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
             let schedule = Schedule::new(&weights);
             let mut next = || {
@@ -416,13 +423,6 @@ fn choose(service: &Service, client: IpAddr, servers: &dyn Servers, turn: &mut u
                 now
             };
             schedule.pick(&mut next, |at| up[at]).or_else(|| schedule.pick(&mut next, |_| true)).or_else(any)
-        }
-        Strategy::IpHash => {
-            let pick = |usable: &dyn Fn(usize) -> bool| {
-                let fingerprints = service.servers.iter().map(|server| rendezvous::fingerprint(&server.id.url));
-                rendezvous::pick(rendezvous::client(client), fingerprints, usable)
-            };
-            pick(&|at| up[at]).or_else(|| pick(&|_| true))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The life of one request, from an accepted socket to the finished record.
 //!
 //! Its phases, by the names that code and log use: *accept* (`accept`), *handshake* (`handshake`),
-//! *head* (`head`, `forwarded`), *route* (`routes`), *middlewares in* (`request`), *choose* and *connect* (`choose`),
+//! *head* (`head`, `forwarded`), *route* (`routes`), *middlewares in* (`request`), *choose* and *connect* (`service`, `choose`),
 //! *send* and *receive* (`http1`, `http2`), *middlewares out* ([`crate::middleware::secure`]), *finish* (`finish`). What
 //! lies between head and choice is the same for all protocols; `http1` and `http2` are the two ways in and out.
 //!
@@ -41,7 +41,9 @@ mod routes;
 #[cfg(test)]
 mod scripted;
 mod sender;
+mod service;
 mod settings;
+mod sticky;
 mod stream;
 mod wait;
 pub mod worker;
