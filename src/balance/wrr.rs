@@ -58,6 +58,29 @@ impl Schedule {
         Self { round: round.into() }
     }
 
+    /// Two rounds in the order of Traefik, where each step takes the candidate whose deadline is the earliest, and that is
+    /// then due again one weight's part of a unit later; of equal ones the one that waited longest. Where that does not come
+    /// to exact shares, or would be long work, it is as [`Self::new`] has it.
+    pub fn by_deadlines(weights: &[u32]) -> Self {
+        let smooth = Self::new(weights);
+        let steps = 2 * smooth.round.len();
+        if steps * weights.len() > MAX_WORK as usize || smooth.round.is_empty() {
+            return smooth;
+        }
+        let mut due: Vec<(f64, u32)> = (0u32..).zip(weights).map(|(at, weight)| (1.0 / f64::from(*weight), at)).collect();
+        let mut round = Vec::with_capacity(steps);
+        for _ in 0..steps {
+            let Some(first) = (0..due.len()).min_by(|a, b| due[*a].0.total_cmp(&due[*b].0)) else { break };
+            let (deadline, at) = due.remove(first);
+            due.push((deadline + 1.0 / f64::from(weights[at as usize]), at));
+            round.push(at);
+        }
+        let (mut twice, mut sorted) = ([&smooth.round[..], &smooth.round[..]].concat(), round.clone());
+        twice.sort_unstable();
+        sorted.sort_unstable();
+        if twice == sorted { Self { round: round.into() } } else { smooth }
+    }
+
     /// The next usable candidate. `next` moves the shared cursor by one and gives its old value;
     /// each candidate that is passed over costs one move, so that the order of the others stays.
     pub fn pick(&self, mut next: impl FnMut() -> u32, usable: impl Fn(usize) -> bool) -> Option<usize> {
@@ -128,6 +151,16 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_are_kept_as_by_traefik() {
+        let order = |weights: &[u32]| take(&Schedule::by_deadlines(weights), 8, |_| true);
+        // recorded
+        assert_eq!(order(&[3, 1]), [0, 0, 1, 0, 0, 0, 0, 1]);
+        assert_eq!(order(&[1, 1]), [0, 1, 0, 1, 0, 1, 0, 1]);
+        assert_eq!(Schedule::by_deadlines(&[]), Schedule::new(&[]));
+        assert_eq!(order(&[0, 2]), [1; 8]);
+    }
+
+    #[test]
     fn zero_gets_nothing_unless_all_are_zero() {
         assert_eq!(take(&Schedule::new(&[0, 2]), 3, |_| true), [1, 1, 1]);
         assert_eq!(take(&Schedule::new(&[0, 0]), 4, |_| true), [0, 1, 0, 1]);
@@ -168,6 +201,19 @@ mod tests {
                 counts[at] += 1;
             }
             prop_assert_eq!(counts, weights);
+        }
+
+        #[test]
+        fn shares_of_two_rounds_by_deadlines_are_exact(weights in proptest::collection::vec(1u32..40, 1..8)) {
+            let (smooth, schedule) = (Schedule::new(&weights), Schedule::by_deadlines(&weights));
+            let count = |schedule: &Schedule| {
+                let mut counts = vec![0u32; weights.len()];
+                for at in take(schedule, 2 * smooth.len(), |_| true) {
+                    counts[at] += 1;
+                }
+                counts
+            };
+            prop_assert_eq!(count(&schedule), count(&smooth));
         }
 
         #[test]

@@ -6,7 +6,6 @@
 //! options is refused where a router names it.
 
 use super::options::Acts::{self, Always, If};
-use super::http::Strategy;
 use super::options::Kind::{self, Bool, Duration, Ignored, Int, List, Section as Alone, Text};
 use serde_json::{Value, json};
 
@@ -76,7 +75,7 @@ pub(super) static SECTIONS: &[Section] = &[
             (
                 "loadBalancer.strategy",
                 Text,
-                If(strategy),
+                Always,
                 "how a server is chosen: `wrr` (default), `p2c`, `hrw`, `leasttime`; rust-lb's own: `least_conn`, `random`, \
                  `ip_hash`, `hash_header:NAME`, `hash_cookie:NAME`",
             ),
@@ -104,7 +103,7 @@ pub(super) static SECTIONS: &[Section] = &[
         path: "http.services.*.loadBalancer.sticky",
         doc: "keeps a client on one server by a cookie",
         served: &[
-            ("", Alone, Always, "keeps a client on one server"),
+            (".", Alone, Always, "keeps a client on one server"),
             ("cookie", Alone, Always, "by a cookie"),
             ("cookie.name", Text, Always, "the cookie's name; without it one made of the service's"),
             ("cookie.sameSite", Text, Always, "`none`, `lax` or `strict`"),
@@ -539,15 +538,6 @@ fn no_workload_api(value: &Value) -> Result<bool, String> {
                   with `rootCAs` and `certificates` from files"
                 .to_owned())
         }
-    }
-}
-
-/// A strategy that is known; Traefik refuses a service with any other.
-fn strategy(value: &Value) -> Result<bool, String> {
-    let name = value.as_str().unwrap_or_default();
-    match Strategy::from(name) {
-        Strategy::Other(_) if !name.is_empty() => Err(format!("expected {}, got `{name}`", Strategy::KNOWN)),
-        _ => Ok(true),
     }
 }
 

@@ -6,6 +6,7 @@
 use super::client::Client;
 use super::failure;
 use super::finish::Finish;
+use super::mirror;
 use super::service::{Asking, BoundService, Choosing};
 use crate::http::{Cause, Failure, Made};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
@@ -21,6 +22,9 @@ pub(super) struct Choice<'a> {
     /// Services whose answers are not wanted any more.
     left: SmallVec<[Range<usize>; 1]>,
     last: Failure,
+    /// Whether copies of the request go to mirrors with the first choice; whether it has a body.
+    mirrors: bool,
+    has_body: bool,
 }
 
 /// The way to a chosen server.
@@ -45,9 +49,16 @@ pub(super) struct Leased {
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn new(service: &'a BoundService, finish: &Finish) -> Self {
-        let last = Cause::NotConnected.into();
-        Self { service, begun: finish.begun().into(), tried: SmallVec::new(), left: SmallVec::new(), last }
+    pub(super) fn new(service: &'a BoundService, finish: &Finish, has_body: bool, switches: bool) -> Self {
+        Self {
+            service,
+            begun: finish.begun().into(),
+            tried: SmallVec::new(),
+            left: SmallVec::new(),
+            last: Cause::NotConnected.into(),
+            mirrors: !switches,
+            has_body,
+        }
     }
 
     /// The next server and the way to it. A request that `switches` protocols goes over HTTP/1.1.
@@ -140,6 +151,9 @@ impl<'a> Choice<'a> {
         let patience = server.pool.settings().dial_timeout;
         if !self.tried.is_empty() && !patience.is_zero() && self.begun.elapsed() >= patience {
             return Err(Made::failed(self.last));
+        }
+        if std::mem::take(&mut self.mirrors) && !choosing.mirrors.is_empty() {
+            mirror::start(finish, &choosing, &self.service.chooser.places, self.has_body);
         }
         finish.asks(server);
         finish.set_cookies(choosing.cookies);

@@ -6,9 +6,10 @@
 //! What always holds: a server that was tried is not chosen again; one that is left alone is chosen only if there is
 //! no other in the whole tree. So a service inside whose servers are all out is as one that is not there.
 
-use super::sticky::{self, Sticky};
+use super::mirror::Places;
+use super::sticky::Sticky;
 use crate::balance::{Random, least, rendezvous, wrr::Schedule};
-use crate::http::{HeaderName, HeaderValue, Headers};
+use crate::http::{HeaderName, HeaderValue, Headers, cookie};
 use crate::table::{Child, CompositeKind, Server, Service, Strategy};
 use crate::upstream::{Endpoint, Pool, Pools, Registry, ServiceState};
 use smallvec::SmallVec;
@@ -23,11 +24,14 @@ pub(super) struct Chooser {
     random: Random,
     /// Milliseconds in which a new server comes to its share; 0 means that it has it at once.
     slow_start: u64,
+    /// Where copies of requests stand.
+    pub(super) places: Rc<Places>,
 }
 
 impl Chooser {
     pub(super) fn new(seed: u64, slow_start: std::time::Duration) -> Self {
-        Self { random: Random::new(seed), slow_start: u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX) }
+        let slow_start = u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX);
+        Self { random: Random::new(seed), slow_start, places: Rc::default() }
     }
 
     /// Whether a request may be for a server that is new: the older, the likelier.
@@ -38,11 +42,12 @@ impl Chooser {
 
 /// A service, bound.
 pub(super) struct BoundService {
-    pub(super) service: Arc<Service>,
+    /// Bindings are found by its address.
+    _service: Arc<Service>,
     /// The servers of all services inside that may answer.
     pub(super) servers: Vec<BoundServer>,
     root: Node,
-    chooser: Rc<Chooser>,
+    pub(super) chooser: Rc<Chooser>,
     /// Answers of some servers make others be asked.
     fails_over: bool,
 }
@@ -100,6 +105,8 @@ struct Part {
 /// A service that gets copies.
 pub(super) struct Mirror {
     percent: u8,
+    /// Whether a copy without the request's body is of no use to it.
+    pub(super) with_body: bool,
     pub(super) service: Rc<BoundService>,
     pub(super) state: Arc<ServiceState>,
 }
@@ -151,7 +158,7 @@ impl BoundService {
         let mut binding = Binding { registry, pools, chooser, servers: Vec::new(), fails_over: false };
         let root = binding.node(service);
         let Binding { servers, fails_over, .. } = binding;
-        Self { service: service.clone(), servers, root, chooser: chooser.clone(), fails_over }
+        Self { _service: service.clone(), servers, root, chooser: chooser.clone(), fails_over }
     }
 
     /// A server that was not tried; one that is left alone only if there is no other.
@@ -207,12 +214,13 @@ impl Binding<'_> {
             None => self.leaf(service),
             Some(CompositeKind::Weighted(children)) => {
                 let weights: Vec<u32> = children.iter().map(|child| child.weight).collect();
-                Kind::Weighted { children: self.parts(children), schedule: Schedule::new(&weights) }
+                Kind::Weighted { children: self.parts(children), schedule: Schedule::by_deadlines(&weights) }
             }
             Some(CompositeKind::HighestRandomWeight(children)) => Kind::ByAddress { children: self.parts(children) },
-            Some(CompositeKind::Mirroring { service, mirrors }) => {
+            Some(CompositeKind::Mirroring { service, mirrors, with_body }) => {
                 let mirror = |mirror: &crate::table::Mirror| Mirror {
                     percent: mirror.percent,
+                    with_body: *with_body,
                     service: Rc::new(BoundService::new(&mirror.service, self.registry, self.pools, self.chooser)),
                     state: self.registry.service(&mirror.service.id),
                 };
@@ -378,7 +386,7 @@ impl Node {
                 }
             }
             By::Cookie(name) => {
-                if let Some(value) = sticky::cookie(walk.asking.headers, name) {
+                if let Some(value) = cookie(walk.asking.headers, name) {
                     return hashed(rendezvous::key(value.as_bytes()));
                 }
             }

@@ -3,7 +3,7 @@
 //! What always holds: who sends what no candidate has (forged, or of one that is gone) is as one who sends nothing.
 //! A service that is not sticky costs nothing here.
 
-use crate::http::{HeaderValue, Headers, name};
+use crate::http::{HeaderValue, Headers, cookie};
 use crate::table;
 use foldhash::HashMap;
 use std::sync::Arc;
@@ -53,35 +53,10 @@ impl Sticky {
     }
 }
 
-/// The first value of a cookie (RFC 6265, 4.2), without the quotes that may stand around it.
-pub(super) fn cookie<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    let pairs = headers.all(&name::COOKIE).filter_map(|line| std::str::from_utf8(line).ok());
-    let mut pairs = pairs.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(said, _)| said.trim_end() == name)?;
-    let value = value.trim_start();
-    Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::declare::Cookie;
-
-    fn sent(lines: &[&'static str]) -> Headers {
-        let mut map = ::http::HeaderMap::new();
-        for line in lines {
-            map.append(::http::header::COOKIE, ::http::HeaderValue::from_static(line));
-        }
-        Headers::from_map(&map)
-    }
-
-    #[test]
-    fn cookies_are_found_as_clients_write_them() {
-        let headers = sent(&["a=1; lb=x;lb=y", "c=\"q\"; empty=; bare"]);
-        let get = |name| cookie(&headers, name);
-        assert_eq!((get("a"), get("lb"), get("c"), get("empty")), (Some("1"), Some("x"), Some("q"), Some("")));
-        assert_eq!((get("bare"), get("LB"), get("")), (None, None, None));
-    }
 
     #[test]
     fn values_name_candidates_and_forged_ones_nobody() {

@@ -41,6 +41,8 @@ pub enum CompositeKind {
         service: Arc<Service>,
         /// Who gets copies.
         mirrors: Vec<Mirror>,
+        /// Whether copies are to have the request's body.
+        with_body: bool,
     },
     /// One answers while it has a usable server, else the other one. One of both may not be there.
     Failover {
@@ -277,7 +279,7 @@ impl<F: Fn(&str) -> Result<Arc<Service>, String>> Resolving<'_, F> {
             self.refused("mirroring", "it has no service that could answer");
             return None;
         };
-        Some(CompositeKind::Mirroring { service, mirrors })
+        Some(CompositeKind::Mirroring { service, mirrors, with_body: declared.mirror_body })
     }
 
     fn failover(&mut self, declared: &declare::Failover) -> Option<CompositeKind> {

@@ -95,6 +95,18 @@ impl Registry {
         lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
     }
 
+    /// Copies of requests that services got as mirrors, and those that were dropped, sorted by service; for metrics.
+    pub fn copies(&self) -> Vec<(Arc<str>, u64, u64)> {
+        let services = lock(&self.services);
+        let copies = services.iter().map(|(id, entry)| {
+            let Mirroring { copies, dropped, .. } = &entry.state.mirroring.0;
+            (id.clone(), copies.load(Relaxed), dropped.load(Relaxed))
+        });
+        let mut copies: Vec<_> = copies.filter(|(_, copies, dropped)| copies + dropped > 0).collect();
+        copies.sort();
+        copies
+    }
+
     /// Lets go of what nobody has held for a while.
     pub fn sweep(&self, now: Instant) {
         lock(&self.servers).retain(|_, entry| entry.stays(now));

@@ -132,8 +132,8 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), request.has_body());
     // Its body may be on its way, or never come.
     let failing = To { keep: to.keep && !request.has_body(), read: !request.has_body(), ..to };
-    let mut choice = Choice::new(service, &finish);
     let switches = upgrade.is_some();
+    let mut choice = Choice::new(service, &finish, request.has_body(), switches);
     let mut chosen = choice.next(&client, &finish, switches).await;
     loop {
         let mut leased = match chosen {

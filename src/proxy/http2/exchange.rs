@@ -114,7 +114,7 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), has_body);
     let switches = tunnel.is_some();
     let mut body = if has_body { Some(H2Body::new(incoming)) } else { None };
-    let mut choice = Choice::new(service, &finish);
+    let mut choice = Choice::new(service, &finish, has_body, switches);
     let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
