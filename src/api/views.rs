@@ -124,6 +124,14 @@ fn service(service: &table::Service, uses: &Uses, source: &dyn Source) -> Item {
         let up = if source.server_up(&server.id) { "UP" } else { "DOWN" };
         (without_user(&server.id.url).into_owned(), json!(up))
     };
+    // As in Traefik, a sticky cookie without a name is shown with the one that it has.
+    let sticky = service.sticky.as_ref().map(|sticky| {
+        let cookie = declare::Cookie { name: sticky.name.clone(), ..sticky.declared.clone() };
+        json!({ "cookie": cookie })
+    });
+    if let Some(composite) = &service.composite {
+        return composed(service, composite, sticky, uses);
+    }
     let mut item = object(json!({
         "loadBalancer": {
             "servers": service.servers.iter().map(server).collect::<Vec<_>>(),
@@ -135,11 +143,27 @@ fn service(service: &table::Service, uses: &Uses, source: &dyn Source) -> Item {
     if let (Some(transport), Some(balancer)) = (&service.transport, item.get_mut("loadBalancer")) {
         balancer["serversTransport"] = json!(transport.id);
     }
+    if let (Some(sticky), Some(balancer)) = (sticky, item.get_mut("loadBalancer")) {
+        balancer["sticky"] = sticky;
+    }
     if let Some(used_by) = uses.services.get(&*service.id) {
         item.insert("usedBy".to_owned(), json!(used_by));
     }
     if !service.servers.is_empty() {
         item.insert("serverStatus".to_owned(), service.servers.iter().map(status).collect());
+    }
+    item
+}
+
+/// A service that is made of others, as it was declared.
+fn composed(service: &table::Service, composite: &table::Composite, sticky: Option<Value>, uses: &Uses) -> Item {
+    let mut item = object(serde_json::to_value(&composite.declared).unwrap_or_default());
+    if let (Some(sticky), Some(weighted)) = (sticky, item.get_mut("weighted")) {
+        weighted["sticky"] = sticky;
+    }
+    item.insert("status".to_owned(), json!("enabled"));
+    if let Some(used_by) = uses.services.get(&*service.id) {
+        item.insert("usedBy".to_owned(), json!(used_by));
     }
     item
 }

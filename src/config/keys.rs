@@ -268,6 +268,7 @@ pub(super) const KEYS: &[Key] = &[
     key("rustLb.history.size", Count(0, 100_000), "100", "changes kept for `/api/history`"),
     key("rustLb.linger.for", Duration, "10s", "how long a route outlives its last server"),
     key("rustLb.linger.wait", Duration, "5s", "how long a request waits for a server"),
+    key("rustLb.slowStart", Duration, "0s", "how long a server that is new comes to its share; 0 means at once"),
     key("rustLb.resetHold", Duration, "10m", "how long removals are held after a catalog reset"),
     key("rustLb.lastGood.maxAge", DurationOrOff, "24h", "age up to which the last good table is served at start"),
     key("rustLb.api.tokenFile", Path, "", "file with the token for writes on the admin API"),

@@ -420,6 +420,8 @@ pub struct Own {
     pub linger_for: Duration,
     /// How long a request waits for a server to appear.
     pub linger_wait: Duration,
+    /// How long a server that is new comes to its share.
+    pub slow_start: Duration,
     /// How long removals are held after a catalog reset.
     pub reset_hold: Duration,
     /// Age up to which the last good table is served at start; `None` means off.

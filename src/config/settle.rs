@@ -120,6 +120,7 @@ fn own(root: &View<'_>) -> Own {
         history_size: root.size("rustLb.history.size"),
         linger_for: root.time("rustLb.linger.for"),
         linger_wait: root.time("rustLb.linger.wait"),
+        slow_start: root.time("rustLb.slowStart"),
         reset_hold: root.time("rustLb.resetHold"),
         last_good_max_age: root.duration("rustLb.lastGood.maxAge"),
         fabio_auth: BTreeMap::new(),

@@ -1,8 +1,9 @@
 //! HTTP routers and services with every option that Traefik 3.7 takes for them. Absent options
 //! read as Traefik's defaults, and what Traefik leaves out of its JSON is left out here.
 
-use super::{GoDuration, Options, Source, is_default};
+use super::{Failover, GoDuration, HighestRandomWeight, Mirroring, Source, Weighted, is_default};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,18 +101,18 @@ pub struct Service {
     /// Servers behind a balancer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
-    /// Other services by weight; declared, not served yet.
+    /// Other services by weight.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weighted: Option<Options>,
-    /// Other services by the client's address; declared, not served yet.
+    pub weighted: Option<Weighted>,
+    /// Other services by the client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub highest_random_weight: Option<Options>,
-    /// Copies of requests to other services; declared, not served yet.
+    pub highest_random_weight: Option<HighestRandomWeight>,
+    /// Copies of requests to other services.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mirroring: Option<Options>,
-    /// Another service where the first one has no servers; declared, not served yet.
+    pub mirroring: Option<Mirroring>,
+    /// Another service where the first one has no servers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failover: Option<Options>,
+    pub failover: Option<Failover>,
     /// Where it was declared, for messages; not part of what it is.
     #[serde(skip)]
     pub source: Source,
@@ -121,7 +122,7 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancer {
-    /// Keeps a client on one server; declared, not served yet.
+    /// Keeps a client on one server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
     /// The servers.
@@ -184,33 +185,77 @@ pub enum Strategy {
     /// Smooth weighted round robin.
     #[default]
     Wrr,
+    /// Of two that are drawn, the one with fewer requests in flight.
+    P2c,
+    /// Rendezvous hash of the TCP peer's address, by weight.
+    Hrw,
+    /// The least product of response time and requests in flight.
+    LeastTime,
     /// Rendezvous hash of the TCP peer's address, as Caddy's `ip_hash` (HinD).
     IpHash,
-    /// Any other, by its name: Traefik's that are not served yet (`p2c`, `hrw`, `leasttime`), and
-    /// what nobody knows.
+    /// The fewest requests in flight.
+    LeastConn,
+    /// Drawn by weight.
+    Random,
+    /// Rendezvous hash of the field of this name: `hash_header:X-User`.
+    HashHeader(Arc<str>),
+    /// Rendezvous hash of the cookie of this name: `hash_cookie:session`.
+    HashCookie(Arc<str>),
+    /// What nobody knows, by its name.
     Other(Arc<str>),
 }
 
 impl Strategy {
+    /// What stands before the name of a field.
+    const HASH_HEADER: &str = "hash_header:";
+    /// What stands before the name of a cookie.
+    const HASH_COOKIE: &str = "hash_cookie:";
+    /// All of them, in words.
+    pub const KNOWN: &str = "`wrr`, `p2c`, `hrw`, `leasttime`, `least_conn`, `random`, `ip_hash`, `hash_header:NAME` \
+        or `hash_cookie:NAME`";
+
     /// The name that it is declared by.
-    pub fn as_str(&self) -> &str {
-        match self {
+    pub fn as_str(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
             Self::Wrr => "wrr",
+            Self::P2c => "p2c",
+            Self::Hrw => "hrw",
+            Self::LeastTime => "leasttime",
             Self::IpHash => "ip_hash",
+            Self::LeastConn => "least_conn",
+            Self::Random => "random",
+            Self::HashHeader(name) => return Cow::Owned(format!("{}{name}", Self::HASH_HEADER)),
+            Self::HashCookie(name) => return Cow::Owned(format!("{}{name}", Self::HASH_COOKIE)),
             Self::Other(name) => name,
-        }
+        })
     }
 
     fn is_unsaid(&self) -> bool {
-        self.as_str().is_empty()
+        matches!(self, Self::Other(name) if name.is_empty())
     }
 }
 
 impl From<&str> for Strategy {
     fn from(name: &str) -> Self {
+        // What cannot be the name of a field or a cookie (RFC 9110, 5.6.2) is no strategy.
+        let token = |name: &&str| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            !name.is_empty() && name.bytes().all(fits)
+        };
+        if let Some(name) = name.strip_prefix(Self::HASH_HEADER).filter(token) {
+            return Self::HashHeader(name.into());
+        }
+        if let Some(name) = name.strip_prefix(Self::HASH_COOKIE).filter(token) {
+            return Self::HashCookie(name.into());
+        }
         match name {
             "wrr" => Self::Wrr,
+            "p2c" => Self::P2c,
+            "hrw" => Self::Hrw,
+            "leasttime" => Self::LeastTime,
             "ip_hash" => Self::IpHash,
+            "least_conn" => Self::LeastConn,
+            "random" => Self::Random,
             other => Self::Other(other.into()),
         }
     }
@@ -218,7 +263,7 @@ impl From<&str> for Strategy {
 
 impl Serialize for Strategy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+        serializer.serialize_str(&self.as_str())
     }
 }
 

@@ -2,6 +2,7 @@
 //! what tags, files and the REST provider declare, before anything is checked against anything
 //! else. Everything here is comparable and hashable, so that an unchanged definition is known as such.
 
+mod composite;
 mod duration;
 pub mod file;
 mod http;
@@ -15,6 +16,10 @@ mod tcp;
 mod tls;
 mod words;
 
+pub use composite::{
+    Failover, FailoverErrors, HighestRandomWeight, Mirror, Mirroring, ServicesHealth, Weighted, WeightedService,
+    status_range,
+};
 pub use duration::GoDuration;
 pub use http::{
     Cookie, Domain, HealthCheck, LoadBalancer, Observability, PassiveHealthCheck, ResponseForwarding, Router,

@@ -75,8 +75,9 @@ pub(super) static SECTIONS: &[Section] = &[
             (
                 "loadBalancer.strategy",
                 Text,
-                If(|v| Ok(matches!(v.as_str(), Some("" | "wrr")))),
-                "how a server is chosen: `wrr` (default)",
+                Always,
+                "how a server is chosen: `wrr` (default), `p2c`, `hrw`, `leasttime`; rust-lb's own: `least_conn`, `random`, \
+                 `ip_hash`, `hash_header:NAME`, `hash_cookie:NAME`",
             ),
             ("middlewares", List, Always, "the middlewares that every request to the service passes"),
             (
@@ -101,14 +102,18 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.services.*.loadBalancer.sticky",
         doc: "keeps a client on one server by a cookie",
-        served: &[],
-        known: &[
-            (Alone, ". cookie"),
-            (Text, "cookie.name cookie.sameSite cookie.path cookie.domain"),
-            (Bool, "cookie.secure cookie.httpOnly"),
-            (Int, "cookie.maxAge"),
-            (Ignored, "cookie.expires"),
+        served: &[
+            (".", Alone, Always, "keeps a client on one server"),
+            ("cookie", Alone, Always, "by a cookie"),
+            ("cookie.name", Text, Always, "the cookie's name; without it one made of the service's"),
+            ("cookie.sameSite", Text, Always, "`none`, `lax` or `strict`"),
+            ("cookie.path", Text, Always, "path that the cookie is for (default: `/`)"),
+            ("cookie.domain", Text, Always, "domain that the cookie is for"),
+            ("cookie.secure", Bool, Always, "the cookie goes over TLS only"),
+            ("cookie.httpOnly", Bool, Always, "the cookie is out of reach of scripts"),
+            ("cookie.maxAge", Int, Always, "seconds for which it is kept; 0 means for the session, less means it ends"),
         ],
+        known: &[(Ignored, "cookie.expires")],
     },
     Section {
         path: "http.services.*.loadBalancer.healthCheck",
@@ -547,7 +552,6 @@ pub(super) fn weight(value: &Value) -> Result<bool, String> {
 /// their defaults themselves.
 pub(crate) fn defaults(section: &str) -> Value {
     match section {
-        "http.services.*.mirroring" => json!({"maxBodySize": -1, "mirrorBody": true}),
         "http.middlewares.*.forwardAuth" => json!({"maxBodySize": -1}),
         "http.middlewares.*.retry" => json!({"maxRequestBodyBytes": 2_097_152}),
         "http.middlewares.*.compress" => json!({"encodings": ["gzip", "br", "zstd"]}),

@@ -1,9 +1,11 @@
 //! What the reference of tags lacks: options that only files and the REST provider can say, or say
 //! in another form (a list of servers, services made of other services, certificates).
 
+use super::composite::status_range;
 use super::options::Acts::{Always, If};
 use super::options::Kind::{Bool, Ignored, Int, List, Section as Alone, Text};
 use super::reference::{Section, weight};
+use serde_json::Value;
 
 /// The options by section.
 pub(super) static FILE_SECTIONS: &[Section] = &[
@@ -26,41 +28,56 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
     Section {
         path: "http.services.*.weighted",
         doc: "other services by weight",
-        served: &[],
-        known: &[
-            (Text, "services[].name sticky.cookie.name sticky.cookie.sameSite sticky.cookie.path sticky.cookie.domain"),
-            (Int, "services[].weight sticky.cookie.maxAge"),
-            (Bool, "sticky.cookie.secure sticky.cookie.httpOnly"),
-            (Alone, "sticky sticky.cookie healthCheck"),
+        served: &[
+            ("services[].name", Text, Always, "name of a service, `name` or `name@provider`"),
+            ("services[].weight", Int, If(weight), "its share (default: 1; 0 gets nothing)"),
+            ("sticky", Alone, Always, "keeps a client on one of the services"),
+            ("sticky.cookie", Alone, Always, "by a cookie"),
+            ("sticky.cookie.name", Text, Always, "the cookie's name; without it one made of the service's"),
+            ("sticky.cookie.sameSite", Text, Always, "`none`, `lax` or `strict`"),
+            ("sticky.cookie.path", Text, Always, "path that the cookie is for (default: `/`)"),
+            ("sticky.cookie.domain", Text, Always, "domain that the cookie is for"),
+            ("sticky.cookie.maxAge", Int, Always, "seconds for which it is kept; 0 means for the session"),
+            ("sticky.cookie.secure", Bool, Always, "the cookie goes over TLS only"),
+            ("sticky.cookie.httpOnly", Bool, Always, "the cookie is out of reach of scripts"),
+            ("healthCheck", Alone, Always, "services without a usable server are passed over, here with or without it"),
         ],
+        known: &[],
     },
     Section {
         path: "http.services.*.highestRandomWeight",
         doc: "other services by the client's address",
-        served: &[],
-        known: &[(Text, "services[].name"), (Int, "services[].weight"), (Alone, "healthCheck")],
+        served: &[
+            ("services[].name", Text, Always, "name of a service, `name` or `name@provider`"),
+            ("services[].weight", Int, If(weight), "its share of the clients (default: 1; 0 gets none)"),
+            ("healthCheck", Alone, Always, "services without a usable server are passed over, here with or without it"),
+        ],
+        known: &[],
     },
     Section {
         path: "http.services.*.mirroring",
         doc: "copies of requests to other services",
-        served: &[],
-        known: &[
-            (Text, "service mirrors[].name"),
-            (Bool, "mirrorBody"),
-            (Int, "maxBodySize mirrors[].percent"),
-            (Alone, "healthCheck"),
+        served: &[
+            ("service", Text, Always, "the service that answers"),
+            ("mirrors[].name", Text, Always, "a service that gets copies, whose answers nobody sees"),
+            ("mirrors[].percent", Int, If(percent), "how many of 100 requests it gets"),
+            ("mirrorBody", Bool, Always, "whether copies have the request's body (default: true)"),
+            ("maxBodySize", Int, Always, "requests with a longer body are not copied"),
+            ("healthCheck", Alone, Always, "the health of the service that answers counts, here with or without it"),
         ],
+        known: &[],
     },
     Section {
         path: "http.services.*.failover",
         doc: "another service where the first one has no servers",
-        served: &[],
-        known: &[
-            (Text, "service fallback"),
-            (Alone, "healthCheck"),
-            (List, "errors.status"),
-            (Int, "errors.maxRequestBodyBytes"),
+        served: &[
+            ("service", Text, Always, "the service that answers while it has a usable server"),
+            ("fallback", Text, Always, "the service that answers otherwise"),
+            ("healthCheck", Alone, Always, "the health of both counts, here with or without it"),
+            ("errors.status", List, If(statuses), "statuses after which the fallback is asked: `503`, `500-599`"),
+            ("errors.maxRequestBodyBytes", Int, Always, "longest body that is kept for the fallback"),
         ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.forwardAuth",
@@ -117,3 +134,17 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
         known: &[(Text, "defaultCertificate.certFile defaultCertificate.keyFile")],
     },
 ];
+
+/// Parts of 100.
+fn percent(value: &Value) -> Result<bool, String> {
+    match value.as_i64() {
+        Some(0..=100) => Ok(true),
+        _ => Err(format!("expected a number from 0 to 100, got `{value}`")),
+    }
+}
+
+/// Statuses and ranges of them.
+fn statuses(value: &Value) -> Result<bool, String> {
+    let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+    texts.map(|text| status_range(text).map(drop)).collect::<Result<(), String>>().map(|()| true)
+}

@@ -1,16 +1,15 @@
 //! What would happen to a request: the stages of the proxy one after another, without a socket.
 
 use super::Question;
+use super::choose::{self, Chooser};
 use super::report::{Answer, Backend, Candidate, Concerned, Fail, Named, Report, Seen, ServerNow, Upstream};
 use super::scene::{Door, Scene, Servers};
-use crate::balance::{rendezvous, wrr::Schedule};
 use crate::diagnostic::Diagnostic;
 use crate::http::{Made, Reason, StatusCode, name, split_port};
 use crate::middleware::Redirection;
 use crate::model::Provider;
 use crate::proxy::preview::Preview;
-use crate::table::{self, Explanation, Failure, RequestView, Router, Service, Strategy};
-use std::net::IpAddr;
+use crate::table::{self, Explanation, Failure, RequestView, Router, Service};
 use std::sync::Arc;
 
 /// Problems, services and routers are named up to this number each.
@@ -332,9 +331,11 @@ fn names(text: &str, host: &str) -> bool {
 }
 
 pub(super) fn backend(service: &Service, servers: &dyn Servers) -> Backend {
-    let server = |server: &Arc<table::Server>| {
+    let all = choose::all(service);
+    let server = |(of, server): &choose::Of<'_>| {
         let state = servers.state(&server.id);
         ServerNow {
+            service: if of.id == service.id { Arc::default() } else { of.id.clone() },
             url: server.id.url.to_string(),
             weight: server.weight,
             up: state.up,
@@ -342,34 +343,30 @@ pub(super) fn backend(service: &Service, servers: &dyn Servers) -> Backend {
             chosen: false,
         }
     };
-    let remark = match (&*service.servers, service.servers.iter().all(|s| servers.state(&s.id).up == Some(false))) {
+    let remark = match (&*all, all.iter().all(|(_, server)| servers.state(&server.id).up == Some(false))) {
         ([], _) => "it has no server: none of its instances is healthy, or none can be reached",
         (_, true) => "every server refused connections lately; they are tried all the same",
         _ => "",
     };
     Backend {
         service: service.id.clone(),
-        strategy: match service.strategy {
-            Strategy::Wrr => "weighted round robin".to_owned(),
-            Strategy::IpHash => "hash of the client's address".to_owned(),
-        },
+        strategy: choose::strategy(service),
         pass_host_header: service.pass_host_header,
-        servers: service.servers.iter().map(server).collect(),
+        servers: all.iter().map(server).collect(),
         remark: remark.to_owned(),
     }
 }
 
 /// *Choose*, and what the server would get.
 fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Option<u32>, report: &mut Report) {
-    let mut turn = servers.turn(&service.id);
+    let mut chooser = Chooser::new(servers, preview.exchange.peer.ip(), &preview.exchange.request.headers);
     for _ in 0..repeat.unwrap_or(1).max(1) {
-        let Some(at) = choose(service, preview.exchange.peer.ip(), servers, &mut turn) else {
+        let Some((of, server)) = chooser.next(service) else {
             report.answer.outcome = "no_server".into();
             report.answer.status = Some(StatusCode::SERVICE_UNAVAILABLE.as_u16());
             report.reason = Some(Reason::NoServer.as_str().into());
             return;
         };
-        let server = &service.servers[at];
         let answer = &mut report.answer;
         if repeat.is_some() {
             *answer.counts.entry(server.authority.clone()).or_default() += 1;
@@ -377,10 +374,12 @@ fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Opt
         if answer.upstream.is_some() {
             continue;
         }
-        if let Some(chosen) = report.backend.as_mut().and_then(|backend| backend.servers.get_mut(at)) {
+        let backend = report.backend.iter_mut().flat_map(|backend| &mut backend.servers);
+        let is = |now: &&mut ServerNow| *now.url == *server.id.url && (now.service.is_empty() || now.service == of.id);
+        if let Some(chosen) = backend.into_iter().find(is) {
             chosen.chosen = true;
         }
-        let host = preview.exchange.host_for(service.pass_host_header, &server.authority);
+        let host = preview.exchange.host_for(of.pass_host_header, &server.authority);
         let headers = preview.headers();
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         answer.outcome = "proxied".into();
@@ -399,32 +398,7 @@ fn send(service: &Service, preview: &Preview, servers: &dyn Servers, repeat: Opt
             headers: headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), text(value))).collect(),
         });
     }
-    servers.turned(&service.id, turn);
-}
-
-/// The server of the next turn, as the proxy chooses: one that is left alone only if there is no other.
-fn choose(service: &Service, client: IpAddr, servers: &dyn Servers, turn: &mut u32) -> Option<usize> {
-    let up: Vec<bool> = service.servers.iter().map(|s| servers.state(&s.id).up != Some(false)).collect();
-    let any = || (!service.servers.is_empty()).then_some(0);
-    match service.strategy {
-        Strategy::Wrr => {
-            let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
-            let schedule = Schedule::new(&weights);
-            let mut next = || {
-                let now = *turn;
-                *turn = turn.wrapping_add(1);
-                now
-            };
-            schedule.pick(&mut next, |at| up[at]).or_else(|| schedule.pick(&mut next, |_| true)).or_else(any)
-        }
-        Strategy::IpHash => {
-            let pick = |usable: &dyn Fn(usize) -> bool| {
-                let fingerprints = service.servers.iter().map(|server| rendezvous::fingerprint(&server.id.url));
-                rendezvous::pick(rendezvous::client(client), fingerprints, usable)
-            };
-            pick(&|at| up[at]).or_else(|| pick(&|_| true))
-        }
-    }
+    chooser.end();
 }
 
 impl Report {

@@ -7,6 +7,7 @@
 //! changed by asking; no secret is shown.
 
 mod ask;
+mod choose;
 mod mask;
 mod question;
 mod remarks;

@@ -196,6 +196,9 @@ pub struct Backend {
 /// A server now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerNow {
+    /// The service inside that it is of; empty where the service is not made of others.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub service: Arc<str>,
     /// URL, without user information.
     pub url: String,
     /// Weight.

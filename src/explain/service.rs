@@ -2,6 +2,7 @@
 //! it is not served where it is not.
 
 use super::ask::backend;
+use super::choose;
 use super::report::{Backend, Catalog, Named};
 use super::scene::{Door, Scene, Servers};
 use super::witness::{Witness, witness};
@@ -334,7 +335,7 @@ impl Scene {
         let ends = |instance: &Instance| format!(":{}", instance.port);
         service.instances.iter().any(|instance| {
             let host = instance.dial_address().unwrap_or_default();
-            router.service.servers.iter().any(|s| *s.host == *host && s.authority.ends_with(&ends(instance)))
+            choose::all(&router.service).iter().any(|(_, s)| *s.host == *host && s.authority.ends_with(&ends(instance)))
         })
     }
 

@@ -9,6 +9,7 @@
 mod body;
 #[cfg(test)]
 mod body_tests;
+mod cookie;
 mod exchange;
 mod failure;
 mod fields;
@@ -25,6 +26,7 @@ pub mod target;
 mod tls;
 
 pub use body::{Body, BodyError, Pipe, Transfer, Upload, UploadFailure};
+pub use cookie::cookie;
 pub use exchange::{Exchange, Identity};
 pub use failure::{
     BadAnswer, CLIENT_CLOSED_REQUEST, Cause, Context, Failure, Phase, Retry, Side, TlsFailure, TooLarge,

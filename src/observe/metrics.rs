@@ -102,6 +102,8 @@ pub struct Facts {
     pub certificates: Vec<CertificateFact>,
     /// Servers with a health verdict; those without are left out.
     pub servers: Vec<ServerFact>,
+    /// Copies of requests: the mirror, how many were sent, how many dropped.
+    pub mirrored: Vec<(Arc<str>, u64, u64)>,
     /// Routers in the table.
     pub routers: usize,
     /// Services in the table.
@@ -448,6 +450,13 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
         up.add(&[("service", service), ("url", url)], f64::from(u8::from(is_up)));
     }
     families.push(up);
+    let help = "Copies of requests for mirrors, by the mirror and whether they were sent or dropped since there were too many";
+    let mut copies = Family::counter("rust_lb_mirrored_requests_total", help);
+    for (service, sent, dropped) in &facts.mirrored {
+        copies.add(&[("service", service), ("result", "sent")], *sent as f64);
+        copies.add(&[("service", service), ("result", "dropped")], *dropped as f64);
+    }
+    families.push(copies);
     let mut certs = Family::gauge("traefik_tls_certs_not_after", "Certificate expiration timestamp");
     let by_labels: BTreeMap<_, _> =
         facts.certificates.iter().map(|c| ((&c.common_name, &c.sans, &c.serial), c.not_after)).collect();

@@ -6,20 +6,25 @@
 use super::client::Client;
 use super::failure;
 use super::finish::Finish;
-use super::routes::BoundService;
+use super::mirror;
+use super::service::{Asking, BoundService, Choosing};
 use crate::http::{Cause, Failure, Made};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
 use smallvec::SmallVec;
-use std::net::IpAddr;
+use std::ops::Range;
 use tokio::time::Instant;
 
 /// The choices of one request.
 pub(super) struct Choice<'a> {
     service: &'a BoundService,
-    peer: IpAddr,
     begun: Instant,
     tried: SmallVec<[usize; 4]>,
+    /// Services whose answers are not wanted any more.
+    left: SmallVec<[Range<usize>; 1]>,
     last: Failure,
+    /// Whether copies of the request go to mirrors with the first choice; whether it has a body.
+    mirrors: bool,
+    has_body: bool,
 }
 
 /// The way to a chosen server.
@@ -44,9 +49,16 @@ pub(super) struct Leased {
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn new(service: &'a BoundService, peer: IpAddr, begun: std::time::Instant) -> Self {
-        let last = Cause::NotConnected.into();
-        Self { service, peer, begun: begun.into(), tried: SmallVec::new(), last }
+    pub(super) fn new(service: &'a BoundService, finish: &Finish, has_body: bool, switches: bool) -> Self {
+        Self {
+            service,
+            begun: finish.begun().into(),
+            tried: SmallVec::new(),
+            left: SmallVec::new(),
+            last: Cause::NotConnected.into(),
+            mirrors: !switches,
+            has_body,
+        }
     }
 
     /// The next server and the way to it. A request that `switches` protocols goes over HTTP/1.1.
@@ -55,7 +67,7 @@ impl<'a> Choice<'a> {
     /// The answer when none is left.
     pub(super) async fn next(&mut self, client: &Client, finish: &Finish, switches: bool) -> Result<Chosen, Made> {
         loop {
-            let taken = self.server(client)?;
+            let taken = self.server(client, finish)?;
             finish.server.set(Some(taken.at));
             if taken.in_flight.pool().http2(switches).is_some() {
                 return Ok(Chosen::Http2(taken));
@@ -95,6 +107,7 @@ impl<'a> Choice<'a> {
     ) -> Result<Chosen, Made> {
         finish.again();
         if let Some(server) = self.service.servers.get(at) {
+            finish.asks(server);
             let in_flight = server.pool.enter();
             match connect(client, &server.pool).await {
                 Ok(connection) => return Ok(Chosen::Http1(Leased { at, connection, in_flight })),
@@ -110,9 +123,28 @@ impl<'a> Choice<'a> {
         self.last = why;
     }
 
-    fn server(&mut self, client: &Client) -> Result<Taken, Made> {
+    /// A server's answer is not wanted: the services of `range` are not asked any more.
+    pub(super) fn leave(&mut self, range: Range<usize>) {
+        self.left.push(range);
+    }
+
+    /// Whether there is another server, were those of `range` left.
+    pub(super) fn has_other(&self, range: &Range<usize>) -> bool {
+        let other = |at: usize| !range.contains(&at) && !self.left.iter().any(|left| left.contains(&at));
+        (0..self.service.servers.len()).any(|at| other(at) && !self.tried.contains(&at))
+    }
+
+    fn server(&mut self, client: &Client, finish: &Finish) -> Result<Taken, Made> {
         let registry = &client.open.worker.registry;
-        let chosen = self.service.choose(self.peer, &self.tried, registry);
+        let exchange = &finish.exchange;
+        let asking = Asking {
+            client: exchange.peer.ip(),
+            headers: &exchange.request.headers,
+            tried: &self.tried,
+            left: &self.left,
+        };
+        let mut choosing = Choosing::default();
+        let chosen = self.service.choose(&asking, registry, &mut choosing);
         let server = chosen.and_then(|at| self.service.servers.get(at).map(|server| (at, server)));
         let Some((at, server)) = server else { return Err(Made::failed(self.last)) };
         // Servers that do not answer the knock may not cost more than one's time-out together.
@@ -120,6 +152,11 @@ impl<'a> Choice<'a> {
         if !self.tried.is_empty() && !patience.is_zero() && self.begun.elapsed() >= patience {
             return Err(Made::failed(self.last));
         }
+        if std::mem::take(&mut self.mirrors) && !choosing.mirrors.is_empty() {
+            mirror::start(finish, &choosing, &self.service.chooser.places, self.has_body);
+        }
+        finish.asks(server);
+        finish.set_cookies(choosing.cookies);
         Ok(Taken { at, in_flight: server.pool.enter() })
     }
 }

@@ -5,10 +5,12 @@ use super::client::Client;
 use super::failure;
 use super::logged::LoggedHeads;
 use super::routes::BoundRouter;
+use super::service::BoundServer;
 use crate::http::{
     CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name,
 };
 use crate::observe::record::{HeadView, RequestRecord};
+use smallvec::SmallVec;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,6 +64,10 @@ pub(super) struct Finish {
     pub(super) router: Option<Rc<BoundRouter>>,
     /// Which of its servers was asked last.
     pub(super) server: Cell<Option<usize>>,
+    /// Cookies that the answer sets, last one first.
+    cookies: Cell<SmallVec<[HeaderValue; 1]>>,
+    /// When the server was asked whose response times are noted.
+    asked: Cell<Option<Instant>>,
     /// Status sent; 0 while there is none.
     pub(super) status: Cell<u16>,
     /// Status that the server sent; 0 while there is none.
@@ -104,6 +110,8 @@ impl Finish {
             begun: Instant::now(),
             router: None,
             server: Cell::default(),
+            cookies: Cell::default(),
+            asked: Cell::default(),
             status: Cell::new(0),
             origin_status: Cell::new(0),
             sent: Cell::default(),
@@ -135,8 +143,34 @@ impl Finish {
         self.answers(&made.head.headers);
     }
 
+    /// A server is asked.
+    pub(super) fn asks(&self, server: &BoundServer) {
+        self.asked.set(server.timed.then(Instant::now));
+    }
+
+    /// The answer of the server that is asked now sets these, and no others.
+    pub(super) fn set_cookies(&self, cookies: SmallVec<[HeaderValue; 1]>) {
+        self.cookies.set(cookies);
+    }
+
+    /// Sets the cookies of sticky services in an answer.
+    pub(super) fn stick(&self, headers: &mut Headers) {
+        for cookie in self.cookies.take().into_iter().rev() {
+            headers.append(name::SET_COOKIE, cookie);
+        }
+    }
+
+    /// The server whose answer is awaited.
+    fn server(&self) -> Option<&BoundServer> {
+        self.router.as_ref()?.service.servers.get(self.server.get()?)
+    }
+
     /// A server's answer came.
     pub(super) fn received(&self, headers: &Headers) {
+        if let Some((asked, server)) = self.asked.take().zip(self.server()) {
+            let now = self.client.open.worker.registry.millis(Instant::now());
+            server.pool.state().answered_in(asked.elapsed(), now);
+        }
         if let Some(heads) = &self.heads {
             heads.received(headers);
         }
@@ -193,8 +227,9 @@ impl Drop for Finish {
         worker.sink.finished(&RequestRecord {
             entry_point: &self.client.open.entry.name,
             router: router.map(|bound| &bound.router.id),
-            service: router.map(|bound| &bound.router.service.id),
-            server: router.zip(self.server.get()).map(|(bound, at)| &bound.router.service.servers[at].id.url),
+            // of a service that is made of others, the one that was asked
+            service: self.server().map(|bound| &bound.server.id.service).or(router.map(|b| &b.router.service.id)),
+            server: self.server().map(|bound| &bound.server.id.url),
             method: request.method.as_str(),
             host: request.host(),
             target: request.sent(),

@@ -1,8 +1,8 @@
 //! The life of one request, from an accepted socket to the finished record.
 //!
 //! Its phases, by the names that code and log use: *accept* (`accept`), *handshake* (`handshake`),
-//! *head* (`head`, `forwarded`), *route* (`routes`), *middlewares in* (`request`), *choose* and *connect* (`choose`),
-//! *send* and *receive* (`http1`, `http2`), *middlewares out* ([`crate::middleware::secure`]), *finish* (`finish`). What
+//! *head* (`head`, `forwarded`), *route* (`routes`), *middlewares in* (`request`), *choose* and *connect* (`service`, `choose`),
+//! *send* and *receive* (`http1`, `http2`; copies: `mirror`), *middlewares out* ([`crate::middleware::secure`]), *finish* (`finish`). What
 //! lies between head and choice is the same for all protocols; `http1` and `http2` are the two ways in and out.
 //!
 //! What always holds: a worker is one thread; nothing on the way of a request takes a lock or
@@ -33,6 +33,7 @@ mod hop;
 mod http1;
 mod http2;
 mod logged;
+mod mirror;
 mod over_h2;
 pub mod preview;
 mod proxy_protocol;
@@ -41,7 +42,9 @@ mod routes;
 #[cfg(test)]
 mod scripted;
 mod sender;
+mod service;
 mod settings;
+mod sticky;
 mod stream;
 mod wait;
 pub mod worker;

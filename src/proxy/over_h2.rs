@@ -100,7 +100,7 @@ pub(super) async fn ask(
 }
 
 /// The head that the server gets.
-fn head(
+pub(super) fn head(
     finish: &Finish,
     scheme: &str,
     host: &[u8],

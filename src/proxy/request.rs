@@ -195,6 +195,7 @@ pub(super) fn answered(finish: &Finish, head: &mut AnswerHead) -> Option<u64> {
     finish.received(&head.headers);
     let announced = http1::write::announced(&head.headers);
     hop::for_client(head, false);
+    finish.stick(&mut head.headers);
     secure(&finish.client, head);
     finish.answers(&head.headers);
     announced

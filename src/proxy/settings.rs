@@ -194,6 +194,8 @@ pub struct Settings {
     pub user_files: UserFiles,
     /// A switched connection (WebSocket) on which nothing moves in either direction. Zero means none.
     pub tunnel_idle: Duration,
+    /// How long a server that is new comes to its share; zero means at once.
+    pub slow_start: Duration,
 }
 
 impl Default for Settings {
@@ -208,6 +210,7 @@ impl Default for Settings {
             services_allow: None,
             user_files: UserFiles::default(),
             tunnel_idle: Duration::ZERO,
+            slow_start: Duration::ZERO,
         }
     }
 }

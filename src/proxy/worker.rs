@@ -5,6 +5,7 @@ use super::accept;
 use super::buffers::Buffers;
 use super::client::Bell;
 use super::routes::Routes;
+use super::service::Chooser;
 use super::settings::{EntryPoint, Settings, TlsSource};
 use crate::http::HeaderValue;
 use crate::middleware::Guard;
@@ -199,7 +200,7 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
     config.settings.hostname = hostname.and_then(|name| HeaderValue::from_bytes(name.as_bytes()).ok());
     let worker = Rc::new(Worker {
         pools: Pools::new(config.settings.upstream.clone()),
-        routes: RefCell::new(Routes::new(config.table)),
+        routes: RefCell::new(Routes::new(config.table, Chooser::new(rand::random(), config.settings.slow_start))),
         guard: Guard::new(config.settings.user_files.clone()),
         settings: config.settings,
         registry: config.registry,

@@ -145,6 +145,7 @@ pub(super) fn settings(settled: &Settled, upstream: upstream::Transports, host: 
         reveal: (!settled.own.reveal.is_empty()).then(|| settled.own.reveal.clone().into()),
         services_allow: services_allow(settled),
         linger_wait: settled.own.linger_wait,
+        slow_start: settled.own.slow_start,
         security_headers: settled.own.security_headers,
         hostname: host.and_then(|host| http::HeaderValue::from_str(&host).ok()),
         ..proxy::Settings::default()

@@ -110,6 +110,7 @@ impl View {
             providers: providers.collect(),
             certificates: certificates.collect(),
             servers: servers.collect(),
+            mirrored: self.registry.copies(),
             routers: table.routers.len(),
             services: table.services.len(),
             errors,

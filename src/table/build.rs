@@ -11,7 +11,7 @@ use super::index::{Entry, Index};
 use super::reserved;
 use super::resolve::{self, Unfit, origin, reference};
 use super::rivals::Rival;
-use super::{DEFAULT_TRANSPORT, Middleware, Service, Table, Transport};
+use super::{Middleware, Service, Table, Transport};
 use crate::declare::{self, Declarations, Dynamic};
 use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
 use crate::model::{Map, Provider};
@@ -83,13 +83,13 @@ struct Known {
 /// Who names a service, middleware or transport.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Use {
-    part: Part,
-    of: Name,
-    by: User,
+    pub part: Part,
+    pub of: Name,
+    pub by: User,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub(super) enum Part {
     Service,
     Middleware,
     TlsOptions,
@@ -97,16 +97,13 @@ enum Part {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum User {
+pub(super) enum User {
     Service(Name),
     Router(Name),
 }
 
-/// The middlewares and the transport that a service names.
-type Wanted = (Vec<Arc<str>>, Option<Arc<str>>);
-
 /// What one definition names, mostly little.
-type Uses = SmallVec<[Use; 4]>;
+pub(super) type Uses = SmallVec<[Use; 4]>;
 
 /// The accepted definitions of one provider, by name.
 #[derive(Debug, Clone, Default)]
@@ -125,7 +122,7 @@ pub(super) struct GoodService {
     pub service: Arc<Service>,
     /// Why the transport that it names is not the one it is reached by.
     pub fault: Option<TransportFault>,
-    problems: Vec<Diagnostic>,
+    pub problems: Vec<Diagnostic>,
 }
 
 /// Why a service has not the transport that it names. No router leads to it then, but for its last good form.
@@ -204,16 +201,16 @@ pub(super) fn step(declarations: &Declarations, accepted: &Accepted, options: &B
 
 /// What is to be worked out anew.
 #[derive(Default)]
-struct Touched {
+pub(super) struct Touched {
     transports: Vec<Name>,
-    services: Vec<Name>,
+    pub services: Vec<Name>,
     middlewares: Vec<Name>,
     tls_options: Vec<Name>,
     routers: Vec<Name>,
 }
 
 /// Each name once.
-fn once(names: &mut Vec<Name>) -> Vec<Name> {
+pub(super) fn once(names: &mut Vec<Name>) -> Vec<Name> {
     let mut names = std::mem::take(names);
     // they come in order, mostly
     names.sort();
@@ -226,14 +223,14 @@ pub(super) struct Builder<'a> {
     pub accepted: &'a Accepted,
     pub options: &'a BuildOptions,
     /// What the last build was made of, and this one; all below is as the last one left it, and becomes as this one does.
-    before: BTreeMap<Provider, Dynamic>,
+    pub before: BTreeMap<Provider, Dynamic>,
     pub inputs: BTreeMap<Provider, Dynamic>,
     pub good: BTreeMap<Provider, Good>,
     pub table: Table,
-    uses: OrdSet<Use>,
+    pub uses: OrdSet<Use>,
     pub rivals: OrdSet<Rival>,
     problems: Problems,
-    touched: Touched,
+    pub touched: Touched,
     /// Hosts of the built-in routers.
     reserved: reserved::Reserved,
     /// Likenesses of routers that came, went or changed, told by one of the routers.
@@ -286,39 +283,7 @@ impl Builder<'_> {
             self.table.transports.set(&resolve::qualified(&of.1, of.0), transport);
             self.touch_users(Part::Transport, &of);
         }
-        for of in once(&mut self.touched.services) {
-            let (service, problems) = self.service_now(&of);
-            self.set_problems(Stage::Part, "service", &of, problems);
-            let good = self.good.entry(of.0).or_default();
-            let old = good.services.get(&of.1).cloned();
-            good.services.set(&of.1, service.clone());
-            let id = resolve::qualified(&of.1, of.0);
-            self.table.services.set(&id, service.as_ref().map(|service| service.service.clone()));
-            let wanted = |service: &Arc<GoodService>| {
-                let declared = &service.declared;
-                let transport = declared.load_balancer.as_ref().map(|lb| lb.servers_transport.clone());
-                (declared.middlewares.clone(), transport.filter(|name| !name.is_empty()))
-            };
-            let fault = |service: &Arc<GoodService>| service.fault;
-            let (was, is) = (old.as_ref().map(wanted), service.as_ref().map(wanted));
-            let same_fault = old.as_ref().map(fault) == service.as_ref().map(fault);
-            let resolved = |service: &Arc<GoodService>| Arc::as_ptr(&service.service);
-            if was == is && same_fault && old.as_ref().map(resolved) == service.as_ref().map(resolved) {
-                continue;
-            }
-            let uses = |wanted: Option<Wanted>| -> Uses {
-                let (middlewares, transport) = wanted.unwrap_or_default();
-                let middlewares = middlewares.into_iter().map(|name| (Part::Middleware, name));
-                let all = middlewares.chain(transport.map(|name| (Part::Transport, name)));
-                let named = all.filter_map(|(part, name)| {
-                    let (provider, name) = reference(&name, of.0)?;
-                    Some(Use { part, of: (provider, name.into()), by: User::Service(of.clone()) })
-                });
-                named.collect()
-            };
-            self.set_uses(uses(was), uses(is));
-            self.touch_users(Part::Service, &of);
-        }
+        self.services();
         for of in once(&mut self.touched.middlewares) {
             let (middleware, not_served, problems) = self.middleware_now(&of);
             self.set_problems(Stage::Part, "middleware", &of, problems);
@@ -355,93 +320,28 @@ impl Builder<'_> {
         }
     }
 
-    /// Touches the routers that name a part, themselves or by their service.
-    fn touch_users(&mut self, part: Part, of: &Name) {
+    /// Touches the routers that name a part, themselves or by their service, and the services of which it is a part.
+    pub fn touch_users(&mut self, part: Part, of: &Name) {
+        for user in self.users(part, of) {
+            match user {
+                User::Router(router) => self.touched.routers.push(router),
+                // what comes of that is seen then
+                User::Service(service) if part != Part::Middleware => self.touched.services.push(service),
+                User::Service(service) => {
+                    let routers = self.users(Part::Service, &service).into_iter().filter_map(|user| match user {
+                        User::Router(router) => Some(router),
+                        User::Service(_) => None,
+                    });
+                    self.touched.routers.extend(routers);
+                }
+            }
+        }
+    }
+
+    fn users(&self, part: Part, of: &Name) -> Vec<User> {
         let first = Use { part, of: of.clone(), by: User::Service((Provider::Internal, Arc::default())) };
         let users = self.uses.range(first..).take_while(|other| other.part == part && other.of == *of);
-        let mut services = Vec::new();
-        for user in users {
-            match &user.by {
-                User::Router(router) => self.touched.routers.push(router.clone()),
-                User::Service(service) => services.push(service.clone()),
-            }
-        }
-        if part == Part::Transport {
-            // it is a part of the service, and what comes of that is seen then
-            return self.touched.services.extend(services);
-        }
-        for service in services {
-            self.touch_users(Part::Service, &service);
-        }
-    }
-
-    /// What a service comes to.
-    fn service_now(&self, (provider, name): &Name) -> (Option<Arc<GoodService>>, Vec<Diagnostic>) {
-        let Some(http) = self.inputs.get(provider).map(|dynamic| &dynamic.http) else { return (None, Vec::new()) };
-        let known = self.accepted.providers.get(provider).and_then(|good| good.services.get(name));
-        let mut found = (None, Vec::new());
-        if let Some(declared) = http.services.get(name) {
-            // what is built in may be a service without servers, such as `api@internal`
-            if declared.load_balancer.is_none() && *provider != Provider::Internal {
-                let message =
-                    format!("service `{name}` has no `loadBalancer`; other kinds are known and not served yet");
-                let origin = origin(&declared.source, *provider);
-                found.1.push(Diagnostic::error("not_a_load_balancer", message).with_origin(origin));
-            } else {
-                let old = known.map(|known| &known.service);
-                let (transport, fault) = self.transport_of(declared, *provider, old);
-                let reached = |service: &Service| service.transport.as_ref().map(Arc::as_ptr);
-                if let Some(same) = known.filter(|known| {
-                    Arc::ptr_eq(&known.declared, declared)
-                        && known.fault == fault
-                        && reached(&known.service) == transport.as_ref().map(Arc::as_ptr)
-                }) {
-                    return (Some(same.clone()), same.problems.clone());
-                }
-                let (service, problems) = resolve::service(name, *provider, declared, transport, old);
-                let good = GoodService { declared: declared.clone(), service, fault, problems: problems.clone() };
-                found = (Some(Arc::new(good)), problems);
-            }
-        }
-        // of a service that cannot be read the accepted settings stay, with the servers of today
-        if let (Some(today), Some(known)) = (http.broken.services.get(name), known) {
-            let mut declared = (*known.declared).clone();
-            if let (Some(kept), Some(today)) = (&mut declared.load_balancer, &today.load_balancer) {
-                kept.servers.clone_from(&today.servers);
-            }
-            let (transport, fault) = self.transport_of(&declared, *provider, Some(&known.service));
-            let (service, problems) = resolve::service(name, *provider, &declared, transport, Some(&known.service));
-            let declared = if declared == *known.declared { known.declared.clone() } else { Arc::new(declared) };
-            found.1.extend(problems.iter().cloned());
-            found.0 = Some(Arc::new(GoodService { declared, service, fault, problems }));
-        }
-        found
-    }
-
-    /// How a service is reached; what was accepted of it last, where that is not there.
-    fn transport_of(
-        &self,
-        declared: &declare::Service,
-        from: Provider,
-        old: Option<&Arc<Service>>,
-    ) -> (Option<Arc<Transport>>, Option<TransportFault>) {
-        let name = declared.load_balancer.as_ref().map(|lb| &*lb.servers_transport).unwrap_or_default();
-        if matches!(name, "" | DEFAULT_TRANSPORT) {
-            return (None, None);
-        }
-        let reference = reference(name, from);
-        let good = reference.and_then(|(provider, name)| self.good.get(&provider)?.transports.get(name));
-        if let Some(transport) = good {
-            return (Some(transport.clone()), None);
-        }
-        let declared = reference.is_some_and(|(provider, name)| {
-            self.inputs.get(&provider).is_some_and(|dynamic| {
-                let http = &dynamic.http;
-                http.servers_transports.contains_key(name) || http.broken.servers_transports.contains(name)
-            })
-        });
-        let fault = if declared { TransportFault::Refused } else { TransportFault::Unknown };
-        (old.and_then(|old| old.transport.clone()), Some(fault))
+        users.map(|user| user.by.clone()).collect()
     }
 
     /// What a transport comes to: its definition of now, else its last good one.

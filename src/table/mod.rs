@@ -5,6 +5,7 @@
 //! did not change keeps its `Arc` from one table to the next.
 
 mod build;
+mod composite;
 mod diff;
 mod explain;
 mod index;
@@ -14,6 +15,8 @@ mod reserved;
 mod resolve;
 mod rivals;
 mod router;
+mod services;
+mod sticky;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
@@ -22,10 +25,12 @@ mod transport;
 mod users;
 
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
+pub use composite::{Child, Composite, CompositeKind, Mirror};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
+pub use sticky::Sticky;
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
 pub use tls::{DEFAULT_TLS_OPTIONS, TlsHosts};
@@ -33,12 +38,11 @@ pub use transport::{DEFAULT_TRANSPORT, PeerName, Pem, ProxyProtocol, TlsVersion,
 pub use users::Users;
 
 /// What the data side needs of the stages before, so that it knows the table alone.
-pub use crate::declare::MiddlewareKind;
+pub use crate::declare::{MiddlewareKind, Strategy};
 pub use crate::rule::RequestView;
 
 use crate::declare;
 use crate::model::{Provider, ServerId};
-use serde::Serialize;
 use std::sync::Arc;
 
 /// What requests that come by an entry point pass: its name, and the middlewares in order.
@@ -97,35 +101,10 @@ pub struct Service {
     pub pass_host_header: bool,
     /// How the servers are reached; `None` means as the static configuration says.
     pub transport: Option<Arc<Transport>>,
-}
-
-/// How a server is chosen: the strategies that are served.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// Smooth weighted round robin, also in the place of strategies that are not served.
-    #[default]
-    Wrr,
-    /// Rendezvous hash of the TCP peer's address, as Caddy's `ip_hash` (HinD).
-    IpHash,
-}
-
-impl From<&declare::Strategy> for Strategy {
-    fn from(declared: &declare::Strategy) -> Self {
-        match declared {
-            declare::Strategy::IpHash => Self::IpHash,
-            declare::Strategy::Wrr | declare::Strategy::Other(_) => Self::Wrr,
-        }
-    }
-}
-
-impl From<Strategy> for declare::Strategy {
-    fn from(served: Strategy) -> Self {
-        match served {
-            Strategy::Wrr => Self::Wrr,
-            Strategy::IpHash => Self::IpHash,
-        }
-    }
+    /// Keeps a client on one server, or on one of the services that it is made of.
+    pub sticky: Option<Arc<Sticky>>,
+    /// The services that it is made of; it has no servers of its own then.
+    pub composite: Option<Arc<Composite>>,
 }
 
 /// One server, ready to be dialled.

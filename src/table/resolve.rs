@@ -1,8 +1,8 @@
 //! From declared services and middlewares to those of a table: URLs are taken apart, what cannot
 //! be dialled is refused by itself.
 
-use super::{Middleware, Server, Service, Transport};
-use crate::declare::{self, MiddlewareKind};
+use super::{Middleware, Server, Service, Sticky, Transport};
+use crate::declare::{self, MiddlewareKind, Strategy};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::{Provider, ServerId};
 use std::collections::BTreeMap;
@@ -64,12 +64,12 @@ pub(super) fn origin(source: &declare::Source, provider: Provider) -> Origin {
 
 /// Resolves a service. Servers that it has in common with `old` keep their `Arc`, and so does the
 /// service itself if nothing changed.
-pub(super) fn service(
+pub(super) fn service<'o>(
     name: &str,
     provider: Provider,
     declared: &declare::Service,
     transport: Option<Arc<Transport>>,
-    old: Option<&Arc<Service>>,
+    old: Option<&'o Arc<Service>>,
 ) -> (Arc<Service>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let id = old.map_or_else(|| qualified(name, provider), |o| o.id.clone());
@@ -78,9 +78,12 @@ pub(super) fn service(
     for declared_server in &load_balancer.servers {
         let weight = declared_server.weight.unwrap_or(1);
         let preserve = declared_server.preserve_path;
-        let same =
-            |s: &&Arc<Server>| s.id.url == declared_server.url && s.weight == weight && s.base.is_some() == preserve;
-        if let Some(kept) = old.and_then(|o| o.servers.iter().find(same)) {
+        let same = |s: &&Arc<Server>| s.weight == weight && s.base.is_some() == preserve;
+        let known = |old: &'o Arc<Service>| {
+            let at = old.servers.binary_search_by(|server| server.id.url.cmp(&declared_server.url)).ok()?;
+            old.servers.get(at)
+        };
+        if let Some(kept) = old.and_then(known).filter(same) {
             servers.entry(kept.id.url.clone()).or_insert_with(|| kept.clone());
             continue;
         }
@@ -105,12 +108,19 @@ pub(super) fn service(
             }
         }
     }
+    let cookie = load_balancer.sticky.as_ref().and_then(|sticky| sticky.cookie.as_ref());
     let service = Service {
+        sticky: cookie.map(|cookie| Arc::new(Sticky::new(&id, cookie))),
         id,
         servers: servers.into_values().collect(),
-        strategy: (&load_balancer.strategy).into(),
+        strategy: match load_balancer.strategy {
+            // nothing is said, or what was refused before
+            Strategy::Other(_) => Strategy::Wrr,
+            said => said,
+        },
         pass_host_header: load_balancer.pass_host_header,
         transport,
+        composite: None,
     };
     match old {
         Some(old) if **old == service => (old.clone(), problems),

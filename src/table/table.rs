@@ -71,6 +71,12 @@ impl Table {
         }
         for (id, service) in &self.services {
             let Some(provider) = provider_of(id) else { continue };
+            if let Some(composite) = &service.composite {
+                let middlewares = of_services.remove(id).unwrap_or_default();
+                let declared = declare::Service { middlewares, ..composite.declared.clone() };
+                out.entry(provider).or_default().http.services.insert(unqualified(id), Arc::new(declared));
+                continue;
+            }
             let servers = service.servers.iter().map(|s| declare::Server {
                 url: s.id.url.clone(),
                 weight: (s.weight != 1).then_some(s.weight),
@@ -78,7 +84,8 @@ impl Table {
             });
             let load_balancer = LoadBalancer {
                 servers: servers.collect(),
-                strategy: service.strategy.into(),
+                strategy: service.strategy.clone(),
+                sticky: service.sticky.as_ref().map(|s| declare::Sticky { cookie: Some(s.declared.clone()) }),
                 pass_host_header: service.pass_host_header,
                 servers_transport: service.transport.as_ref().map_or_else(Arc::default, |t| t.id.clone()),
                 ..LoadBalancer::default()

@@ -10,6 +10,14 @@ use std::time::{Duration, Instant};
 const EJECT_FIRST: Duration = Duration::from_millis(500);
 /// Longest such time.
 const EJECT_MOST: Duration = Duration::from_secs(10);
+/// Answers of which a mean response time is at most.
+const SAMPLES: u64 = 100;
+/// Bits for their number.
+const SAMPLE_BITS: u32 = 7;
+/// Longest response time that is told apart, in microseconds.
+const LONGEST: u64 = 1 << 40;
+/// Time without an answer after which a response time counts half.
+const FORGET_HALF: Duration = Duration::from_secs(10);
 /// How long an entry that nobody holds is kept.
 const KEEP_UNUSED: Duration = Duration::from_secs(60);
 
@@ -71,7 +79,7 @@ impl Registry {
         if let Some(entry) = servers.get(id) {
             return entry.state.clone();
         }
-        let entry = Entry::new(ServerState::new(id.clone()));
+        let entry = Entry::new(ServerState::new(id.clone(), self.millis(Instant::now())));
         let state = entry.state.clone();
         servers.insert(id.clone(), entry);
         state
@@ -85,6 +93,18 @@ impl Registry {
     /// Where a service's round robin stands; for the API. Nothing is made or moved.
     pub fn turn(&self, id: &Arc<str>) -> u32 {
         lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
+    }
+
+    /// Copies of requests that services got as mirrors, and those that were dropped, sorted by service; for metrics.
+    pub fn copies(&self) -> Vec<(Arc<str>, u64, u64)> {
+        let services = lock(&self.services);
+        let copies = services.iter().map(|(id, entry)| {
+            let Mirroring { copies, dropped, .. } = &entry.state.mirroring.0;
+            (id.clone(), copies.load(Relaxed), dropped.load(Relaxed))
+        });
+        let mut copies: Vec<_> = copies.filter(|(_, copies, dropped)| copies + dropped > 0).collect();
+        copies.sort();
+        copies
     }
 
     /// Lets go of what nobody has held for a while.
@@ -142,11 +162,24 @@ pub struct ServerState {
     connections: Padded<AtomicU32>,
     ejected_until: AtomicU64,
     ejections: AtomicU32,
+    since: u64,
+    response_time: Padded<ResponseTime>,
+}
+
+/// How quickly a server answers. Writers do not wait for each other: what one loses is one answer of many.
+#[derive(Debug, Default)]
+struct ResponseTime {
+    /// Mean in microseconds, and in the lowest bits how many answers it is of.
+    mean: AtomicU64,
+    /// When the last answer came, in milliseconds.
+    at: AtomicU64,
 }
 
 impl ServerState {
-    fn new(id: ServerId) -> Self {
+    fn new(id: ServerId, since: u64) -> Self {
         Self {
+            since,
+            response_time: Padded::default(),
             id,
             in_flight: Padded::default(),
             connections: Padded::default(),
@@ -173,6 +206,32 @@ impl ServerState {
     /// Counts a connection (1) or its end (-1).
     pub(super) fn connection(&self, delta: i32) {
         self.connections.0.fetch_add(delta as u32, Relaxed);
+    }
+
+    /// Milliseconds since somebody first used it.
+    pub fn age(&self, millis: u64) -> u64 {
+        millis.saturating_sub(self.since)
+    }
+
+    /// Notes how long it took to the head of an answer. The mean is that of the last hundred answers or so, as in
+    /// Traefik's `leasttime`.
+    pub fn answered_in(&self, time: Duration, millis: u64) {
+        let ResponseTime { mean, at } = &self.response_time.0;
+        let (before, sample) = (mean.load(Relaxed), u64::try_from(time.as_micros()).unwrap_or(u64::MAX >> SAMPLE_BITS));
+        let (count, total) = ((before & (1 << SAMPLE_BITS) - 1).min(SAMPLES - 1), before >> SAMPLE_BITS);
+        let sample = sample.min(LONGEST);
+        let new = (total * count + sample) / (count + 1);
+        mean.store(new << SAMPLE_BITS | count + 1, Relaxed);
+        at.store(millis, Relaxed);
+    }
+
+    /// How long it takes to the head of an answer, in microseconds and at least 1; `None` if it has not answered yet. Counts
+    /// half after each ten seconds without an answer, so that one that was slow once is asked again.
+    pub fn response_time(&self, millis: u64) -> Option<f64> {
+        let ResponseTime { mean, at } = &self.response_time.0;
+        let mean = mean.load(Relaxed);
+        let halves = millis.saturating_sub(at.load(Relaxed)) / FORGET_HALF.as_millis() as u64;
+        (mean != 0).then(|| (((mean >> SAMPLE_BITS) >> halves.min(63)) as f64).max(1.0))
     }
 
     /// True while it is left alone; `millis` by the registry's clock.
@@ -221,9 +280,29 @@ impl ServerState {
 #[derive(Debug, Default)]
 pub struct ServiceState {
     cursor: Padded<AtomicU32>,
+    mirroring: Padded<Mirroring>,
+}
+
+/// What a service is mirrored, or gets of others as a mirror.
+#[derive(Debug, Default)]
+struct Mirroring {
+    requests: AtomicU64,
+    copies: AtomicU64,
+    dropped: AtomicU64,
 }
 
 impl ServiceState {
+    /// Counts a request that may be mirrored; gives its number, from 1.
+    pub fn mirrors(&self) -> u64 {
+        self.mirroring.0.requests.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Counts a copy that it gets, or does not get because there are too many.
+    pub fn copied(&self, sent: bool) {
+        let Mirroring { copies, dropped, .. } = &self.mirroring.0;
+        if sent { copies } else { dropped }.fetch_add(1, Relaxed);
+    }
+
     /// Moves the round robin's cursor; gives where it was.
     pub fn next(&self) -> u32 {
         self.cursor.0.fetch_add(1, Relaxed)
@@ -282,6 +361,25 @@ mod tests {
         assert!(!server.is_ejected(now));
         server.unreachable(now);
         assert!(!server.is_ejected(now + 500));
+    }
+
+    #[test]
+    fn response_times_are_means_that_are_forgotten() {
+        let registry = Registry::default();
+        let server = registry.server(&id("http://10.0.0.1:80"));
+        assert_eq!(server.response_time(0), None);
+        for time in [10, 20, 30] {
+            server.answered_in(Duration::from_millis(time), 1_000);
+        }
+        assert_eq!(server.response_time(1_000), Some(20_000.0));
+        assert_eq!(server.response_time(11_000), Some(10_000.0));
+        for _ in 0..1_000 {
+            server.answered_in(Duration::from_micros(500), 1_000);
+        }
+        assert!(server.response_time(1_000).is_some_and(|time| (400.0..700.0).contains(&time)));
+        server.answered_in(Duration::MAX, 1_000);
+        server.answered_in(Duration::ZERO, 1_000);
+        assert!(server.response_time(1_000).is_some() && server.response_time(u64::MAX) == Some(1.0));
     }
 
     #[test]

@@ -11,9 +11,10 @@ use crate::proxy::choose::{Choice, Chosen, Leased, switches};
 use crate::proxy::finish::{self, Finish};
 use crate::proxy::head::{self, Checked, Parsed};
 use crate::proxy::http1::pump::Sent;
-use crate::proxy::routes::BoundService;
+use crate::proxy::service::BoundService;
 use crate::proxy::{failure as failures, hop, request};
 use std::future::poll_fn;
+use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -108,6 +109,8 @@ pub(super) async fn run(session: &mut Session, arrived: Arrived) -> After {
 enum Tried {
     Done(After, bool),
     Switched(Answer),
+    /// The servers here are to be left, and others asked.
+    FailsOver(Range<usize>),
     Failed { failed: Failed, untouched: bool, unsent: bool },
     Unframed(Fault),
 }
@@ -129,18 +132,23 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), request.has_body());
     // Its body may be on its way, or never come.
     let failing = To { keep: to.keep && !request.has_body(), read: !request.has_body(), ..to };
-    let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
     let switches = upgrade.is_some();
+    let mut choice = Choice::new(service, &finish, request.has_body(), switches);
     let mut chosen = choice.next(&client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match Box::pin(to_http2::run(session, &finish, &request, service, taken)).await {
+                match Box::pin(to_http2::run(session, &finish, &request, (service, &choice), taken)).await {
                     Outcome::Done(after) => return after,
                     Outcome::Made(made) => return answer::made(session, finish, made, failing).await,
                     Outcome::Next(at, why) => {
                         choice.failed(at, why);
+                        finish.again();
+                        chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                    }
+                    Outcome::FailsOver(range) => {
+                        choice.leave(range);
                         finish.again();
                         chosen = Box::pin(choice.next(&client, &finish, switches)).await;
                     }
@@ -158,7 +166,7 @@ async fn forward(
         let reused = leased.connection.reused();
         finish.is_sent(reused);
         let patience = leased.in_flight.pool().settings().response_header_timeout;
-        match attempt(session, &finish, &request, service, &mut leased).await {
+        match attempt(session, &finish, &request, (service, &choice), &mut leased).await {
             Tried::Done(after, reusable) => {
                 session.quiet_since = finish.answered.get();
                 if reusable {
@@ -169,6 +177,12 @@ async fn forward(
             }
             Tried::Switched(answer) => {
                 return Box::pin(switch(session, finish, answer, upgrade, leased, failing)).await;
+            }
+            Tried::FailsOver(range) => {
+                drop(leased);
+                choice.leave(range);
+                finish.again();
+                chosen = Box::pin(choice.next(&client, &finish, switches)).await;
             }
             Tried::Unframed(fault) => {
                 let made = failure(&finish, &Failed::Broken(fault), patience, false);
@@ -199,15 +213,15 @@ async fn attempt(
     session: &mut Session,
     finish: &Finish,
     request: &Request,
-    service: &BoundService,
+    (service, choice): (&BoundService, &Choice<'_>),
     leased: &mut Leased,
 ) -> Tried {
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
-    let Some(asked) = service.service.servers.get(leased.at) else { return Tried::Done(After::Gone, false) };
-    let host = finish.exchange.host_for(service.service.pass_host_header, &asked.authority);
+    let Some(asked) = service.servers.get(leased.at) else { return Tried::Done(After::Gone, false) };
+    let host = finish.exchange.host_for(asked.pass_host_header, &asked.server.authority);
     let mut lead = buffers.take();
-    write::request(&mut lead, &finish.exchange, asked.base.as_deref(), host, request.body);
+    write::request(&mut lead, &finish.exchange, asked.server.base.as_deref(), host, request.body);
     let sent = if request.body == Framing::Chunked { Sent::Chunked } else { Sent::Plain };
     let read = finish.exchange.request.headers.bytes().get(request.length..request.filled).unwrap_or_default();
     let mut up = match Pump::new(lead, request.body, sent, read) {
@@ -219,7 +233,11 @@ async fn attempt(
     let tried = match relay::receive(session, server, &mut up, request.asked, patience, finish).await {
         Ok(answer) => {
             leased.in_flight.pool().state().reachable();
-            if answer.line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            let other = service.fails_over(leased.at, answer.line.status).filter(|_| !request.has_body());
+            if let Some(range) = other.filter(|range| choice.has_other(range)) {
+                buffers.give(buffers.bytes_of(answer.headers));
+                Tried::FailsOver(range)
+            } else if answer.line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
                 Tried::Switched(answer)
             } else {
                 let (after, reusable) = respond(session, finish, request, &mut up, answer, leased).await;
@@ -317,6 +335,7 @@ async fn switch(
         return answer::made(session, finish, Made::failed(Cause::BadAnswer(BadAnswer::Switched).into()), to).await;
     }
     hop::for_client(&mut head, true);
+    finish.stick(&mut head.headers);
     finish.status.set(line.status);
     let mut lead = if before.is_empty() { buffers.take() } else { before };
     let reason = head.headers.bytes().get(line.reason).unwrap_or_default();

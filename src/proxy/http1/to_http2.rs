@@ -8,17 +8,18 @@ use super::exchange::Request;
 use super::{After, HALF_CLOSED, Session, write};
 use crate::http::h1::Framing;
 use crate::http::{AnswerHead, Body, Cause, Failure, H2Body, Headers, Made, Pipe, StatusCode};
-use crate::proxy::choose::{self, Taken};
+use crate::proxy::choose::{self, Choice, Taken};
 use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
 use crate::proxy::frames::Frames;
 use crate::proxy::over_h2::{self, Unanswered};
-use crate::proxy::routes::BoundService;
+use crate::proxy::service::BoundService;
 use crate::proxy::sender::{Broken, Sender};
 use crate::proxy::{failure, request};
 use crate::upstream::ConnectError;
 use http_body::Body as _;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -32,6 +33,8 @@ pub(super) enum Outcome {
     Made(Made),
     /// Another server may be tried, in place of this one.
     Next(usize, Failure),
+    /// The servers here are to be left, and others asked.
+    FailsOver(Range<usize>),
     /// The server speaks HTTP/1.1 only.
     Http1(Taken),
 }
@@ -111,17 +114,17 @@ pub(super) async fn run(
     session: &mut Session,
     finish: &Finish,
     request: &Request,
-    service: &BoundService,
+    (service, choice): (&BoundService, &Choice<'_>),
     taken: Taken,
 ) -> Outcome {
     let client = session.client.clone();
-    let Some(asked) = service.service.servers.get(taken.at) else {
+    let Some(asked) = service.servers.get(taken.at) else {
         return Outcome::Made(Made::failed(Cause::Internal.into()));
     };
     let pool = taken.in_flight.pool();
     let Some(http2) = pool.http2(false) else { return Outcome::Http1(taken) };
     finish.is_sent(false);
-    let host = finish.exchange.host_for(service.service.pass_host_header, &asked.authority);
+    let host = finish.exchange.host_for(asked.pass_host_header, &asked.server.authority);
     let read = finish.exchange.request.headers.bytes().get(request.length..request.filled).unwrap_or_default();
     let Ok(frames) = Frames::new(request.body, read) else {
         return Outcome::Made(Made::failed(Cause::ClientBrokeFraming.into()));
@@ -142,7 +145,7 @@ pub(super) async fn run(
         }
     }
     let answer = {
-        let asking = over_h2::ask(&taken, http2, host, asked.base.as_deref(), (body, length), None, finish);
+        let asking = over_h2::ask(&taken, http2, host, asked.server.base.as_deref(), (body, length), None, finish);
         let mut asking = pin!(asking);
         session.clock.set(None);
         poll_fn(|cx| {
@@ -160,7 +163,13 @@ pub(super) async fn run(
         .await
     };
     let answer = match answer {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(answer)) => {
+            let other = service.fails_over(taken.at, answer.head.status.as_u16()).filter(|_| !request.has_body());
+            if let Some(range) = other.filter(|range| choice.has_other(range)) {
+                return Outcome::FailsOver(range);
+            }
+            answer
+        }
         Ok(Err(unanswered)) => {
             let untouched = !up.has_read;
             return match unanswered {

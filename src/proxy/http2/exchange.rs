@@ -18,8 +18,8 @@ use crate::proxy::http1::exchange::failure;
 use crate::proxy::http1::relay::{Answer, Asked, Failed, Incoming as Arriving};
 use crate::proxy::http1::{tunnel, write};
 use crate::proxy::over_h2;
-use crate::proxy::routes::BoundService;
 use crate::proxy::sender::{Broken, Sender};
+use crate::proxy::service::BoundService;
 use crate::proxy::{failure as failures, hop, preview, request};
 use crate::upstream::{ConnectError, Stream};
 use http_body::Body as _;
@@ -27,6 +27,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -115,18 +116,25 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), has_body);
     let switches = tunnel.is_some();
     let mut body = if has_body { Some(H2Body::new(incoming)) } else { None };
-    let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
+    let mut choice = Choice::new(service, &finish, has_body, switches);
     let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match over(client, finish, running, service, taken, body.take(), framing).await {
+                match over(client, finish, running, (service, &choice), taken, body.take(), framing).await {
                     Over::Done(answer) => return answer,
                     Over::Next(at, why, back) => {
                         (finish, running) = (back.0, back.1);
                         body = back.2;
                         choice.failed(at, why);
+                        finish.again();
+                        chosen = choice.next(client, &finish, switches).await;
+                    }
+                    Over::FailsOver(range, back) => {
+                        (finish, running) = (back.0, back.1);
+                        body = back.2;
+                        choice.leave(range);
                         finish.again();
                         chosen = choice.next(client, &finish, switches).await;
                     }
@@ -144,12 +152,12 @@ async fn forward(
             Err(made) => return Err((made, finish, running)),
         };
         finish.is_sent(leased.connection.reused());
-        let Some(server) = service.service.servers.get(leased.at) else {
+        let Some(server) = service.servers.get(leased.at) else {
             return Err((Made::failed(Cause::Internal.into()), finish, running));
         };
-        let host = finish.exchange.host_for(service.service.pass_host_header, &server.authority);
+        let host = finish.exchange.host_for(server.pass_host_header, &server.server.authority);
         let mut lead = client.open.worker.buffers.take();
-        write::request(&mut lead, &finish.exchange, server.base.as_deref(), host, framing);
+        write::request(&mut lead, &finish.exchange, server.server.base.as_deref(), host, framing);
         let mut up = Sender::new(lead, MaybeBody(body.take()), framing);
         let asked = Asked { head: method == Method::HEAD, upgrade: switches, expects: false, old: true };
         let patience = leased.in_flight.pool().settings().response_header_timeout;
@@ -159,6 +167,16 @@ async fn forward(
             }
             Ok((answer, sent)) => {
                 leased.in_flight.pool().state().reachable();
+                let other = service.fails_over(leased.at, answer.line.status).filter(|_| !has_body);
+                if let Some(range) = other.filter(|range| choice.has_other(range)) {
+                    let buffers = &client.open.worker.buffers;
+                    buffers.give(buffers.bytes_of(answer.headers));
+                    drop(leased);
+                    choice.leave(range);
+                    finish.again();
+                    chosen = choice.next(client, &finish, switches).await;
+                    continue;
+                }
                 if switches && StatusCode::from_u16(answer.line.status).is_ok_and(|s| !connect_protocol::may_pass(s)) {
                     let made = Made::failed(Cause::BadAnswer(BadAnswer::Switched).into());
                     return Err((made, finish, running));
@@ -197,6 +215,8 @@ enum Over {
     Done(Result<hyper::Response<AnswerBody>, Unanswered>),
     /// Another server may be tried, in place of this one.
     Next(usize, Failure, Back),
+    /// The servers here are to be left, and others asked.
+    FailsOver(Range<usize>, Back),
     /// The server speaks HTTP/1.1 only.
     Http1(Taken, Back),
 }
@@ -209,16 +229,17 @@ async fn over(
     client: &Rc<Client>,
     finish: Box<Finish>,
     running: Running,
-    service: &BoundService,
+    (service, choice): (&BoundService, &Choice<'_>),
     taken: Taken,
     body: Option<H2Body>,
     framing: Framing,
 ) -> Over {
-    let Some(server) = service.service.servers.get(taken.at) else {
+    let Some(server) = service.servers.get(taken.at) else {
         return Over::Done(Err((Made::failed(Cause::Internal.into()), finish, running)));
     };
     let Some(http2) = taken.in_flight.pool().http2(false) else { return Over::Http1(taken, (finish, running, body)) };
     finish.is_sent(false);
+    let has_body = body.is_some();
     let (body, transfer) = match body {
         Some(body) => {
             let (upload, transfer) = Upload::new(Body::Http2(body), client.open.entry.read_timeout);
@@ -231,12 +252,18 @@ async fn over(
         _ => None,
     };
     let answer = {
-        let host = finish.exchange.host_for(service.service.pass_host_header, &server.authority);
+        let host = finish.exchange.host_for(server.pass_host_header, &server.server.authority);
         let watched = transfer.as_deref();
-        over_h2::ask(&taken, http2, host, server.base.as_deref(), (body, length), watched, &finish).await
+        over_h2::ask(&taken, http2, host, server.server.base.as_deref(), (body, length), watched, &finish).await
     };
     match answer {
-        Ok(answer) => Over::Done(Ok(respond_over(client, finish, running, taken, answer, transfer))),
+        Ok(answer) => {
+            let other = service.fails_over(taken.at, answer.head.status.as_u16()).filter(|_| !has_body);
+            if let Some(range) = other.filter(|range| choice.has_other(range)) {
+                return Over::FailsOver(range, (finish, running, None));
+            }
+            Over::Done(Ok(respond_over(client, finish, running, taken, answer, transfer)))
+        }
         Err(over_h2::Unanswered::Failed(failure)) => Over::Done(Err((Made::failed(failure), finish, running))),
         Err(over_h2::Unanswered::NotReached(error, body)) => {
             let back = (finish, running, unwatched(body));
@@ -303,6 +330,7 @@ fn switch(
     let read = head.headers.bytes().get(length..filled).unwrap_or_default().to_vec();
     connect_protocol::opened(&mut head);
     hop::for_client(&mut head, false);
+    finish.stick(&mut head.headers);
     finish.status.set(head.status.as_u16());
     finish.answers(&head.headers);
     let map = head.headers.to_map();
