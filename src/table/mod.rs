@@ -7,6 +7,7 @@
 mod build;
 mod diff;
 mod explain;
+mod health;
 mod index;
 mod linger;
 mod ready;
@@ -24,6 +25,7 @@ mod users;
 pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
+pub use health::{Check, CheckKind, CheckScheme, GrpcCheck, Health, HttpCheck, Passive, TcpCheck, tcp_check};
 pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
 pub use store::{Store, StoreError, Stored};
@@ -97,6 +99,10 @@ pub struct Service {
     pub pass_host_header: bool,
     /// How the servers are reached; `None` means as the static configuration says.
     pub transport: Option<Arc<Transport>>,
+    /// How the servers are asked whether they are well; `None` means not at all.
+    pub health: Option<Arc<Health>>,
+    /// When a server that fails requests is left alone.
+    pub passive: Option<Passive>,
 }
 
 /// How a server is chosen: the strategies that are served.

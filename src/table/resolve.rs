@@ -1,6 +1,7 @@
 //! From declared services and middlewares to those of a table: URLs are taken apart, what cannot
 //! be dialled is refused by itself.
 
+use super::health::{self, Remarks};
 use super::{Middleware, Server, Service, Transport};
 use crate::declare::{self, MiddlewareKind};
 use crate::diagnostic::{Diagnostic, Origin};
@@ -105,12 +106,17 @@ pub(super) fn service(
             }
         }
     }
+    let mut remarks = Remarks { name, source: &declared.source, provider, problems: &mut problems };
+    let health = load_balancer.health_check.as_ref().and_then(|check| health::health(check, &mut remarks));
+    let passive = load_balancer.passive_health_check.as_ref().and_then(|rule| health::passive(rule, &mut remarks));
     let service = Service {
         id,
         servers: servers.into_values().collect(),
         strategy: (&load_balancer.strategy).into(),
         pass_host_header: load_balancer.pass_host_header,
         transport,
+        health: health.map(Arc::new),
+        passive,
     };
     match old {
         Some(old) if **old == service => (old.clone(), problems),

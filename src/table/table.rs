@@ -80,6 +80,8 @@ impl Table {
                 servers: servers.collect(),
                 strategy: service.strategy.into(),
                 pass_host_header: service.pass_host_header,
+                health_check: service.health.as_ref().map(|health| health.declared.clone()),
+                passive_health_check: service.passive.map(|passive| passive.declared()),
                 servers_transport: service.transport.as_ref().map_or_else(Arc::default, |t| t.id.clone()),
                 ..LoadBalancer::default()
             };

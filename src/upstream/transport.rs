@@ -149,6 +149,8 @@ mod tests {
             strategy: Default::default(),
             pass_host_header: true,
             transport: transport.cloned(),
+            health: None,
+            passive: None,
         }
     }
 
