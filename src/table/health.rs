@@ -121,6 +121,13 @@ pub struct Passive {
 }
 
 impl Passive {
+    /// A rule. `failures` is at least 1.
+    pub fn new(window: Duration, failures: u32) -> Self {
+        let millis = GoDuration::from_millis(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
+        let failures = failures.max(1);
+        Self { window, failures, declared: (millis, failures.into()) }
+    }
+
     /// As declared.
     pub fn declared(&self) -> declare::PassiveHealthCheck {
         let (failure_window, max_failed_attempts) = self.declared;
