@@ -135,6 +135,14 @@ fn service(service: &table::Service, uses: &Uses, source: &dyn Source) -> Item {
     if let (Some(transport), Some(balancer)) = (&service.transport, item.get_mut("loadBalancer")) {
         balancer["serversTransport"] = json!(transport.id);
     }
+    if let Some(balancer) = item.get_mut("loadBalancer") {
+        if let Some(health) = &service.health {
+            balancer["healthCheck"] = health_check(&health.declared);
+        }
+        if let Some(passive) = &service.passive {
+            balancer["passiveHealthCheck"] = json!(passive.declared());
+        }
+    }
     if let Some(used_by) = uses.services.get(&*service.id) {
         item.insert("usedBy".to_owned(), json!(used_by));
     }
@@ -142,6 +150,12 @@ fn service(service: &table::Service, uses: &Uses, source: &dyn Source) -> Item {
         item.insert("serverStatus".to_owned(), service.servers.iter().map(status).collect());
     }
     item
+}
+
+/// A check as declared; the values of its fields may be secret.
+fn health_check(declared: &declare::HealthCheck) -> Value {
+    let headers = declared.headers.keys().map(|name| (name.clone(), "***".into())).collect();
+    json!(declare::HealthCheck { headers, ..declared.clone() })
 }
 
 fn middleware(middleware: &table::Middleware, uses: &Uses) -> Item {

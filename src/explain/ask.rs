@@ -338,13 +338,14 @@ pub(super) fn backend(service: &Service, servers: &dyn Servers) -> Backend {
             url: server.id.url.to_string(),
             weight: server.weight,
             up: state.up,
+            why: state.why,
             in_flight: state.in_flight,
             chosen: false,
         }
     };
     let remark = match (&*service.servers, service.servers.iter().all(|s| servers.state(&s.id).up == Some(false))) {
         ([], _) => "it has no server: none of its instances is healthy, or none can be reached",
-        (_, true) => "every server refused connections lately; they are tried all the same",
+        (_, true) => "no server is healthy; they are tried all the same",
         _ => "",
     };
     Backend {

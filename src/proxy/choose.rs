@@ -7,19 +7,29 @@ use super::client::Client;
 use super::failure;
 use super::finish::Finish;
 use super::routes::BoundService;
-use crate::http::{Cause, Failure, Made};
+use super::standing::Outlook;
+use super::wait::Waiting;
+use crate::http::{Cause, Failure, Made, Reason};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
 use smallvec::SmallVec;
 use std::net::IpAddr;
+use std::rc::Rc;
 use tokio::time::Instant;
 
+/// How often a request waits for servers that refuse: one that takes a connection and refuses the next is not
+/// tried for ever.
+const ROUNDS: u8 = 8;
+
 /// The choices of one request.
-pub(super) struct Choice<'a> {
-    service: &'a BoundService,
+pub(super) struct Choice {
+    service: Rc<BoundService>,
     peer: IpAddr,
     begun: Instant,
     tried: SmallVec<[usize; 4]>,
     last: Failure,
+    /// Every server that was tried refused the connection.
+    refused: bool,
+    rounds: u8,
 }
 
 /// The way to a chosen server.
@@ -43,10 +53,15 @@ pub(super) struct Leased {
     pub(super) in_flight: InFlight,
 }
 
-impl<'a> Choice<'a> {
-    pub(super) fn new(service: &'a BoundService, peer: IpAddr, begun: std::time::Instant) -> Self {
+impl Choice {
+    pub(super) fn new(service: Rc<BoundService>, peer: IpAddr, begun: std::time::Instant) -> Self {
         let last = Cause::NotConnected.into();
-        Self { service, peer, begun: begun.into(), tried: SmallVec::new(), last }
+        Self { service, peer, begun: begun.into(), tried: SmallVec::new(), last, refused: true, rounds: 0 }
+    }
+
+    /// The service whose servers are chosen from; another value after a wait in which the table changed.
+    pub(super) fn service(&self) -> &BoundService {
+        &self.service
     }
 
     /// The next server and the way to it. A request that `switches` protocols goes over HTTP/1.1.
@@ -55,7 +70,13 @@ impl<'a> Choice<'a> {
     /// The answer when none is left.
     pub(super) async fn next(&mut self, client: &Client, finish: &Finish, switches: bool) -> Result<Chosen, Made> {
         loop {
-            let taken = self.server(client)?;
+            let taken = match self.server(client) {
+                Ok(taken) => taken,
+                Err(made) => {
+                    Box::pin(self.wait(client, finish, made)).await?;
+                    continue;
+                }
+            };
             finish.server.set(Some(taken.at));
             if taken.in_flight.pool().http2(switches).is_some() {
                 return Ok(Chosen::Http2(taken));
@@ -107,7 +128,55 @@ impl<'a> Choice<'a> {
     /// A server took the connection and gave it up before anything could be sent, or could not be reached.
     pub(super) fn failed(&mut self, at: usize, why: Failure) {
         self.tried.push(at);
+        self.refused &= why.cause == Cause::Refused;
         self.last = why;
+    }
+
+    /// Waits for a server where all have refused the connection, and not for long: see [`super::standing`].
+    ///
+    /// # Errors
+    /// The answer.
+    async fn wait(&mut self, client: &Client, finish: &Finish, made: Made) -> Result<(), Made> {
+        let worker = &client.open.worker;
+        if !self.refused || self.tried.is_empty() || self.rounds == ROUNDS {
+            return Err(made);
+        }
+        self.rounds += 1;
+        let mut waiting: Option<Waiting> = None;
+        loop {
+            let outlook = self.service.outlook(&worker.registry, worker.settings.linger_wait);
+            match outlook {
+                Outlook::Good => break,
+                Outlook::Bad => return Err(made),
+                Outlook::Wait { .. } => {}
+            }
+            match &mut waiting {
+                None => waiting = Some(Waiting::enter(worker, self.begun.into_std())?),
+                Some(waiting) => waiting.changed(&self.service, outlook).await?,
+            }
+            self.look_again(client, finish)?;
+        }
+        self.tried.clear();
+        self.refused = true;
+        Ok(())
+    }
+
+    /// Takes up the table of this moment.
+    ///
+    /// # Errors
+    /// The answer where the router went or became another one: whoever comes again is routed anew.
+    fn look_again(&mut self, client: &Client, finish: &Finish) -> Result<(), Made> {
+        let worker = &client.open.worker;
+        let mut router = finish.router.borrow_mut();
+        let Some(old) = &*router else { return Ok(()) };
+        let again = worker.routes.borrow_mut().again(&old.router, &worker.registry, &worker.pools);
+        let now = again.ok_or_else(|| Made::unavailable(Reason::NoServer))?;
+        if !Rc::ptr_eq(&now.service, &self.service) {
+            self.service = now.service.clone();
+            finish.server.set(None);
+            *router = Some(now);
+        }
+        Ok(())
     }
 
     fn server(&mut self, client: &Client) -> Result<Taken, Made> {
@@ -136,7 +205,11 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
 /// Notes that a server could not be reached, for others who would choose it.
 pub(super) fn not_reached(client: &Client, pool: &Pool, error: &ConnectError) {
     if !error.is_ours() {
-        pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
+        let now = client.open.worker.registry.millis(std::time::Instant::now());
+        match error {
+            ConnectError::Refused => pool.state().refused(now),
+            _ => pool.state().unreachable(now),
+        }
     }
     tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
 }

@@ -6,10 +6,10 @@ use super::failure;
 use super::logged::LoggedHeads;
 use super::routes::BoundRouter;
 use crate::http::{
-    CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name,
+    CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, Side, name,
 };
 use crate::observe::record::{HeadView, RequestRecord};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
@@ -59,7 +59,7 @@ pub(super) struct Finish {
     pub(super) exchange: Exchange,
     begun: Instant,
     /// The router that took it.
-    pub(super) router: Option<Rc<BoundRouter>>,
+    pub(super) router: RefCell<Option<Rc<BoundRouter>>>,
     /// Which of its servers was asked last.
     pub(super) server: Cell<Option<usize>>,
     /// Status sent; 0 while there is none.
@@ -102,7 +102,7 @@ impl Finish {
             client,
             exchange,
             begun: Instant::now(),
-            router: None,
+            router: RefCell::default(),
             server: Cell::default(),
             status: Cell::new(0),
             origin_status: Cell::new(0),
@@ -129,6 +129,9 @@ impl Finish {
         self.status.set(made.head.status.as_u16());
         self.reason.set(Some(made.reason));
         self.failure.set(made.failure);
+        if made.failure.is_some_and(|failure| failure.side == Side::Server) {
+            self.judge(false);
+        }
         if self.reveal {
             failure::reveal(&mut made.head, made.reason, made.failure.as_ref());
         }
@@ -154,7 +157,24 @@ impl Finish {
         if self.reason.get().is_none() {
             self.reason.set(Some(cause.reason()));
             self.failure.set(Some(cause.into()));
+            if cause.reason() == Reason::AnswerCut {
+                self.judge(false);
+            }
         }
+    }
+
+    /// Counts for or against the server, where its service has a rule for failures.
+    pub(super) fn judge(&self, well: bool) {
+        let router = self.router.borrow();
+        let Some(service) = router.as_ref().map(|bound| &bound.service) else { return };
+        let Some(rule) = &service.service.passive else { return };
+        let Some(server) = self.server.get().and_then(|at| service.servers.get(at)) else { return };
+        let state = server.pool.state();
+        if well {
+            return state.served();
+        }
+        let now = self.client.open.worker.registry.millis(Instant::now());
+        state.failed(rule, now, service.servers.iter().map(|server| &**server.pool.state()));
     }
 
     /// The request is sent, for the first time or again; `at_once` if nothing was waited for since it came.
@@ -186,7 +206,8 @@ impl Drop for Finish {
             self.client.given_up();
             self.because(Cause::ClientGone);
         }
-        let router = self.router.as_ref();
+        let router = self.router.take();
+        let router = router.as_ref();
         let ended = self.answered.get().unwrap_or_else(Instant::now);
         let origin = self.sent.get().map(|sent| ended.duration_since(sent));
         let request = &self.exchange.request;

@@ -42,6 +42,7 @@ mod routes;
 mod scripted;
 mod sender;
 mod settings;
+mod standing;
 mod stream;
 mod wait;
 pub mod worker;

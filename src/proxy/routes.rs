@@ -4,12 +4,14 @@
 //! What always holds: a binding is found by the address of the router's `Arc`, which the binding
 //! itself keeps alive; what a new table shares with the last one stays bound as long as it is used.
 
+use super::standing::Knocking;
 use crate::balance::{rendezvous, wrr::Schedule};
 use crate::table::{RequestView, Router, Service, Strategy, Table};
 use crate::upstream::{Endpoint, Pool, Pools, Registry, ServiceState};
 use arc_swap::{ArcSwap, Cache};
 use foldhash::HashMap;
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 /// A router and what it needs to be served by this worker.
@@ -24,6 +26,8 @@ pub(super) struct BoundService {
     pub(super) servers: Vec<BoundServer>,
     state: Arc<ServiceState>,
     schedule: Schedule,
+    /// Somebody knocks at servers that refuse connections, for requests that wait.
+    pub(super) knocking: RefCell<Weak<Knocking>>,
 }
 
 /// A server, bound.
@@ -47,6 +51,7 @@ impl BoundService {
             servers: servers.collect(),
             state: registry.service(&service.id),
             schedule: Schedule::new(&weights),
+            knocking: RefCell::default(),
             service: service.clone(),
         }
     }
@@ -61,8 +66,12 @@ impl BoundService {
         let state = |at: usize| self.servers[at].pool.state();
         let good = || self.pick(client, |at| untried(at) && !state(at).is_ejected(now));
         // One that another request is trying just now is ejected by then, so that this comes to an end.
-        let good = std::iter::from_fn(good).take(self.servers.len()).find(|at| state(*at).may_try(now));
-        good.or_else(|| self.pick(client, untried)).or_else(|| {
+        let good = match self.panics(now, registry) {
+            true => None,
+            false => std::iter::from_fn(good).take(self.servers.len()).find(|at| state(*at).may_try(now)),
+        };
+        let judged = || self.pick(client, |at| untried(at) && self.servers[at].is_judged());
+        good.or_else(judged).or_else(|| self.pick(client, untried)).or_else(|| {
             // What is left has no weight; still better than no answer.
             (0..self.servers.len()).find(|at| untried(*at))
         })
@@ -111,11 +120,19 @@ impl Routes {
         registry: &Registry,
         pools: &Pools,
     ) -> Option<Rc<BoundRouter>> {
-        let Self { table, current, previous, .. } = self;
-        let router = table.load().find(entry_point, tls, request)?;
+        let router = self.table.load().find(entry_point, tls, request)?;
+        if let Some(bound) = self.current.routers.get(&Arc::as_ptr(router)) {
+            return Some(bound.clone());
+        }
+        let router = router.clone();
+        Some(self.bind(&router, registry, pools))
+    }
+
+    fn bind(&mut self, router: &Arc<Router>, registry: &Registry, pools: &Pools) -> Rc<BoundRouter> {
+        let Self { current, previous, .. } = self;
         let key = Arc::as_ptr(router);
         if let Some(bound) = current.routers.get(&key) {
-            return Some(bound.clone());
+            return bound.clone();
         }
         let bound = previous.routers.remove(&key).unwrap_or_else(|| {
             let key = Arc::as_ptr(&router.service);
@@ -125,7 +142,16 @@ impl Routes {
         });
         current.services.insert(Arc::as_ptr(&router.service), bound.service.clone());
         current.routers.insert(key, bound.clone());
-        Some(bound)
+        bound
+    }
+
+    /// A router as it is now, if its requests are still let through and changed in the same way: for one that waits
+    /// behind the middlewares.
+    pub(super) fn again(&mut self, router: &Router, registry: &Registry, pools: &Pools) -> Option<Rc<BoundRouter>> {
+        let now = self.table.load().routers.get(&router.id)?.clone();
+        let alike =
+            now.declared == router.declared && now.middlewares == router.middlewares && now.chains == router.chains;
+        alike.then(|| self.bind(&now, registry, pools))
     }
 
     /// Whether a router's requests may come by a connection that was made with these TLS options.

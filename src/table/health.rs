@@ -205,14 +205,17 @@ pub(super) fn health(declared: &declare::HealthCheck, remarks: &mut Remarks<'_>)
             }
             (Ok(name), Ok(value)) => headers.push((name, value)),
             // a value may be secret
-            _ => remarks.error("headers", format!("`{}` is no field, or its value cannot be sent", name.escape_debug())),
+            _ => {
+                remarks.error("headers", format!("`{}` is no field, or its value cannot be sent", name.escape_debug()))
+            }
         }
     }
     let kind = match &*declared.mode {
         "grpc" => CheckKind::Grpc(GrpcCheck { scheme, hostname, headers }),
         mode => {
             if !matches!(mode, "" | "http") {
-                let told = format!("`mode` of the health check is `http` or `grpc`, got `{mode}`; it is taken as `http`");
+                let told =
+                    format!("`mode` of the health check is `http` or `grpc`, got `{mode}`; it is taken as `http`");
                 remarks.warn("mode", told);
             }
             CheckKind::Http(http_check(declared, scheme, hostname, headers, remarks))

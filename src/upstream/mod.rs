@@ -19,13 +19,13 @@ mod verdict;
 
 pub use connect::{Alpn, ConnectError, is_exhaustion};
 pub use h2::{H2, H2Error, H2Settings, H2Stream, Repeatable};
-pub use probe::{ProbeError, Prober};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};
+pub use probe::{ProbeError, Prober};
 pub use proxy_protocol::Proxied;
 pub use registry::{Registry, ServerState, ServerView, ServiceState, Standing};
-pub use verdict::{Judge, Judged, Verdict};
 pub use stream::Stream;
 pub use transport::{TlsState, Transports};
+pub use verdict::{Judge, Judged, Verdict};
 
 use crate::table::{DEFAULT_TRANSPORT, ProxyProtocol, Transport};
 use std::sync::Arc;

@@ -102,6 +102,11 @@ impl Registry {
         now.saturating_duration_since(self.started).as_millis() as u64
     }
 
+    /// The moment of such a time.
+    pub fn moment(&self, millis: u64) -> Instant {
+        self.started.checked_add(Duration::from_millis(millis)).unwrap_or(self.started)
+    }
+
     /// The state of a server, made if need be.
     pub fn server(&self, id: &ServerId) -> Arc<ServerState> {
         let mut servers = lock(&self.servers);

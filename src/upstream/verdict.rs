@@ -195,8 +195,7 @@ mod tests {
     #[test]
     fn a_server_that_never_passed_is_asked_again_soon() {
         let mut judge = Judge::new(Verdict::Awaited);
-        let pauses: Vec<_> =
-            (0..6).map(|_| judge.take(false, MINUTE, SECOND).pause.as_millis()).collect();
+        let pauses: Vec<_> = (0..6).map(|_| judge.take(false, MINUTE, SECOND).pause.as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1_000, 1_000]);
         assert_eq!(judge.take(true, MINUTE, SECOND).pause, MINUTE);
         assert_eq!(judge.take(false, MINUTE, SECOND).pause, SECOND);

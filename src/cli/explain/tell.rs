@@ -134,8 +134,11 @@ pub(super) fn backend(backend: &Backend, style: Style, out: &mut dyn Write) -> i
         let mut line = format!("  {} weight {}", server.url, server.weight);
         match server.up {
             Some(true) => line.push_str(", up"),
-            Some(false) => line.push_str(&format!(", {}", style.red("left alone: it refused connections"))),
+            Some(false) => line.push_str(&format!(", {}", style.red("left alone"))),
             None => {}
+        }
+        if let Some(why) = &server.why {
+            line.push_str(&format!(": {}", style.red(why)));
         }
         if let Some(in_flight) = server.in_flight {
             line.push_str(&format!(", {in_flight} in flight"));

@@ -15,6 +15,7 @@ use crate::proxy::routes::BoundService;
 use crate::proxy::{failure as failures, hop, request};
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -120,7 +121,7 @@ async fn forward(
     session: &mut Session,
     mut finish: Finish,
     request: Request,
-    service: &BoundService,
+    service: &Rc<BoundService>,
     upgrade: Option<HeaderValue>,
     to: To,
 ) -> After {
@@ -129,14 +130,14 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), request.has_body());
     // Its body may be on its way, or never come.
     let failing = To { keep: to.keep && !request.has_body(), read: !request.has_body(), ..to };
-    let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
+    let mut choice = Choice::new(service.clone(), finish.exchange.peer.ip(), finish.begun());
     let switches = upgrade.is_some();
     let mut chosen = choice.next(&client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match Box::pin(to_http2::run(session, &finish, &request, service, taken)).await {
+                match Box::pin(to_http2::run(session, &finish, &request, choice.service(), taken)).await {
                     Outcome::Done(after) => return after,
                     Outcome::Made(made) => return answer::made(session, finish, made, failing).await,
                     Outcome::Next(at, why) => {
@@ -158,7 +159,7 @@ async fn forward(
         let reused = leased.connection.reused();
         finish.is_sent(reused);
         let patience = leased.in_flight.pool().settings().response_header_timeout;
-        match attempt(session, &finish, &request, service, &mut leased).await {
+        match attempt(session, &finish, &request, choice.service(), &mut leased).await {
             Tried::Done(after, reusable) => {
                 session.quiet_since = finish.answered.get();
                 if reusable {

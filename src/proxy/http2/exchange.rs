@@ -93,7 +93,7 @@ async fn forward(
     client: &Rc<Client>,
     mut finish: Box<Finish>,
     incoming: Incoming,
-    service: &BoundService,
+    service: &Rc<BoundService>,
     upgrade: Option<HeaderValue>,
     tunnel: Option<Tunnel>,
     mut running: Running,
@@ -113,13 +113,13 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), has_body);
     let switches = tunnel.is_some();
     let mut body = if has_body { Some(H2Body::new(incoming)) } else { None };
-    let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
+    let mut choice = Choice::new(service.clone(), finish.exchange.peer.ip(), finish.begun());
     let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match over(client, finish, running, service, taken, body.take(), framing).await {
+                match over(client, finish, running, choice.service(), taken, body.take(), framing).await {
                     Over::Done(answer) => return answer,
                     Over::Next(at, why, back) => {
                         (finish, running) = (back.0, back.1);
@@ -142,10 +142,11 @@ async fn forward(
             Err(made) => return Err((made, finish, running)),
         };
         finish.is_sent(leased.connection.reused());
-        let Some(server) = service.service.servers.get(leased.at) else {
+        let service = &choice.service().service;
+        let Some(server) = service.servers.get(leased.at) else {
             return Err((Made::failed(Cause::Internal.into()), finish, running));
         };
-        let host = finish.exchange.host_for(service.service.pass_host_header, &server.authority);
+        let host = finish.exchange.host_for(service.pass_host_header, &server.authority);
         let mut lead = client.open.worker.buffers.take();
         write::request(&mut lead, &finish.exchange, server.base.as_deref(), host, framing);
         let mut up = Sender::new(lead, MaybeBody(body.take()), framing);

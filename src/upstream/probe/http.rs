@@ -24,7 +24,8 @@ const MAX_REDIRECTS: usize = 10;
 /// An answer's head of HTTP/1.1 is no larger, nor what is read beyond it.
 const MAX_HEAD: usize = 16 * 1_024;
 /// What the checks call themselves.
-pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("rust-lb/", env!("CARGO_PKG_VERSION"), " (health check)"));
+pub(super) const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("rust-lb/", env!("CARGO_PKG_VERSION"), " (health check)"));
 
 /// Something to be asked for.
 #[derive(Debug, Clone)]

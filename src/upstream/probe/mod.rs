@@ -73,9 +73,7 @@ impl Target {
     }
 
     fn is_as(&self, other: &Self) -> bool {
-        self.health == other.health
-            && self.endpoint == other.endpoint
-            && Arc::ptr_eq(&self.settings, &other.settings)
+        self.health == other.health && self.endpoint == other.endpoint && Arc::ptr_eq(&self.settings, &other.settings)
     }
 }
 
