@@ -100,6 +100,17 @@ pub(super) fn authority(endpoint: &Endpoint) -> String {
     }
 }
 
+/// Whether a place is the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// It is the server.
+    Server,
+    /// It has the server's host: what is configured is sent, but for the Host.
+    Host,
+    /// It is another one's.
+    No,
+}
+
 /// Runs it; the caller keeps the time.
 pub(super) async fn check(
     check: &HttpCheck,
@@ -115,8 +126,7 @@ pub(super) async fn check(
     let mut place = Place { endpoint: endpoint.clone(), target };
     let mut addresses = addresses.clone();
     let mut method = check.method.clone();
-    // The Host stays where a redirect names none.
-    let mut own = true;
+    let mut own = Own::Server;
     for _ in 0..=MAX_REDIRECTS {
         let answer = ask(check, &method, &place, own, &addresses, settings).await?;
         let status = answer.status();
@@ -124,7 +134,10 @@ pub(super) async fn check(
         let (Some(location), true) = (led, redirects(status)) else { return judge(check.status, status.as_u16()) };
         let next = location.to_str().ok().and_then(|location| place.led_to(location)).ok_or(ProbeError::Nowhere)?;
         if next.endpoint != place.endpoint {
-            own &= next.endpoint.host == endpoint.host;
+            own = match next.endpoint.host == endpoint.host && own != Own::No {
+                true => Own::Host,
+                false => Own::No,
+            };
             addresses = Rc::new(Addresses::new(next.endpoint.host.clone(), next.endpoint.port));
         }
         place = next;
@@ -153,7 +166,7 @@ async fn ask(
     check: &HttpCheck,
     method: &Method,
     place: &Place,
-    own: bool,
+    own: Own,
     addresses: &Rc<Addresses>,
     settings: &Settings,
 ) -> Result<Response<()>, ProbeError> {
@@ -161,7 +174,7 @@ async fn ask(
     let offered: &[&[u8]] = if endpoint.tls && settings.http2 { &[b"h2", b"http/1.1"] } else { &[] };
     let dialed = connect::connect(endpoint, addresses, settings, None, offered).await?;
     let is_http2 = endpoint.h2c || dialed.alpn == Alpn::Http2;
-    let host = match check.hostname.as_ref().filter(|_| own) {
+    let host = match check.hostname.as_ref().filter(|_| own == Own::Server) {
         Some(host) => host.clone(),
         None => HeaderValue::try_from(place.authority()).map_err(http::Error::from)?,
     };
@@ -173,7 +186,7 @@ async fn ask(
         request = request.uri(&**target).header(header::HOST, host).header(header::CONNECTION, "close");
     }
     let mut request = request.body(Empty::<Bytes>::new())?;
-    for (name, value) in check.headers.iter().filter(|_| own) {
+    for (name, value) in check.headers.iter().filter(|_| own != Own::No) {
         // As Go: a Host of its own is said by `hostname`.
         if *name != header::HOST {
             request.headers_mut().insert(name, value.clone());
