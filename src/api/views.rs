@@ -146,6 +146,14 @@ fn service(service: &table::Service, uses: &Uses, source: &dyn Source) -> Item {
     if let (Some(sticky), Some(balancer)) = (sticky, item.get_mut("loadBalancer")) {
         balancer["sticky"] = sticky;
     }
+    if let Some(balancer) = item.get_mut("loadBalancer") {
+        if let Some(health) = &service.health {
+            balancer["healthCheck"] = health_check(&health.declared);
+        }
+        if let Some(passive) = &service.passive {
+            balancer["passiveHealthCheck"] = json!(passive.declared());
+        }
+    }
     if let Some(used_by) = uses.services.get(&*service.id) {
         item.insert("usedBy".to_owned(), json!(used_by));
     }
@@ -166,6 +174,12 @@ fn composed(service: &table::Service, composite: &table::Composite, sticky: Opti
         item.insert("usedBy".to_owned(), json!(used_by));
     }
     item
+}
+
+/// A check as declared; the values of its fields may be secret.
+fn health_check(declared: &declare::HealthCheck) -> Value {
+    let headers = declared.headers.keys().map(|name| (name.clone(), "***".into())).collect();
+    json!(declare::HealthCheck { headers, ..declared.clone() })
 }
 
 fn middleware(middleware: &table::Middleware, uses: &Uses) -> Item {

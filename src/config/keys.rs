@@ -280,7 +280,12 @@ pub(super) const KEYS: &[Key] = &[
     key("rustLb.fabio.auth.*", Short("file"), "", "a scheme: an htpasswd file, or Fabio's `type=basic;file=…`"),
     key("rustLb.fabio.auth.*.file", Text, "", "htpasswd file, read again when it changes"),
     key("rustLb.fabio.auth.*.realm", Text, "", "what clients are told that it is for; the scheme's name if empty"),
-    later("rustLb.panicThreshold", Loose, "servers are not ejected yet"),
+    key(
+        "rustLb.panicThreshold",
+        Count(0, 100),
+        "0",
+        "percent of healthy servers below which all of a service's servers are used; with 0 only where none is healthy",
+    ),
 ];
 
 /// What both catalog providers know, below `providers.nomad` and `providers.consulCatalog`.

@@ -422,6 +422,8 @@ pub struct Own {
     pub linger_wait: Duration,
     /// How long a server that is new comes to its share.
     pub slow_start: Duration,
+    /// Percent of healthy servers below which all of a service's servers are used; 0: only where none is healthy.
+    pub panic_threshold: u8,
     /// How long removals are held after a catalog reset.
     pub reset_hold: Duration,
     /// Age up to which the last good table is served at start; `None` means off.

@@ -131,10 +131,10 @@ pub struct LoadBalancer {
     /// How a server is chosen.
     #[serde(skip_serializing_if = "Strategy::is_unsaid")]
     pub strategy: Strategy,
-    /// Asks the servers whether they are well; declared, not served yet.
+    /// Asks the servers whether they are well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-    /// Leaves out servers that fail requests; declared, not served yet.
+    /// Leaves out servers that fail requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passive_health_check: Option<PassiveHealthCheck>,
     /// Whether the client's Host goes to the server (Traefik's default: true).

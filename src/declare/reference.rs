@@ -118,19 +118,30 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.services.*.loadBalancer.healthCheck",
         doc: "asks the servers whether they are well",
-        served: &[],
-        known: &[
-            (Text, "scheme mode path method hostname headers.*"),
-            (Int, "status port"),
-            (Duration, "interval unhealthyInterval timeout"),
-            (Bool, "followRedirects"),
+        served: &[
+            ("scheme", Text, Always, "`http`, `https` or `h2c`; without it the server's"),
+            ("mode", Text, Always, "`http` (default) or `grpc`, the gRPC health checking protocol"),
+            ("path", Text, Always, "path and query that are asked for"),
+            ("method", Text, Always, "method of the request (default: GET)"),
+            ("hostname", Text, Always, "Host of the request; without it the server's"),
+            ("headers.*", Text, Always, "fields of the request"),
+            ("status", Int, Always, "status that is wanted; without it any from 200 to 399"),
+            ("port", Int, Always, "port that is asked, if not the server's"),
+            ("interval", Duration, Always, "time between two checks of a healthy server (default: 30s)"),
+            ("unhealthyInterval", Duration, Always, "the same of an unhealthy one; without it as `interval`"),
+            ("timeout", Duration, Always, "how long a check may take (default: 5s)"),
+            ("followRedirects", Bool, Always, "whether redirects are followed (default: true)"),
         ],
+        known: &[],
     },
     Section {
         path: "http.services.*.loadBalancer.passiveHealthCheck",
         doc: "leaves out servers that fail requests",
-        served: &[],
-        known: &[(Duration, "failureWindow"), (Int, "maxFailedAttempts")],
+        served: &[
+            ("failureWindow", Duration, Always, "failures count for so long, and the server is left out for so long"),
+            ("maxFailedAttempts", Int, Always, "failures in a row after which a server is left out"),
+        ],
+        known: &[],
     },
     Section {
         path: "http.services.*.loadBalancer.responseForwarding",

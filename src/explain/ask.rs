@@ -339,13 +339,14 @@ pub(super) fn backend(service: &Service, servers: &dyn Servers) -> Backend {
             url: server.id.url.to_string(),
             weight: server.weight,
             up: state.up,
+            why: state.why,
             in_flight: state.in_flight,
             chosen: false,
         }
     };
     let remark = match (&*all, all.iter().all(|(_, server)| servers.state(&server.id).up == Some(false))) {
         ([], _) => "it has no server: none of its instances is healthy, or none can be reached",
-        (_, true) => "every server refused connections lately; they are tried all the same",
+        (_, true) => "no server is healthy; they are tried all the same",
         _ => "",
     };
     Backend {

@@ -203,9 +203,12 @@ pub struct ServerNow {
     pub url: String,
     /// Weight.
     pub weight: u32,
-    /// False while it is left alone because it refused connections; unknown offline.
+    /// False while it is left alone; unknown offline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up: Option<bool>,
+    /// Why it is not thought able to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Arc<str>>,
     /// Requests that it works on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u32>,

@@ -78,12 +78,14 @@ pub fn refused(declarations: &Declarations, table: &Table, problems: &[Diagnosti
 }
 
 /// What is known of a server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// False while it is left alone.
     pub up: Option<bool>,
     /// Requests that it works on.
     pub in_flight: Option<u32>,
+    /// Why it is not thought able to answer.
+    pub why: Option<Arc<str>>,
 }
 
 /// What servers do now. Reading it changes nothing.

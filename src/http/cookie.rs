@@ -22,7 +22,7 @@ mod tests {
         for line in ["a=1; lb=x;lb=y", "c=\"q\"; empty=; bare"] {
             map.append(header::COOKIE, HeaderValue::from_static(line));
         }
-        let headers = Headers::from_map(&map);
+        let headers = Headers::from_map(&map, Default::default());
         let get = |name| cookie(&headers, name);
         assert_eq!((get("a"), get("lb"), get("c"), get("empty")), (Some("1"), Some("x"), Some("q"), Some("")));
         assert_eq!((get("bare"), get("LB"), get("")), (None, None, None));

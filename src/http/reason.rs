@@ -9,7 +9,7 @@ pub enum Reason {
     NoServer,
     /// 503: too many requests wait already for a server to appear.
     QueueFull,
-    /// 502: the server refused the connection.
+    /// 502: the server refused the connection; 503 where the request waited for it to take one.
     ConnectRefused,
     /// 504: the server did not accept the connection in time.
     ConnectTimeout,

@@ -8,15 +8,22 @@ use super::failure;
 use super::finish::Finish;
 use super::mirror;
 use super::service::{Asking, BoundService, Choosing};
-use crate::http::{Cause, Failure, Made};
+use super::standing::Outlook;
+use super::wait::Waiting;
+use crate::http::{Cause, Failure, Made, Reason};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
 use smallvec::SmallVec;
 use std::ops::Range;
+use std::rc::Rc;
 use tokio::time::Instant;
 
+/// How often a request waits for servers that refuse: one that takes a connection and refuses the next is not
+/// tried for ever.
+const ROUNDS: u8 = 8;
+
 /// The choices of one request.
-pub(super) struct Choice<'a> {
-    service: &'a BoundService,
+pub(super) struct Choice {
+    service: Rc<BoundService>,
     begun: Instant,
     tried: SmallVec<[usize; 4]>,
     /// Services whose answers are not wanted any more.
@@ -25,6 +32,9 @@ pub(super) struct Choice<'a> {
     /// Whether copies of the request go to mirrors with the first choice; whether it has a body.
     mirrors: bool,
     has_body: bool,
+    /// Every server that was tried refused the connection.
+    refused: bool,
+    rounds: u8,
 }
 
 /// The way to a chosen server.
@@ -48,8 +58,8 @@ pub(super) struct Leased {
     pub(super) in_flight: InFlight,
 }
 
-impl<'a> Choice<'a> {
-    pub(super) fn new(service: &'a BoundService, finish: &Finish, has_body: bool, switches: bool) -> Self {
+impl Choice {
+    pub(super) fn new(service: Rc<BoundService>, finish: &Finish, has_body: bool, switches: bool) -> Self {
         Self {
             service,
             begun: finish.begun().into(),
@@ -58,7 +68,14 @@ impl<'a> Choice<'a> {
             last: Cause::NotConnected.into(),
             mirrors: !switches,
             has_body,
+            refused: true,
+            rounds: 0,
         }
+    }
+
+    /// The service whose servers are chosen from; another value after a wait in which the table changed.
+    pub(super) fn service(&self) -> &BoundService {
+        &self.service
     }
 
     /// The next server and the way to it. A request that `switches` protocols goes over HTTP/1.1.
@@ -67,7 +84,13 @@ impl<'a> Choice<'a> {
     /// The answer when none is left.
     pub(super) async fn next(&mut self, client: &Client, finish: &Finish, switches: bool) -> Result<Chosen, Made> {
         loop {
-            let taken = self.server(client, finish)?;
+            let taken = match self.server(client, finish) {
+                Ok(taken) => taken,
+                Err(made) => {
+                    Box::pin(self.wait(client, finish, made)).await?;
+                    continue;
+                }
+            };
             finish.server.set(Some(taken.at));
             if taken.in_flight.pool().http2(switches).is_some() {
                 return Ok(Chosen::Http2(taken));
@@ -120,6 +143,7 @@ impl<'a> Choice<'a> {
     /// A server took the connection and gave it up before anything could be sent, or could not be reached.
     pub(super) fn failed(&mut self, at: usize, why: Failure) {
         self.tried.push(at);
+        self.refused &= why.cause == Cause::Refused;
         self.last = why;
     }
 
@@ -132,6 +156,54 @@ impl<'a> Choice<'a> {
     pub(super) fn has_other(&self, range: &Range<usize>) -> bool {
         let other = |at: usize| !range.contains(&at) && !self.left.iter().any(|left| left.contains(&at));
         (0..self.service.servers.len()).any(|at| other(at) && !self.tried.contains(&at))
+    }
+
+    /// Waits for a server where all have refused the connection, and not for long: see [`super::standing`].
+    ///
+    /// # Errors
+    /// The answer.
+    async fn wait(&mut self, client: &Client, finish: &Finish, made: Made) -> Result<(), Made> {
+        let worker = &client.open.worker;
+        if !self.refused || self.tried.is_empty() || self.rounds == ROUNDS {
+            return Err(made);
+        }
+        self.rounds += 1;
+        let mut waiting: Option<Waiting> = None;
+        loop {
+            let outlook = self.service.outlook(&worker.registry, worker.settings.linger_wait);
+            match outlook {
+                Outlook::Good => break,
+                Outlook::Bad => return Err(made),
+                Outlook::Wait { .. } => {}
+            }
+            match &mut waiting {
+                None => waiting = Some(Waiting::enter(worker, self.begun.into_std())?),
+                Some(waiting) => waiting.changed(&self.service, outlook).await?,
+            }
+            self.look_again(client, finish)?;
+        }
+        self.tried.clear();
+        self.refused = true;
+        Ok(())
+    }
+
+    /// Takes up the table of this moment.
+    ///
+    /// # Errors
+    /// The answer where the router went or became another one: whoever comes again is routed anew.
+    fn look_again(&mut self, client: &Client, finish: &Finish) -> Result<(), Made> {
+        let worker = &client.open.worker;
+        let mut router = finish.router.borrow_mut();
+        let Some(old) = &*router else { return Ok(()) };
+        let again = worker.routes.borrow_mut().again(&old.router, &worker.registry, &worker.pools);
+        let now = again.ok_or_else(|| Made::unavailable(Reason::NoServer))?;
+        if !Rc::ptr_eq(&now.service, &self.service) {
+            self.service = now.service.clone();
+            self.left.clear();
+            finish.server.set(None);
+            *router = Some(now);
+        }
+        Ok(())
     }
 
     fn server(&mut self, client: &Client, finish: &Finish) -> Result<Taken, Made> {
@@ -173,7 +245,11 @@ async fn connect(client: &Client, pool: &Pool) -> Result<Connection, ConnectErro
 /// Notes that a server could not be reached, for others who would choose it.
 pub(super) fn not_reached(client: &Client, pool: &Pool, error: &ConnectError) {
     if !error.is_ours() {
-        pool.state().unreachable(client.open.worker.registry.millis(std::time::Instant::now()));
+        let now = client.open.worker.registry.millis(std::time::Instant::now());
+        match error {
+            ConnectError::Refused => pool.state().refused(now),
+            _ => pool.state().unreachable(now),
+        }
     }
     tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
 }

@@ -5,13 +5,13 @@ use super::client::Client;
 use super::failure;
 use super::logged::LoggedHeads;
 use super::routes::BoundRouter;
-use super::service::BoundServer;
+use super::service::{BoundServer, BoundService};
 use crate::http::{
-    CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name,
+    CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, Side, name,
 };
 use crate::observe::record::{HeadView, RequestRecord};
 use smallvec::SmallVec;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
@@ -61,7 +61,7 @@ pub(super) struct Finish {
     pub(super) exchange: Exchange,
     begun: Instant,
     /// The router that took it.
-    pub(super) router: Option<Rc<BoundRouter>>,
+    pub(super) router: RefCell<Option<Rc<BoundRouter>>>,
     /// Which of its servers was asked last.
     pub(super) server: Cell<Option<usize>>,
     /// Cookies that the answer sets, last one first.
@@ -108,7 +108,7 @@ impl Finish {
             client,
             exchange,
             begun: Instant::now(),
-            router: None,
+            router: RefCell::default(),
             server: Cell::default(),
             cookies: Cell::default(),
             asked: Cell::default(),
@@ -137,6 +137,9 @@ impl Finish {
         self.status.set(made.head.status.as_u16());
         self.reason.set(Some(made.reason));
         self.failure.set(made.failure);
+        if made.failure.is_some_and(|failure| failure.side == Side::Server) {
+            self.judge(false);
+        }
         if self.reveal {
             failure::reveal(&mut made.head, made.reason, made.failure.as_ref());
         }
@@ -160,16 +163,20 @@ impl Finish {
         }
     }
 
-    /// The server whose answer is awaited.
-    fn server(&self) -> Option<&BoundServer> {
-        self.router.as_ref()?.service.servers.get(self.server.get()?)
+    /// Does something with the server whose answer is awaited, and its service.
+    fn with_server(&self, work: impl FnOnce(&BoundServer, &BoundService)) {
+        let router = self.router.borrow();
+        let Some(service) = router.as_ref().map(|bound| &bound.service) else { return };
+        if let Some(server) = self.server.get().and_then(|at| service.servers.get(at)) {
+            work(server, service);
+        }
     }
 
     /// A server's answer came.
     pub(super) fn received(&self, headers: &Headers) {
-        if let Some((asked, server)) = self.asked.take().zip(self.server()) {
+        if let Some(asked) = self.asked.take() {
             let now = self.client.open.worker.registry.millis(Instant::now());
-            server.pool.state().answered_in(asked.elapsed(), now);
+            self.with_server(|server, _| server.pool.state().answered_in(asked.elapsed(), now));
         }
         if let Some(heads) = &self.heads {
             heads.received(headers);
@@ -188,7 +195,24 @@ impl Finish {
         if self.reason.get().is_none() {
             self.reason.set(Some(cause.reason()));
             self.failure.set(Some(cause.into()));
+            if cause.reason() == Reason::AnswerCut {
+                self.judge(false);
+            }
         }
+    }
+
+    /// Counts for or against the server, where its service has a rule for failures.
+    pub(super) fn judge(&self, well: bool) {
+        self.with_server(|server, service| {
+            let Some((rule, beside)) = &server.passive else { return };
+            let state = server.pool.state();
+            if well {
+                return state.served();
+            }
+            let now = self.client.open.worker.registry.millis(Instant::now());
+            let beside = service.servers.get(beside.clone()).unwrap_or_default();
+            state.failed(rule, now, beside.iter().map(|server| &**server.pool.state()));
+        });
     }
 
     /// The request is sent, for the first time or again; `at_once` if nothing was waited for since it came.
@@ -220,7 +244,9 @@ impl Drop for Finish {
             self.client.given_up();
             self.because(Cause::ClientGone);
         }
-        let router = self.router.as_ref();
+        let router = self.router.take();
+        let router = router.as_ref();
+        let server = router.and_then(|bound| bound.service.servers.get(self.server.get()?));
         let ended = self.answered.get().unwrap_or_else(Instant::now);
         let origin = self.sent.get().map(|sent| ended.duration_since(sent));
         let request = &self.exchange.request;
@@ -228,8 +254,8 @@ impl Drop for Finish {
             entry_point: &self.client.open.entry.name,
             router: router.map(|bound| &bound.router.id),
             // of a service that is made of others, the one that was asked
-            service: self.server().map(|bound| &bound.server.id.service).or(router.map(|b| &b.router.service.id)),
-            server: self.server().map(|bound| &bound.server.id.url),
+            service: server.map(|bound| &bound.server.id.service).or(router.map(|b| &b.router.service.id)),
+            server: server.map(|bound| &bound.server.id.url),
             method: request.method.as_str(),
             host: request.host(),
             target: request.sent(),

@@ -44,6 +44,7 @@ mod scripted;
 mod sender;
 mod service;
 mod settings;
+mod standing;
 mod sticky;
 mod stream;
 mod wait;

@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::finish::Finish;
 use super::routes::BoundRouter;
+use super::standing::Outlook;
 use super::wait::Waiting;
 use super::{forwarded, head, hop, http1};
 use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> {
     let client = finish.client.clone();
     let worker = &client.open.worker;
+    let begun = finish.begun();
     let exchange = &mut finish.exchange;
     if let Some(made) = redirected(&client, exchange) {
         return Err(head::encoded(exchange, &client.open.entry.head).err().unwrap_or(made));
@@ -32,7 +34,7 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
             return Err(made);
         }
         let bound = bound.ok_or_else(|| no_route(&client))?;
-        finish.router = Some(bound.clone());
+        finish.router.replace(Some(bound.clone()));
         if let Some(options) = &client.tls_options
             && !worker.routes.borrow_mut().takes(&bound.router, &exchange.entry_point, options)
         {
@@ -65,13 +67,19 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
         if let Some(made) = shut_out {
             return Err(made);
         }
-        if !bound.service.servers.is_empty() {
-            return Ok(bound);
-        }
+        // A service without servers has nothing that could be looked at.
+        let patience = worker.settings.linger_wait;
+        let outlook = bound.service.outlook(&worker.registry, patience);
+        let Outlook::Wait { serve, .. } = outlook else { return Ok(bound) };
         // A change between the look above and the place in the queue must not be missed.
-        match &mut waiting {
-            None => waiting = Some(Waiting::enter(worker)?),
-            Some(waiting) => Box::pin(waiting.changed()).await?,
+        let ended = match &mut waiting {
+            None => Waiting::enter(worker, begun).map(|place| waiting = Some(place)),
+            Some(waiting) => Box::pin(waiting.changed(&bound.service, outlook)).await,
+        };
+        match ended {
+            Ok(()) => {}
+            Err(_) if serve => return Ok(bound),
+            Err(made) => return Err(made),
         }
     }
 }
@@ -193,6 +201,7 @@ fn misdirected() -> Made {
 pub(super) fn answered(finish: &Finish, head: &mut AnswerHead) -> Option<u64> {
     finish.origin_status.set(head.status.as_u16());
     finish.received(&head.headers);
+    finish.judge(!head.status.is_server_error());
     let announced = http1::write::announced(&head.headers);
     hop::for_client(head, false);
     finish.stick(&mut head.headers);

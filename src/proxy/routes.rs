@@ -50,21 +50,39 @@ impl Routes {
         registry: &Registry,
         pools: &Pools,
     ) -> Option<Rc<BoundRouter>> {
-        let Self { table, chooser, current, previous, .. } = self;
-        let router = table.load().find(entry_point, tls, request)?;
+        let router = self.table.load().find(entry_point, tls, request)?;
+        if let Some(bound) = self.current.routers.get(&Arc::as_ptr(router)) {
+            return Some(bound.clone());
+        }
+        let router = router.clone();
+        Some(self.bind(&router, registry, pools))
+    }
+
+    fn bind(&mut self, router: &Arc<Router>, registry: &Registry, pools: &Pools) -> Rc<BoundRouter> {
+        let Self { chooser, current, previous, .. } = self;
         let key = Arc::as_ptr(router);
         if let Some(bound) = current.routers.get(&key) {
-            return Some(bound.clone());
+            return bound.clone();
         }
         let bound = previous.routers.remove(&key).unwrap_or_else(|| {
             let key = Arc::as_ptr(&router.service);
             let service = current.services.get(&key).or_else(|| previous.services.get(&key)).cloned();
-            let service = service.unwrap_or_else(|| Rc::new(BoundService::new(&router.service, registry, pools, chooser)));
+            let service =
+                service.unwrap_or_else(|| Rc::new(BoundService::new(&router.service, registry, pools, chooser)));
             Rc::new(BoundRouter { router: router.clone(), service })
         });
         current.services.insert(Arc::as_ptr(&router.service), bound.service.clone());
         current.routers.insert(key, bound.clone());
-        Some(bound)
+        bound
+    }
+
+    /// A router as it is now, if its requests are still let through and changed in the same way: for one that waits
+    /// behind the middlewares.
+    pub(super) fn again(&mut self, router: &Router, registry: &Registry, pools: &Pools) -> Option<Rc<BoundRouter>> {
+        let now = self.table.load().routers.get(&router.id)?.clone();
+        let alike =
+            now.declared == router.declared && now.middlewares == router.middlewares && now.chains == router.chains;
+        alike.then(|| self.bind(&now, registry, pools))
     }
 
     /// Whether a router's requests may come by a connection that was made with these TLS options.

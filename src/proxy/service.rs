@@ -7,15 +7,17 @@
 //! no other in the whole tree. So a service inside whose servers are all out is as one that is not there.
 
 use super::mirror::Places;
+use super::standing::Knocking;
 use super::sticky::Sticky;
 use crate::balance::{Random, least, rendezvous, wrr::Schedule};
 use crate::http::{HeaderName, HeaderValue, Headers, cookie};
-use crate::table::{Child, CompositeKind, Server, Service, Strategy};
+use crate::table::{Child, CompositeKind, Passive, Server, Service, Strategy};
 use crate::upstream::{Endpoint, Pool, Pools, Registry, ServiceState};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,6 +52,8 @@ pub(super) struct BoundService {
     pub(super) chooser: Rc<Chooser>,
     /// Answers of some servers make others be asked.
     fails_over: bool,
+    /// Somebody knocks at servers that refuse connections, for requests that wait.
+    pub(super) knocking: RefCell<Weak<Knocking>>,
 }
 
 /// A server, bound.
@@ -61,6 +65,8 @@ pub(super) struct BoundServer {
     pub(super) pool: Rc<Pool>,
     /// Whether its response times are noted.
     pub(super) timed: bool,
+    /// When it is left alone for failed requests, and the servers of its service.
+    pub(super) passive: Option<(Passive, Range<usize>)>,
     fingerprint: u64,
 }
 
@@ -136,16 +142,27 @@ struct Walk<'a, 'b> {
     servers: &'a [BoundServer],
     chooser: &'a Chooser,
     now: u64,
-    /// Also those that are left alone.
-    all: bool,
+    which: Which,
+}
+
+/// Which servers are chosen from.
+enum Which {
+    /// Those that nothing speaks against.
+    Good,
+    /// Also those that are left alone, but not those about which something is to be known first.
+    Judged,
+    All,
 }
 
 impl Walk<'_, '_> {
     fn may(&self, at: usize) -> bool {
         let Asking { tried, left, .. } = self.asking;
-        !tried.contains(&at)
-            && !left.iter().any(|range| range.contains(&at))
-            && (self.all || !self.servers[at].pool.state().is_ejected(self.now))
+        let wanted = |server: &BoundServer| match self.which {
+            Which::Good => !server.pool.state().is_ejected(self.now),
+            Which::Judged => server.is_judged(),
+            Which::All => true,
+        };
+        !tried.contains(&at) && !left.iter().any(|range| range.contains(&at)) && wanted(&self.servers[at])
     }
 
     fn is_warm(&self, at: usize) -> bool {
@@ -158,10 +175,18 @@ impl BoundService {
         let mut binding = Binding { registry, pools, chooser, servers: Vec::new(), fails_over: false };
         let root = binding.node(service);
         let Binding { servers, fails_over, .. } = binding;
-        Self { _service: service.clone(), servers, root, chooser: chooser.clone(), fails_over }
+        Self {
+            _service: service.clone(),
+            servers,
+            root,
+            chooser: chooser.clone(),
+            fails_over,
+            knocking: RefCell::default(),
+        }
     }
 
-    /// A server that was not tried; one that is left alone only if there is no other.
+    /// A server that was not tried; one that is left alone only if there is no other, or so few are healthy that all
+    /// are used.
     pub(super) fn choose<'a>(
         &'a self,
         asking: &Asking<'_>,
@@ -172,21 +197,26 @@ impl BoundService {
             return asking.tried.is_empty().then_some(0);
         }
         let now = registry.millis(Instant::now());
-        let mut walk = Walk { asking, servers: &self.servers, chooser: &self.chooser, now, all: false };
-        // One that another request is trying just now is ejected by then, so that this comes to an end.
-        for _ in 0..self.servers.len() {
+        let mut walk = Walk { asking, servers: &self.servers, chooser: &self.chooser, now, which: Which::Good };
+        if !self.panics(now, registry) {
+            // One that another request is trying just now is ejected by then, so that this comes to an end.
+            for _ in 0..self.servers.len() {
+                *choosing = Choosing::default();
+                let Some(at) = self.root.pick(&walk, choosing) else { break };
+                if self.servers[at].pool.state().may_try(now) {
+                    return Some(at);
+                }
+            }
+        }
+        for which in [Which::Judged, Which::All] {
+            walk.which = which;
             *choosing = Choosing::default();
-            let Some(at) = self.root.pick(&walk, choosing) else { break };
-            if self.servers[at].pool.state().may_try(now) {
+            if let Some(at) = self.root.pick(&walk, choosing) {
                 return Some(at);
             }
         }
-        *choosing = Choosing::default();
-        walk.all = true;
-        self.root.pick(&walk, choosing).or_else(|| {
-            // What is left has no weight; still better than no answer.
-            (0..self.servers.len()).find(|at| walk.may(*at))
-        })
+        // What is left has no weight; still better than no answer.
+        (0..self.servers.len()).find(|at| walk.may(*at))
     }
 
     /// The servers that are not asked any more after one of them answered so, as others are to be.
@@ -254,12 +284,15 @@ impl Binding<'_> {
         let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
         let settings = self.pools.settings(service);
         let timed = service.strategy == Strategy::LeastTime;
+        let start = self.servers.len();
+        let passive = service.passive.map(|rule| (rule, start..start + service.servers.len()));
         let servers = service.servers.iter().map(|server| {
             let endpoint = Endpoint { tls: server.tls, h2c: server.h2c, host: server.host.clone(), port: server.port };
             BoundServer {
                 pass_host_header: service.pass_host_header,
                 pool: self.pools.get(self.registry, &server.id, &endpoint, &settings),
                 timed,
+                passive: passive.clone(),
                 fingerprint: rendezvous::fingerprint(&server.id.url),
                 server: server.clone(),
             }

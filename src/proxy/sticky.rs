@@ -69,7 +69,7 @@ mod tests {
         let named = |value: &str| {
             let mut map = ::http::HeaderMap::new();
             map.insert(::http::header::COOKIE, format!("lb={value}").parse().expect("a value"));
-            sticky.named(&Headers::from_map(&map)).map(|named| (named.at, named.former))
+            sticky.named(&Headers::from_map(&map, Default::default())).map(|named| (named.at, named.former))
         };
         assert_eq!(named(&table::Sticky::value(urls[1])), Some((1, false)));
         for former in table::Sticky::former_values(urls[0]) {

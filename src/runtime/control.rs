@@ -16,7 +16,7 @@ use crate::model::Provider;
 use crate::observe::metrics::{Live, Metrics};
 use crate::table::{Change, Diff, Planner, Table};
 use crate::tags::{Decoder, Step};
-use crate::upstream::Transports;
+use crate::upstream::{Prober, Transports};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +35,8 @@ pub(super) struct Control {
     pub state: Arc<State>,
     /// How servers are reached; told of a table before it is in force.
     pub transports: Transports,
+    /// Health checks; told of a table before it is in force.
+    pub prober: Prober,
     /// TLS configurations; those that a table needs are there before it is in force.
     pub tls: Arc<TlsConfigs>,
     pub sources: Vec<Source>,
@@ -229,6 +231,7 @@ impl Control {
         );
         self.metrics.table_changed(now, change.added.len(), change.changed.len(), change.removed.len());
         self.transports.prepare(table.transports.values());
+        self.prober.update(&self.state.table.load().services, &table.services);
         let live = Live { routers: Arc::new(table.routers.clone()), services: Arc::new(table.services.clone()) };
         self.state.publish(table, change);
         self.metrics.retain(live, Instant::now());

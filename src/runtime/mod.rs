@@ -41,7 +41,7 @@ use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
 use crate::proxy::{self, EntryPoint};
 use crate::table::{Planner, Store, Stored, Transport};
 use crate::tags::{self, Decoder};
-use crate::upstream::{self, Registry, Transports};
+use crate::upstream::{self, Prober, Registry, Transports};
 use control::Control;
 use credentials::Credentials;
 use direct::Direct;
@@ -204,7 +204,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
     let root = certificates.root_pem_path().map(Path::to_owned);
     let parts = Parts {
         state: Arc::new(State::new(settled.own.history_size, diagnostics)),
-        registry: Arc::new(Registry::new(Instant::now())),
+        registry: Arc::new(Registry::new(Instant::now()).with_panic_threshold(settled.own.panic_threshold)),
         metrics: Arc::new(Metrics::new(translate::metrics_options(settled.metrics.as_ref()))),
         settled,
         default_entry_points,
@@ -359,6 +359,7 @@ impl Parts {
         let mut control = Control {
             state: self.state.clone(),
             transports: transports.clone(),
+            prober: Prober::new(self.registry.clone(), transports.clone()),
             tls: self.tls.clone(),
             sources,
             direct,

@@ -82,6 +82,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
     let (decoder, planner) = fresh();
     Control {
         transports: crate::upstream::Settings::default().into(),
+        prober: crate::upstream::Prober::new(Arc::default(), crate::upstream::Settings::default().into()),
         tls: Arc::new(tls()),
         sources: vec![Source::start(start, &state).unwrap()],
         direct: super::direct::Direct::default(),

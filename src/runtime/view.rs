@@ -10,11 +10,12 @@ use crate::catalog::{SourceState, SourceStatus};
 use crate::certs::{Certificate, Store as Certificates};
 use crate::config::ADMIN_ENTRY_POINT;
 use crate::config::{Bound, EntryPoint};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Origin};
 use crate::explain::{self, Catalog, Door, Scene, State as ServerState};
 use crate::model::{Provider, ServerId};
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::{CertificateFact, Facts, Metrics, ProviderFact, ServerFact};
+use crate::table::Server;
 use crate::tags::TagOptions;
 use crate::upstream::Registry;
 use futures_util::future::BoxFuture;
@@ -73,7 +74,7 @@ struct Live(Arc<Registry>, BTreeMap<ServerId, ServerState>);
 impl explain::Servers for Live {
     fn state(&self, id: &ServerId) -> ServerState {
         // nobody has sent it anything so far
-        self.1.get(id).copied().unwrap_or(ServerState { up: Some(true), in_flight: Some(0) })
+        self.1.get(id).cloned().unwrap_or(ServerState { up: Some(true), in_flight: Some(0), why: None })
     }
 
     fn turn(&self, service: &Arc<str>) -> u32 {
@@ -121,6 +122,29 @@ impl View {
     }
 }
 
+impl View {
+    /// Services all of whose servers are thought unable to answer, each with what speaks against one of them.
+    fn without_healthy_server(&self) -> Vec<Diagnostic> {
+        let table = self.state.table.load();
+        let down = self.registry.down(Instant::now());
+        let of_one_service = down.chunk_by(|a, b| a.0.service == b.0.service);
+        let problem = |down: &[(ServerId, Arc<str>)]| {
+            let (id, why) = down.first()?;
+            let service = table.services.get(&id.service)?;
+            let is_down = |server: &Arc<Server>| down.binary_search_by(|other| other.0.cmp(&server.id)).is_ok();
+            if service.servers.is_empty() || !service.servers.iter().all(is_down) {
+                return None;
+            }
+            let (count, name) = (service.servers.len(), &service.id);
+            let message = format!("service `{name}` has no healthy server of {count}: `{}`: {why}", id.url);
+            let origin =
+                Origin { provider: name.rsplit_once('@').map(|(_, provider)| provider.into()), ..Origin::default() };
+            Some(Diagnostic::warning("no_healthy_server", message).with_origin(origin))
+        };
+        of_one_service.filter_map(problem).collect()
+    }
+}
+
 impl Source for View {
     fn routing(&self) -> Routing {
         let table = self.state.table.load();
@@ -145,6 +169,7 @@ impl Source for View {
         problems.extend(self.credentials.problems());
         problems.extend(self.transport_problems.list());
         problems.extend(self.trouble.as_ref().and_then(Trouble::now));
+        problems.extend(self.without_healthy_server());
         problems
     }
 
@@ -196,10 +221,10 @@ impl Source for View {
                 user_files: Some(self.credentials.files()),
             },
         };
-        let servers =
-            self.registry.servers(Instant::now()).into_iter().map(|server| {
-                (server.id, ServerState { up: Some(!server.ejected), in_flight: Some(server.in_flight) })
-            });
+        let servers = self.registry.servers(Instant::now()).into_iter().map(|server| {
+            let why = server.trouble;
+            (server.id, ServerState { up: Some(!server.ejected), in_flight: Some(server.in_flight), why })
+        });
         let servers = Live(self.registry.clone(), servers.collect());
         (scene, Box::new(servers))
     }

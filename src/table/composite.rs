@@ -139,7 +139,8 @@ pub(super) fn names(declared: &declare::Service) -> impl Iterator<Item = &Arc<st
     let by_address = declared.highest_random_weight.iter().flat_map(|weighted| &weighted.services);
     let weighted = weighted.chain(by_address).map(|child| &child.name);
     let mirroring = declared.mirroring.iter();
-    let mirrored = mirroring.flat_map(|m| std::iter::once(&m.service).chain(m.mirrors.iter().map(|mirror| &mirror.name)));
+    let mirrored =
+        mirroring.flat_map(|m| std::iter::once(&m.service).chain(m.mirrors.iter().map(|mirror| &mirror.name)));
     let failover = declared.failover.iter().flat_map(|failover| [&failover.service, &failover.fallback]);
     weighted.chain(mirrored).chain(failover).filter(|name| !name.is_empty())
 }
@@ -178,6 +179,8 @@ pub(super) fn resolve(
         strategy: declare::Strategy::default(),
         pass_host_header: true,
         transport: None,
+        health: None,
+        passive: None,
         composite: Some(Arc::new(Composite { kind, declared, depth, size })),
     };
     match old {

@@ -8,6 +8,7 @@ mod build;
 mod composite;
 mod diff;
 mod explain;
+mod health;
 mod index;
 mod linger;
 mod ready;
@@ -28,6 +29,7 @@ pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
 pub use composite::{Child, Composite, CompositeKind, Mirror};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
+pub use health::{Check, CheckKind, CheckScheme, GrpcCheck, Health, HttpCheck, Passive, TcpCheck, tcp_check};
 pub use linger::{Planned, Planner};
 pub use ready::{Middleware, Ready};
 pub use sticky::Sticky;
@@ -105,6 +107,10 @@ pub struct Service {
     pub sticky: Option<Arc<Sticky>>,
     /// The services that it is made of; it has no servers of its own then.
     pub composite: Option<Arc<Composite>>,
+    /// How the servers are asked whether they are well; `None` means not at all.
+    pub health: Option<Arc<Health>>,
+    /// When a server that fails requests is left alone.
+    pub passive: Option<Passive>,
 }
 
 /// One server, ready to be dialled.

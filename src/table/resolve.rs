@@ -1,6 +1,7 @@
 //! From declared services and middlewares to those of a table: URLs are taken apart, what cannot
 //! be dialled is refused by itself.
 
+use super::health::{self, Remarks};
 use super::{Middleware, Server, Service, Sticky, Transport};
 use crate::declare::{self, MiddlewareKind, Strategy};
 use crate::diagnostic::{Diagnostic, Origin};
@@ -109,6 +110,9 @@ pub(super) fn service<'o>(
         }
     }
     let cookie = load_balancer.sticky.as_ref().and_then(|sticky| sticky.cookie.as_ref());
+    let mut remarks = Remarks { name, source: &declared.source, provider, problems: &mut problems };
+    let health = load_balancer.health_check.as_ref().and_then(|check| health::health(check, &mut remarks));
+    let passive = load_balancer.passive_health_check.as_ref().and_then(|rule| health::passive(rule, &mut remarks));
     let service = Service {
         sticky: cookie.map(|cookie| Arc::new(Sticky::new(&id, cookie))),
         id,
@@ -121,6 +125,8 @@ pub(super) fn service<'o>(
         pass_host_header: load_balancer.pass_host_header,
         transport,
         composite: None,
+        health: health.map(Arc::new),
+        passive,
     };
     match old {
         Some(old) if **old == service => (old.clone(), problems),

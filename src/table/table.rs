@@ -87,6 +87,8 @@ impl Table {
                 strategy: service.strategy.clone(),
                 sticky: service.sticky.as_ref().map(|s| declare::Sticky { cookie: Some(s.declared.clone()) }),
                 pass_host_header: service.pass_host_header,
+                health_check: service.health.as_ref().map(|health| health.declared.clone()),
+                passive_health_check: service.passive.map(|passive| passive.declared()),
                 servers_transport: service.transport.as_ref().map_or_else(Arc::default, |t| t.id.clone()),
                 ..LoadBalancer::default()
             };

@@ -539,7 +539,7 @@ mod tests {
             "traefik.http.middlewares.f.forwardauth.tls.key=hunter2",
             "traefik.http.middlewares.p.plugin.own.deep=hunter2",
         ]);
-        assert_eq!(codes(&d), ["not_served"; 3]);
+        assert_eq!(codes(&d), ["not_served"; 2]);
         assert!(d.problems.iter().all(|p| !format!("{p:?}").contains("hunter2")), "{:?}", d.problems);
     }
 

@@ -8,20 +8,24 @@
 mod connect;
 pub mod h2;
 mod pool;
+mod probe;
 pub mod proxy_protocol;
 mod registry;
 mod resolve;
 mod stream;
 pub mod tls;
 mod transport;
+mod verdict;
 
 pub use connect::{Alpn, ConnectError, is_exhaustion};
 pub use h2::{H2, H2Error, H2Settings, H2Stream, Repeatable};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};
+pub use probe::{ProbeError, Prober};
 pub use proxy_protocol::Proxied;
-pub use registry::{Registry, ServerState, ServerView, ServiceState};
+pub use registry::{Registry, ServerState, ServerView, ServiceState, Standing};
 pub use stream::Stream;
 pub use transport::{TlsState, Transports};
+pub use verdict::{Judge, Judged, Verdict};
 
 use crate::table::{DEFAULT_TRANSPORT, ProxyProtocol, Transport};
 use std::sync::Arc;

@@ -1,10 +1,13 @@
 //! State by identity, shared by all workers.
 
+use super::verdict::{Checked, Failures, Verdict};
 use crate::model::ServerId;
+use crate::table::Passive;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// First time for which a refusing server is left alone.
 const EJECT_FIRST: Duration = Duration::from_millis(500);
@@ -21,6 +24,9 @@ const FORGET_HALF: Duration = Duration::from_secs(10);
 /// How long an entry that nobody holds is kept.
 const KEEP_UNUSED: Duration = Duration::from_secs(60);
 
+/// Share of a service's servers, in percent, that may be left alone at once because of failed requests; one may always.
+const MOST_EJECTED: usize = 50;
+
 /// A value on a cache line of its own, so that workers writing to neighbours do not slow each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -33,6 +39,9 @@ pub struct Registry {
     // Taken when a worker takes up a changed service and by views; never for a request.
     servers: Mutex<HashMap<ServerId, Entry<ServerState>>>,
     services: Mutex<HashMap<Arc<str>, Entry<ServiceState>>>,
+    /// Below this share of healthy servers, in percent, all are served.
+    panic_threshold: u8,
+    verdicts: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -65,12 +74,45 @@ impl Default for Registry {
 impl Registry {
     /// An empty registry whose clock starts at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { started: now, servers: Mutex::default(), services: Mutex::default() }
+        Self {
+            started: now,
+            servers: Mutex::default(),
+            services: Mutex::default(),
+            panic_threshold: 0,
+            verdicts: watch::Sender::new(0),
+        }
+    }
+
+    /// Where fewer than `percent` of a service's servers are healthy, all are served (`rustLb.panicThreshold`).
+    /// With 0 that is so only where none is.
+    #[must_use]
+    pub fn with_panic_threshold(self, percent: u8) -> Self {
+        Self { panic_threshold: percent.min(100), ..self }
+    }
+
+    /// The share of healthy servers, in percent, below which all are served.
+    pub fn panic_threshold(&self) -> u8 {
+        self.panic_threshold
+    }
+
+    /// Moves whenever a server may have become able to answer: for requests that wait for one.
+    pub fn verdicts(&self) -> watch::Receiver<u64> {
+        self.verdicts.subscribe()
+    }
+
+    /// A server may have become able to answer.
+    pub fn tell(&self) {
+        self.verdicts.send_modify(|moves| *moves = moves.wrapping_add(1));
     }
 
     /// The time that ejections are measured in: milliseconds since the registry was made.
     pub fn millis(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    /// The moment of such a time.
+    pub fn moment(&self, millis: u64) -> Instant {
+        self.started.checked_add(Duration::from_millis(millis)).unwrap_or(self.started)
     }
 
     /// The state of a server, made if need be.
@@ -116,7 +158,18 @@ impl Registry {
     /// Whether a server is thought able to answer; one that nobody has tried yet is. For the API.
     pub fn is_up(&self, id: &ServerId, now: Instant) -> bool {
         let millis = self.millis(now);
-        lock(&self.servers).get(id).is_none_or(|entry| !entry.state.is_ejected(millis))
+        lock(&self.servers).get(id).is_none_or(|entry| entry.state.trouble(millis).is_none())
+    }
+
+    /// Servers that are not thought able to answer, sorted by identity, and why; for the API.
+    pub fn down(&self, now: Instant) -> Vec<(ServerId, Arc<str>)> {
+        let millis = self.millis(now);
+        let servers = lock(&self.servers);
+        let trouble = servers.values().filter_map(|e| Some((e.state.id.clone(), e.state.trouble(millis)?)));
+        let mut down: Vec<_> = trouble.collect();
+        drop(servers);
+        down.sort_by(|a, b| a.0.cmp(&b.0));
+        down
     }
 
     /// All servers, sorted by identity; for the API.
@@ -129,6 +182,7 @@ impl Registry {
                 in_flight: entry.state.in_flight.0.load(Relaxed),
                 connections: entry.state.connections.0.load(Relaxed),
                 ejected: entry.state.is_ejected(millis),
+                trouble: entry.state.trouble(millis),
             })
             .collect();
         views.sort_by(|a, b| a.id.cmp(&b.id));
@@ -150,8 +204,10 @@ pub struct ServerView {
     pub in_flight: u32,
     /// Connections to it, used or not.
     pub connections: u32,
-    /// Left alone for a moment because it refused connections.
+    /// Gets no requests just now, as long as there is another one.
     pub ejected: bool,
+    /// Why it is not thought able to answer; `None` if it is.
+    pub trouble: Option<Arc<str>>,
 }
 
 /// What is shared of a server.
@@ -164,6 +220,10 @@ pub struct ServerState {
     ejections: AtomicU32,
     since: u64,
     response_time: Padded<ResponseTime>,
+    /// When it first refused a connection since it was reached last, plus one; 0 if it has not.
+    refused_since: AtomicU64,
+    checked: Checked,
+    failures: Failures,
 }
 
 /// How quickly a server answers. Writers do not wait for each other: what one loses is one answer of many.
@@ -173,6 +233,19 @@ struct ResponseTime {
     mean: AtomicU64,
     /// When the last answer came, in milliseconds.
     at: AtomicU64,
+}
+
+/// How a server stands, for a request that looks for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing speaks against it for good.
+    Usable,
+    /// Its first health check has not ended.
+    Awaited,
+    /// Its health check fails.
+    Failing,
+    /// It refuses connections since then, by the registry's clock.
+    Refuses(u64),
 }
 
 impl ServerState {
@@ -185,6 +258,9 @@ impl ServerState {
             connections: Padded::default(),
             ejected_until: AtomicU64::new(0),
             ejections: AtomicU32::new(0),
+            refused_since: AtomicU64::new(0),
+            checked: Checked::default(),
+            failures: Failures::default(),
         }
     }
 
@@ -234,17 +310,91 @@ impl ServerState {
         (mean != 0).then(|| (((mean >> SAMPLE_BITS) >> halves.min(63)) as f64).max(1.0))
     }
 
-    /// True while it is left alone; `millis` by the registry's clock.
+    /// True while it is left alone, whatever for: it refused connections, its health check has not passed, it failed
+    /// too many requests. `millis` by the registry's clock.
     pub fn is_ejected(&self, millis: u64) -> bool {
         millis < self.ejected_until.load(Relaxed)
+            || matches!(self.checked.verdict(), Verdict::Awaited | Verdict::Failing)
+            || self.failures.ejects(millis)
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        match (self.refused_since.load(Relaxed), self.checked.verdict()) {
+            (0, Verdict::Awaited) => Standing::Awaited,
+            (0, Verdict::Failing) => Standing::Failing,
+            (0, _) => Standing::Usable,
+            (since, _) => Standing::Refuses(since - 1),
+        }
+    }
+
+    /// What its health check says.
+    pub fn verdict(&self) -> Verdict {
+        self.checked.verdict()
+    }
+
+    /// Takes a verdict down, with its reason.
+    pub fn judged(&self, verdict: Verdict, why: Option<Arc<str>>) {
+        self.checked.set(verdict, why);
+    }
+
+    /// Why it is not thought able to answer; for people.
+    fn trouble(&self, millis: u64) -> Option<Arc<str>> {
+        match self.checked.verdict() {
+            Verdict::Awaited => return Some("its first health check has not ended yet".into()),
+            Verdict::Failing => {
+                let why = self.checked.why();
+                return Some(format!("its health check fails: {}", why.as_deref().unwrap_or("no reason known")).into());
+            }
+            Verdict::Unchecked | Verdict::Passing => {}
+        }
+        if self.failures.ejects(millis) {
+            return Some("it failed too many requests in a row".into());
+        }
+        if self.refused_since.load(Relaxed) != 0 {
+            return Some("it refuses connections".into());
+        }
+        (self.ejections.load(Relaxed) != 0).then(|| "it could not be reached the last time".into())
     }
 
     /// Whether this request may go to it. After an ejection one request tries it, and the others
     /// leave it alone until that one knows: a server that swallows connections would otherwise hold as many
     /// as come within a dial time-out. Call it for a server that was chosen, and choose again when it says no.
     pub fn may_try(&self, millis: u64) -> bool {
+        if matches!(self.checked.verdict(), Verdict::Awaited | Verdict::Failing) {
+            return false;
+        }
         let until = self.ejected_until.load(Relaxed);
         until == 0 || (millis >= until && self.eject(until, millis))
+    }
+
+    /// It refused a connection: nobody listens there. See [`Self::unreachable`] for what follows.
+    pub fn refused(&self, millis: u64) {
+        // One after the other; what counts is that the first time stays.
+        let _ = self.refused_since.compare_exchange(0, millis + 1, Relaxed, Relaxed);
+        self.unreachable(millis);
+    }
+
+    /// A request came to an end there that does not speak against it.
+    pub fn served(&self) {
+        if self.failures.passed() {
+            tracing::info!(service = %self.id.service, server = %self.id.url, "server answers again");
+        }
+    }
+
+    /// A request failed there. Leaves it alone if that is one too many by the rule, and not too many of the service's
+    /// servers are already: `others` gives all of them.
+    pub fn failed<'a>(&self, rule: &Passive, millis: u64, others: impl Iterator<Item = &'a ServerState>) {
+        let may_eject = || {
+            let (all, out) = others.fold((0, 0), |(all, out): (usize, usize), other| {
+                (all + 1, out + usize::from(other.failures.ejects(millis)))
+            });
+            (out + 1) * 100 <= all * MOST_EJECTED || out == 0
+        };
+        if let Some(time) = self.failures.failed(rule, millis, may_eject) {
+            let (service, server) = (&self.id.service, &self.id.url);
+            tracing::warn!(%service, %server, failures = rule.failures, for_ = ?time, "server fails requests and is left alone");
+        }
     }
 
     /// No connection could be made: it is left alone, longer each time in a row.
@@ -261,8 +411,10 @@ impl ServerState {
         let doublings = self.ejections.load(Relaxed).min(16);
         let time = EJECT_FIRST.saturating_mul(1 << doublings).min(EJECT_MOST).as_millis() as u64;
         let ours = self.ejected_until.compare_exchange(until, millis + time, Relaxed, Relaxed).is_ok();
-        if ours {
-            self.ejections.fetch_add(1, Relaxed);
+        if ours && self.ejections.fetch_add(1, Relaxed) == 0 {
+            let refuses = self.refused_since.load(Relaxed) != 0;
+            let why = if refuses { "it refuses connections" } else { "no connection could be made" };
+            tracing::warn!(service = %self.id.service, server = %self.id.url, why, "server is left alone for a moment");
         }
         ours
     }
@@ -270,8 +422,11 @@ impl ServerState {
     /// A connection was made, or an answer came by one: the past is forgotten.
     pub fn reachable(&self) {
         if self.ejections.load(Relaxed) != 0 {
-            self.ejections.store(0, Relaxed);
+            self.refused_since.store(0, Relaxed);
             self.ejected_until.store(0, Relaxed);
+            if self.ejections.swap(0, Relaxed) != 0 {
+                tracing::info!(service = %self.id.service, server = %self.id.url, "server takes connections again");
+            }
         }
     }
 }
@@ -380,6 +535,55 @@ mod tests {
         server.answered_in(Duration::MAX, 1_000);
         server.answered_in(Duration::ZERO, 1_000);
         assert!(server.response_time(1_000).is_some() && server.response_time(u64::MAX) == Some(1.0));
+    }
+
+    #[test]
+    fn a_check_that_did_not_pass_keeps_requests_away() {
+        let registry = Registry::default();
+        let server = registry.server(&id("http://10.0.0.1:80"));
+        let looks = || (server.is_ejected(5), server.may_try(5), server.standing());
+        assert_eq!(looks(), (false, true, Standing::Usable));
+        server.judged(Verdict::Awaited, None);
+        assert_eq!(looks(), (true, false, Standing::Awaited));
+        server.judged(Verdict::Failing, Some("status 500".into()));
+        assert_eq!(looks(), (true, false, Standing::Failing));
+        let now = Instant::now();
+        let down: Vec<_> = registry.down(now).into_iter().map(|(_, why)| why).collect();
+        assert_eq!(down, ["its health check fails: status 500".into()]);
+        server.judged(Verdict::Passing, None);
+        assert_eq!(looks(), (false, true, Standing::Usable));
+        assert!(registry.down(now).is_empty() && registry.is_up(server.id(), now));
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_from_its_first_time_until_a_connection() {
+        let registry = Registry::default();
+        let server = registry.server(&id("http://10.0.0.1:80"));
+        server.refused(0);
+        server.refused(700);
+        assert_eq!(server.standing(), Standing::Refuses(0));
+        assert!(!registry.is_up(server.id(), Instant::now()), "also between two tries");
+        server.reachable();
+        assert_eq!(server.standing(), Standing::Usable);
+        server.unreachable(900);
+        assert_eq!(server.standing(), Standing::Usable, "a time-out is no refusal");
+    }
+
+    #[test]
+    fn at_most_half_of_the_servers_are_left_alone_for_failed_requests() {
+        let registry = Registry::default();
+        let servers: Vec<_> = (0..5).map(|n| registry.server(&id(&format!("http://10.0.0.{n}:80")))).collect();
+        let rule = Passive::new(Duration::from_secs(10), 1);
+        for server in &servers {
+            server.failed(&rule, 10, servers.iter().map(|server| &**server));
+        }
+        let out: Vec<_> = servers.iter().map(|server| server.is_ejected(11)).collect();
+        assert_eq!(out, [true, true, false, false, false]);
+        servers[0].served();
+        assert!(!servers[0].is_ejected(11));
+        let alone = registry.server(&id("http://10.0.1.1:80"));
+        alone.failed(&rule, 10, std::iter::once(&*alone));
+        assert!(alone.is_ejected(11), "one may always");
     }
 
     #[test]

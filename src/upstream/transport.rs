@@ -151,6 +151,8 @@ mod tests {
             transport: transport.cloned(),
             sticky: None,
             composite: None,
+            health: None,
+            passive: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod failures;
 mod files;
 mod grpc;
 mod h1;
+mod health;
 mod hind;
 mod proxy;
 mod real;

@@ -131,13 +131,17 @@ pub(super) fn rule(rule: &str, failures: &[Fail], style: Style, out: &mut dyn Wr
 /// Servers, and the one that would be chosen.
 pub(super) fn backend(backend: &Backend, style: Style, out: &mut dyn Write) -> io::Result<()> {
     for server in &backend.servers {
-        let of = if server.service.is_empty() { String::new() } else { format!("{} of {}", server.url, server.service) };
+        let of =
+            if server.service.is_empty() { String::new() } else { format!("{} of {}", server.url, server.service) };
         let server_of = if of.is_empty() { &server.url } else { &of };
         let mut line = format!("  {server_of} weight {}", server.weight);
         match server.up {
             Some(true) => line.push_str(", up"),
-            Some(false) => line.push_str(&format!(", {}", style.red("left alone: it refused connections"))),
+            Some(false) => line.push_str(&format!(", {}", style.red("left alone"))),
             None => {}
+        }
+        if let Some(why) = &server.why {
+            line.push_str(&format!(": {}", style.red(why)));
         }
         if let Some(in_flight) = server.in_flight {
             line.push_str(&format!(", {in_flight} in flight"));

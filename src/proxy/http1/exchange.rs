@@ -16,6 +16,7 @@ use crate::proxy::{failure as failures, hop, request};
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -111,7 +112,11 @@ enum Tried {
     Switched(Answer),
     /// The servers here are to be left, and others asked.
     FailsOver(Range<usize>),
-    Failed { failed: Failed, untouched: bool, unsent: bool },
+    Failed {
+        failed: Failed,
+        untouched: bool,
+        unsent: bool,
+    },
     Unframed(Fault),
 }
 
@@ -123,7 +128,7 @@ async fn forward(
     session: &mut Session,
     mut finish: Finish,
     request: Request,
-    service: &BoundService,
+    service: &Rc<BoundService>,
     upgrade: Option<HeaderValue>,
     to: To,
 ) -> After {
@@ -133,13 +138,13 @@ async fn forward(
     // Its body may be on its way, or never come.
     let failing = To { keep: to.keep && !request.has_body(), read: !request.has_body(), ..to };
     let switches = upgrade.is_some();
-    let mut choice = Choice::new(service, &finish, request.has_body(), switches);
+    let mut choice = Choice::new(service.clone(), &finish, request.has_body(), switches);
     let mut chosen = choice.next(&client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match Box::pin(to_http2::run(session, &finish, &request, (service, &choice), taken)).await {
+                match Box::pin(to_http2::run(session, &finish, &request, &choice, taken)).await {
                     Outcome::Done(after) => return after,
                     Outcome::Made(made) => return answer::made(session, finish, made, failing).await,
                     Outcome::Next(at, why) => {
@@ -166,7 +171,7 @@ async fn forward(
         let reused = leased.connection.reused();
         finish.is_sent(reused);
         let patience = leased.in_flight.pool().settings().response_header_timeout;
-        match attempt(session, &finish, &request, (service, &choice), &mut leased).await {
+        match attempt(session, &finish, &request, &choice, &mut leased).await {
             Tried::Done(after, reusable) => {
                 session.quiet_since = finish.answered.get();
                 if reusable {
@@ -213,11 +218,12 @@ async fn attempt(
     session: &mut Session,
     finish: &Finish,
     request: &Request,
-    (service, choice): (&BoundService, &Choice<'_>),
+    choice: &Choice,
     leased: &mut Leased,
 ) -> Tried {
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
+    let service = choice.service();
     let Some(asked) = service.servers.get(leased.at) else { return Tried::Done(After::Gone, false) };
     let host = finish.exchange.host_for(asked.pass_host_header, &asked.server.authority);
     let mut lead = buffers.take();

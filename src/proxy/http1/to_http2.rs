@@ -13,7 +13,6 @@ use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
 use crate::proxy::frames::Frames;
 use crate::proxy::over_h2::{self, Unanswered};
-use crate::proxy::service::BoundService;
 use crate::proxy::sender::{Broken, Sender};
 use crate::proxy::{failure, request};
 use crate::upstream::ConnectError;
@@ -114,10 +113,11 @@ pub(super) async fn run(
     session: &mut Session,
     finish: &Finish,
     request: &Request,
-    (service, choice): (&BoundService, &Choice<'_>),
+    choice: &Choice,
     taken: Taken,
 ) -> Outcome {
     let client = session.client.clone();
+    let service = choice.service();
     let Some(asked) = service.servers.get(taken.at) else {
         return Outcome::Made(Made::failed(Cause::Internal.into()));
     };

@@ -96,7 +96,7 @@ async fn forward(
     client: &Rc<Client>,
     mut finish: Box<Finish>,
     incoming: Incoming,
-    service: &BoundService,
+    service: &Rc<BoundService>,
     upgrade: Option<HeaderValue>,
     tunnel: Option<Tunnel>,
     mut running: Running,
@@ -116,13 +116,13 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), has_body);
     let switches = tunnel.is_some();
     let mut body = if has_body { Some(H2Body::new(incoming)) } else { None };
-    let mut choice = Choice::new(service, &finish, has_body, switches);
+    let mut choice = Choice::new(service.clone(), &finish, has_body, switches);
     let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match over(client, finish, running, (service, &choice), taken, body.take(), framing).await {
+                match over(client, finish, running, &choice, taken, body.take(), framing).await {
                     Over::Done(answer) => return answer,
                     Over::Next(at, why, back) => {
                         (finish, running) = (back.0, back.1);
@@ -152,7 +152,7 @@ async fn forward(
             Err(made) => return Err((made, finish, running)),
         };
         finish.is_sent(leased.connection.reused());
-        let Some(server) = service.servers.get(leased.at) else {
+        let Some(server) = choice.service().servers.get(leased.at) else {
             return Err((Made::failed(Cause::Internal.into()), finish, running));
         };
         let host = finish.exchange.host_for(server.pass_host_header, &server.server.authority);
@@ -167,7 +167,7 @@ async fn forward(
             }
             Ok((answer, sent)) => {
                 leased.in_flight.pool().state().reachable();
-                let other = service.fails_over(leased.at, answer.line.status).filter(|_| !has_body);
+                let other = choice.service().fails_over(leased.at, answer.line.status).filter(|_| !has_body);
                 if let Some(range) = other.filter(|range| choice.has_other(range)) {
                     let buffers = &client.open.worker.buffers;
                     buffers.give(buffers.bytes_of(answer.headers));
@@ -229,11 +229,12 @@ async fn over(
     client: &Rc<Client>,
     finish: Box<Finish>,
     running: Running,
-    (service, choice): (&BoundService, &Choice<'_>),
+    choice: &Choice,
     taken: Taken,
     body: Option<H2Body>,
     framing: Framing,
 ) -> Over {
+    let service = choice.service();
     let Some(server) = service.servers.get(taken.at) else {
         return Over::Done(Err((Made::failed(Cause::Internal.into()), finish, running)));
     };

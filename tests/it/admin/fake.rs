@@ -67,6 +67,10 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
         strategy: table::Strategy::Wrr,
         pass_host_header: true,
         transport: None,
+        health: None,
+        passive: None,
+        sticky: None,
+        composite: None,
     })
 }
 
