@@ -67,7 +67,8 @@ impl Schedule {
         if steps * weights.len() > MAX_WORK as usize || smooth.round.is_empty() {
             return smooth;
         }
-        let mut due: Vec<(f64, u32)> = (0u32..).zip(weights).map(|(at, weight)| (1.0 / f64::from(*weight), at)).collect();
+        let mut due: Vec<(f64, u32)> =
+            (0u32..).zip(weights).map(|(at, weight)| (1.0 / f64::from(*weight), at)).collect();
         let mut round = Vec::with_capacity(steps);
         for _ in 0..steps {
             let Some(first) = (0..due.len()).min_by(|a, b| due[*a].0.total_cmp(&due[*b].0)) else { break };

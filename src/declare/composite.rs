@@ -72,13 +72,7 @@ pub struct Mirroring {
 
 impl Default for Mirroring {
     fn default() -> Self {
-        Self {
-            service: Arc::default(),
-            mirror_body: true,
-            max_body_size: -1,
-            mirrors: Vec::new(),
-            health_check: None,
-        }
+        Self { service: Arc::default(), mirror_body: true, max_body_size: -1, mirrors: Vec::new(), health_check: None }
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) fn strategy(service: &Service) -> String {
             format!("`{}` answers, copies go to {}", service.id, copies.collect::<Vec<_>>().join(", "))
         }
         Some(CompositeKind::Failover { service, fallback, .. }) => {
-            let name = |service: &Option<Arc<Service>>| service.as_ref().map_or("nobody".into(), |s| format!("`{}`", s.id));
+            let name =
+                |service: &Option<Arc<Service>>| service.as_ref().map_or("nobody".into(), |s| format!("`{}`", s.id));
             format!("{}, and {} while it has no usable server", name(service), name(fallback))
         }
         None => match &service.strategy {

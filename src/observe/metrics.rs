@@ -450,7 +450,8 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
         up.add(&[("service", service), ("url", url)], f64::from(u8::from(is_up)));
     }
     families.push(up);
-    let help = "Copies of requests for mirrors, by the mirror and whether they were sent or dropped since there were too many";
+    let help =
+        "Copies of requests for mirrors, by the mirror and whether they were sent or dropped since there were too many";
     let mut copies = Family::counter("rust_lb_mirrored_requests_total", help);
     for (service, sent, dropped) in &facts.mirrored {
         copies.add(&[("service", service), ("result", "sent")], *sent as f64);

@@ -72,8 +72,7 @@ fn copy(finish: &Finish, mirror: &Mirror, place: Place) {
     let exchange = &finish.exchange;
     let client = finish.client.clone();
     let registry = &client.open.worker.registry;
-    let asking =
-        Asking { client: exchange.peer.ip(), headers: &exchange.request.headers, tried: &[], left: &[] };
+    let asking = Asking { client: exchange.peer.ip(), headers: &exchange.request.headers, tried: &[], left: &[] };
     let chosen = mirror.service.choose(&asking, registry, &mut Choosing::default());
     let Some(BoundServer { server, pool, pass_host_header, .. }) = chosen.and_then(|at| mirror.service.servers.get(at))
     else {
@@ -82,7 +81,8 @@ fn copy(finish: &Finish, mirror: &Mirror, place: Place) {
     let host = exchange.host_for(*pass_host_header, &server.authority);
     let in_flight = pool.enter();
     let method = exchange.request.method.clone();
-    let http2 = pool.http2(false).and_then(|_| over_h2::head(finish, pool.scheme(), host, server.base.as_deref(), None));
+    let http2 =
+        pool.http2(false).and_then(|_| over_h2::head(finish, pool.scheme(), host, server.base.as_deref(), None));
     let framing = match method {
         Method::POST | Method::PUT | Method::PATCH => Framing::Length(0),
         _ => Framing::None,

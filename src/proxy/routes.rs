@@ -59,7 +59,8 @@ impl Routes {
         let bound = previous.routers.remove(&key).unwrap_or_else(|| {
             let key = Arc::as_ptr(&router.service);
             let service = current.services.get(&key).or_else(|| previous.services.get(&key)).cloned();
-            let service = service.unwrap_or_else(|| Rc::new(BoundService::new(&router.service, registry, pools, chooser)));
+            let service =
+                service.unwrap_or_else(|| Rc::new(BoundService::new(&router.service, registry, pools, chooser)));
             Rc::new(BoundRouter { router: router.clone(), service })
         });
         current.services.insert(Arc::as_ptr(&router.service), bound.service.clone());

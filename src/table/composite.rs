@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// How deep services may be nested.
 pub(super) const MAX_DEPTH: usize = 8;
 /// How many services one may be made of, those inside of others counted, and each as often as it is named.
-const MAX_SIZE: usize = 2_000;
+const MAX_SIZE: usize = 512;
 
 /// A service that is made of others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -139,7 +139,8 @@ pub(super) fn names(declared: &declare::Service) -> impl Iterator<Item = &Arc<st
     let by_address = declared.highest_random_weight.iter().flat_map(|weighted| &weighted.services);
     let weighted = weighted.chain(by_address).map(|child| &child.name);
     let mirroring = declared.mirroring.iter();
-    let mirrored = mirroring.flat_map(|m| std::iter::once(&m.service).chain(m.mirrors.iter().map(|mirror| &mirror.name)));
+    let mirrored =
+        mirroring.flat_map(|m| std::iter::once(&m.service).chain(m.mirrors.iter().map(|mirror| &mirror.name)));
     let failover = declared.failover.iter().flat_map(|failover| [&failover.service, &failover.fallback]);
     weighted.chain(mirrored).chain(failover).filter(|name| !name.is_empty())
 }

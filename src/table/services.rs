@@ -2,8 +2,8 @@
 //!
 //! What always holds: a service that changes touches all that are made of it; none is worked out for ever.
 
-use super::build::{Builder, GoodService, Name, Part, TransportFault, User, Uses, once};
 use super::build::Use;
+use super::build::{Builder, GoodService, Name, Part, TransportFault, User, Uses, once};
 use super::composite;
 use super::resolve::{self, origin, origin_of, reference};
 use super::{DEFAULT_TRANSPORT, Service, Transport};

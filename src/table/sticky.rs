@@ -106,9 +106,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// FNV-1 of 64 bits (Go's `fnv.New64`).
 fn fnv1(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte))
 }
 
 #[cfg(test)]

@@ -131,7 +131,8 @@ pub(super) fn rule(rule: &str, failures: &[Fail], style: Style, out: &mut dyn Wr
 /// Servers, and the one that would be chosen.
 pub(super) fn backend(backend: &Backend, style: Style, out: &mut dyn Write) -> io::Result<()> {
     for server in &backend.servers {
-        let of = if server.service.is_empty() { String::new() } else { format!("{} of {}", server.url, server.service) };
+        let of =
+            if server.service.is_empty() { String::new() } else { format!("{} of {}", server.url, server.service) };
         let server_of = if of.is_empty() { &server.url } else { &of };
         let mut line = format!("  {server_of} weight {}", server.weight);
         match server.up {

@@ -111,7 +111,11 @@ enum Tried {
     Switched(Answer),
     /// The servers here are to be left, and others asked.
     FailsOver(Range<usize>),
-    Failed { failed: Failed, untouched: bool, unsent: bool },
+    Failed {
+        failed: Failed,
+        untouched: bool,
+        unsent: bool,
+    },
     Unframed(Fault),
 }
 

@@ -67,6 +67,8 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
         strategy: table::Strategy::Wrr,
         pass_host_header: true,
         transport: None,
+        sticky: None,
+        composite: None,
     })
 }
 

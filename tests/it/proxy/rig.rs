@@ -224,7 +224,7 @@ fn table_of(routes: &[Route]) -> Table {
         });
         let load_balancer = declare::LoadBalancer {
             servers: servers.collect(),
-            strategy: route.strategy.into(),
+            strategy: route.strategy.clone(),
             pass_host_header: route.pass_host_header,
             ..declare::LoadBalancer::default()
         };
