@@ -38,7 +38,7 @@ impl Chooser {
 
     /// Whether a request may be for a server that is new: the older, the likelier.
     fn is_warm(&self, age: u64) -> bool {
-        age >= self.slow_start || u64::from(self.random.next() >> 8) * self.slow_start < age << 24
+        age >= self.slow_start || u128::from(self.random.next()) * u128::from(self.slow_start) < u128::from(age) << 32
     }
 }
 
@@ -340,13 +340,18 @@ impl Node {
                 (at, self.range.start + at)
             }
             Kind::Weighted { children, schedule } => {
+                let mut out: SmallVec<[usize; 8]> = SmallVec::new();
                 let mut picked = None;
                 for _ in 0..schedule.len() {
-                    let Some(at) = schedule.at(self.state.next()) else { break };
+                    let at = schedule.at(self.state.next())?;
+                    if out.contains(&at) {
+                        continue;
+                    }
                     picked = children.get(at).and_then(|part| Some((at, part.node.pick(walk, choosing)?)));
-                    if picked.is_some() {
+                    if picked.is_some() || out.len() + 1 == children.len() {
                         break;
                     }
+                    out.push(at);
                 }
                 picked?
             }
@@ -488,7 +493,37 @@ impl Node {
 impl Mirror {
     /// Whether the request of this number (from 1) is among those that are copied: they lie evenly.
     pub(super) fn wants(&self, number: u64) -> bool {
-        let copies = |requests: u64| (requests * u64::from(self.percent)).div_ceil(100);
-        copies(number) > copies(number.saturating_sub(1))
+        copies(number, self.percent)
+    }
+}
+
+fn copies(number: u64, percent: u8) -> bool {
+    let so_far = |requests: u64| requests.wrapping_mul(u64::from(percent)).div_ceil(100);
+    so_far(number) > so_far(number.wrapping_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn new_servers_come_to_their_share_by_age() {
+        let chooser = Chooser::new(5, Duration::from_secs(10));
+        let share = |age: u64| (0..10_000).filter(|_| chooser.is_warm(age)).count();
+        assert_eq!((share(0), share(10_000), share(u64::MAX)), (0, 10_000, 10_000));
+        assert!((2_300..2_700).contains(&share(2_500)), "{}", share(2_500));
+        assert!((8_800..9_200).contains(&share(9_000)), "{}", share(9_000));
+    }
+
+    #[test]
+    fn copies_lie_evenly() {
+        for percent in 0..=100u64 {
+            let copied = |number: &u64| copies(*number, percent as u8);
+            assert_eq!((1..=100).filter(copied).count() as u64, percent);
+            assert_eq!((1..=1_000_000).filter(copied).count() as u64, percent * 10_000);
+        }
+        // as in Traefik the first of a hundred is copied
+        assert!(copies(1, 1) && !copies(2, 1) && copies(101, 1));
     }
 }

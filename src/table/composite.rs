@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// How deep services may be nested.
 pub(super) const MAX_DEPTH: usize = 8;
 /// How many services one may be made of, those inside of others counted, and each as often as it is named.
-const MAX_SIZE: usize = 2_000;
+const MAX_SIZE: usize = 512;
 
 /// A service that is made of others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -3,6 +3,7 @@
 mod admin;
 mod architecture;
 mod auth;
+mod balancing;
 mod catalog;
 mod cli;
 mod config;

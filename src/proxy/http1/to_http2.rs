@@ -14,6 +14,7 @@ use crate::proxy::finish::Finish;
 use crate::proxy::frames::Frames;
 use crate::proxy::over_h2::{self, Unanswered};
 use crate::proxy::sender::{Broken, Sender};
+use crate::proxy::service::BoundService;
 use crate::proxy::{failure, request};
 use crate::upstream::ConnectError;
 use http_body::Body as _;
