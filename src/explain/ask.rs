@@ -429,7 +429,7 @@ fn says(report: &Report) -> String {
     let text = match (&*answer.outcome, &answer.upstream) {
         ("proxied", Some(to)) => {
             let refuses = match report.backend.as_ref().filter(|backend| !backend.remark.is_empty()) {
-                Some(_) => "; it refused connections lately, and then the answer is a 502",
+                Some(_) => "; no server of the service is healthy, so it is tried all the same",
                 None => "",
             };
             return format!(

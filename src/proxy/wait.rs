@@ -5,7 +5,7 @@
 //! `linger_wait` in all, and each is routed anew when the table has changed.
 
 use super::service::BoundService;
-use super::standing::Outlook;
+use super::standing::{Knocking, Outlook};
 use super::worker::Worker;
 use crate::http::{Cause, Made, Reason};
 use std::rc::Rc;
@@ -19,6 +19,8 @@ pub(super) struct Waiting {
     generation: watch::Receiver<u64>,
     verdicts: watch::Receiver<u64>,
     until: Instant,
+    /// Kept from one change to the next, so that changes of other things do not keep anybody from knocking.
+    knocking: Option<Rc<Knocking>>,
 }
 
 impl Waiting {
@@ -40,7 +42,7 @@ impl Waiting {
         let (mut generation, verdicts) = (worker.generation.clone(), worker.registry.verdicts());
         generation.mark_unchanged();
         let until = Instant::from_std(begun) + settings.linger_wait;
-        Ok(Self { worker: worker.clone(), generation, verdicts, until })
+        Ok(Self { worker: worker.clone(), generation, verdicts, until, knocking: None })
     }
 
     /// Waits until the table or what is thought of a server has changed.
@@ -48,13 +50,13 @@ impl Waiting {
     /// # Errors
     /// The answer when the time is over.
     pub(super) async fn changed(&mut self, service: &Rc<BoundService>, outlook: Outlook) -> Result<(), Made> {
-        let Self { worker, generation, verdicts, until } = self;
+        let Self { worker, generation, verdicts, until, knocking } = self;
         let registry = &worker.registry;
         let refusal = match outlook {
             Outlook::Wait { until: Some(millis), .. } => Some(Instant::from_std(registry.moment(millis))),
             _ => None,
         };
-        let _knocking = (!service.servers.is_empty()).then(|| service.knock(registry));
+        *knocking = (!service.servers.is_empty()).then(|| service.knock(registry));
         let until = refusal.map_or(*until, |refusal| refusal.min(*until));
         let change = async {
             tokio::select! {

@@ -94,7 +94,8 @@ struct Rig {
 impl Rig {
     fn start(flags: &[&str]) -> Self {
         let dir = Arc::new(tempfile::tempdir().expect("a folder"));
-        let json = ["--accessLog.format=json"];
+        // nobody waits for a server that refuses: what it comes to is what is looked at
+        let json = ["--accessLog.format=json", "--rustLb.linger.wait=0s"];
         let proxy = Proxy::over(Catalog::start(), dir.clone(), &[&json, flags].concat());
         Self { proxy, dir }
     }

@@ -26,6 +26,8 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+/// Before a check is tried again that this machine could not make.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Checks that run at once.
 const AT_ONCE: usize = 256;
 
@@ -49,13 +51,15 @@ struct Running {
 /// What is asked, and how to get there.
 #[derive(Debug, Clone)]
 struct Target {
-    health: Arc<Health>,
+    check: Check,
     endpoint: Endpoint,
+    /// The server's own path.
+    base: Option<Arc<str>>,
     settings: Arc<Settings>,
 }
 
 impl Target {
-    fn new(server: &Server, health: &Arc<Health>, settings: Arc<Settings>) -> Self {
+    fn of_http(server: &Server, health: &Health, settings: Arc<Settings>) -> Self {
         let scheme = match &health.check.kind {
             CheckKind::Http(http) => http.scheme,
             CheckKind::Grpc(grpc) => grpc.scheme,
@@ -69,11 +73,14 @@ impl Target {
         };
         let port = health.check.port.unwrap_or(server.port);
         let endpoint = Endpoint { tls, h2c, host: server.host.clone(), port };
-        Self { health: health.clone(), endpoint, settings }
+        Self { check: health.check.clone(), endpoint, base: server.base.clone(), settings }
     }
 
     fn is_as(&self, other: &Self) -> bool {
-        self.health == other.health && self.endpoint == other.endpoint && Arc::ptr_eq(&self.settings, &other.settings)
+        self.check == other.check
+            && self.base == other.base
+            && self.endpoint == other.endpoint
+            && Arc::ptr_eq(&self.settings, &other.settings)
     }
 }
 
@@ -98,7 +105,7 @@ impl Prober {
             let settings = self.transports.of(service);
             for server in &service.servers {
                 let known = before.is_some_and(|before| has(before, server));
-                self.watch(server, Target::new(server, health, settings.clone()), known);
+                self.watch(&server.id, Target::of_http(server, health, settings.clone()), known);
             }
         }
     }
@@ -113,33 +120,37 @@ impl Prober {
         self.len() == 0
     }
 
-    fn forget(&self, id: &ServerId) {
+    /// Checks a server that is not HTTP's. `known`: it is in use already, and stays so until a check says something else.
+    pub fn set(&self, id: &ServerId, endpoint: Endpoint, check: Check, settings: Arc<Settings>, known: bool) {
+        self.watch(id, Target { check, endpoint, base: None, settings }, known);
+    }
+
+    /// Ends the checks of a server; it counts as well then.
+    pub fn forget(&self, id: &ServerId) {
         if let Some(running) = self.running.borrow_mut().remove(id) {
             running.state.judged(Verdict::Unchecked, None);
         }
     }
 
-    /// `known`: it is in use already, and stays so until a check says something else.
-    fn watch(&self, server: &Server, target: Target, known: bool) {
+    fn watch(&self, id: &ServerId, target: Target, known: bool) {
         let mut running = self.running.borrow_mut();
-        match running.get(&server.id) {
+        match running.get(id) {
             Some(now) if now.target.is_as(&target) => return,
             _ => {}
         }
-        let state = self.registry.server(&server.id);
+        let state = self.registry.server(id);
         if !known {
             state.judged(Verdict::Awaited, None);
         }
         let watcher = Watcher {
             judge: Judge::new(state.verdict()),
             addresses: Rc::new(Addresses::new(target.endpoint.host.clone(), target.endpoint.port)),
-            base: server.base.clone(),
             target: target.clone(),
             state: state.clone(),
             registry: self.registry.clone(),
         };
         let task = AbortOnDropHandle::new(tokio::task::spawn_local(watcher.run(self.at_once.clone())));
-        running.insert(server.id.clone(), Running { target, state, _task: task });
+        running.insert(id.clone(), Running { target, state, _task: task });
     }
 }
 
@@ -147,8 +158,6 @@ impl Prober {
 struct Watcher {
     target: Target,
     addresses: Rc<Addresses>,
-    /// The server's own path.
-    base: Option<Arc<str>>,
     judge: Judge,
     state: Arc<ServerState>,
     registry: Arc<Registry>,
@@ -173,12 +182,12 @@ impl Watcher {
 
     /// One check.
     async fn ask(&self) -> Result<(), ProbeError> {
-        let Target { health, endpoint, settings } = &self.target;
-        let limit = health.check.timeout;
+        let Target { check, endpoint, base, settings } = &self.target;
+        let limit = check.timeout;
         let work = async {
-            match &health.check.kind {
+            match &check.kind {
                 CheckKind::Http(check) => {
-                    http::check(check, endpoint, self.base.as_deref(), &self.addresses, settings).await
+                    http::check(check, endpoint, base.as_deref(), &self.addresses, settings).await
                 }
                 CheckKind::Grpc(check) => grpc::check(check, endpoint, &self.addresses, settings).await,
                 CheckKind::Tcp(check) => tcp::check(check, endpoint, &self.addresses, settings).await,
@@ -189,11 +198,11 @@ impl Watcher {
 
     /// Takes up what came of it; gives the time until the next one.
     fn take(&mut self, outcome: Result<(), ProbeError>) -> std::time::Duration {
-        let Check { port, interval, unhealthy_interval, .. } = &self.target.health.check;
-        let passed = match &outcome {
-            Err(error) if error.is_ours() => self.state.verdict() == Verdict::Passing,
-            outcome => outcome.is_ok(),
-        };
+        let Check { port, interval, unhealthy_interval, .. } = &self.target.check;
+        if outcome.as_ref().is_err_and(ProbeError::is_ours) {
+            tracing::debug!(server = %self.state.id().url, "a health check could not be made by this machine");
+            return (*unhealthy_interval).min(AGAIN);
+        }
         if port.is_none() {
             // What is seen at the server's own port counts for requests, too.
             match &outcome {
@@ -204,7 +213,7 @@ impl Watcher {
                 Err(_) => {}
             }
         }
-        let judged = self.judge.take(passed, *interval, *unhealthy_interval);
+        let judged = self.judge.take(outcome.is_ok(), *interval, *unhealthy_interval);
         let why = outcome.as_ref().err().map(ToString::to_string);
         self.state.judged(judged.verdict, why.as_deref().map(Arc::from));
         if judged.changed {

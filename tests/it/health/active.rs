@@ -2,9 +2,11 @@
 
 use super::backend::{Backend, Says};
 use super::{Rig, often, over};
+use crate::support::proxy::{Catalog, Proxy};
 use crate::support::traffic::Traffic;
 use crate::support::{client, eventually};
 use serde_json::json;
+use std::sync::Arc;
 
 #[test]
 fn an_unhealthy_server_gets_no_requests_and_comes_back() {
@@ -273,4 +275,35 @@ fn tags_declare_checks() {
     // the state on disk holds the check, so that another start asks first, too
     let answer = client::get(rig.proxy.entry_point("traefik"), "127.0.0.1", "/api/http/services/web@consulcatalog");
     assert_eq!(answer.json()["loadBalancer"]["healthCheck"]["path"], "/health");
+}
+
+#[test]
+fn a_restored_server_gets_requests_after_its_check() {
+    let server = Backend::start("web", Says::Status(200));
+    let (catalog, dir) = (Catalog::start(), Arc::new(tempfile::tempdir().expect("a folder")));
+    let proxy = Proxy::over(catalog.clone(), dir.clone(), &[]);
+    catalog.register(
+        "w1",
+        "web",
+        server.addr,
+        &[
+            "traefik.enable=true",
+            "traefik.http.routers.web.rule=Host(`web.test`)",
+            "traefik.http.services.web.loadbalancer.healthcheck.path=/health",
+        ],
+    );
+    proxy.wait_for("web.test", "/", 200);
+    proxy.running.stop();
+    catalog.stop();
+    server.say(Says::Nothing);
+    let (checks, requests) = (server.checks().len(), server.requests());
+    let proxy = Proxy::over(catalog, dir, &["--rustLb.linger.wait=1h"]);
+    let web = proxy.web();
+    std::thread::scope(|scope| {
+        let request = scope.spawn(move || client::get(web, "web.test", "/"));
+        eventually("the check has come", || (server.checks().len() == checks + 1).then_some(()));
+        assert_eq!(server.requests(), requests);
+        server.say(Says::Status(200));
+        assert_eq!(request.join().expect("an answer").text(), "web");
+    });
 }
