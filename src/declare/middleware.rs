@@ -1,12 +1,11 @@
 //! HTTP middlewares: the kinds that are served as typed values, all others as a tree of their
 //! options, so that every one can be printed and compared.
 
-use super::{Source, is_default};
+use super::{Headers, Source, is_default};
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -86,13 +85,9 @@ pub enum MiddlewareKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<Arc<str>>,
     },
-    /// Sets fields of the request. Only `Host` is served.
-    #[serde(rename_all = "camelCase")]
-    Headers {
-        /// By name.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        custom_request_headers: BTreeMap<Arc<str>, Arc<str>>,
-    },
+    /// Sets and takes off fields of requests and answers; CORS; security headers
+    /// (<https://doc.traefik.io/traefik/middlewares/http/headers/>).
+    Headers(Box<Headers>),
     /// rust-lb's own, for Fabio's `allow=`: 403 unless the peer, and every address that
     /// `X-Forwarded-For` names, is in one of the networks.
     #[serde(rename_all = "camelCase")]

@@ -4,6 +4,7 @@
 
 mod duration;
 pub mod file;
+mod headers;
 mod http;
 mod middleware;
 pub mod options;
@@ -16,6 +17,7 @@ mod tls;
 mod words;
 
 pub use duration::GoDuration;
+pub use headers::{Fields, Headers};
 pub use http::{
     Cookie, Domain, HealthCheck, LoadBalancer, Observability, PassiveHealthCheck, ResponseForwarding, Router,
     RouterTls, Server, Service, Sticky, Strategy,

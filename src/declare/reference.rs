@@ -190,28 +190,43 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.headers",
         doc: "sets headers, CORS and security headers",
-        served: &[],
-        known: &[
-            (
-                Text,
-                "customRequestHeaders.* customResponseHeaders.* sslProxyHeaders.* customFrameOptionsValue \
-              customBrowserXSSValue contentSecurityPolicy contentSecurityPolicyReportOnly publicKey \
-              referrerPolicy permissionsPolicy !featurePolicy !sslHost",
-            ),
-            (
-                Bool,
-                "accessControlAllowCredentials addVaryHeader stsIncludeSubdomains stsPreload forceSTSHeader \
-              frameDeny contentTypeNosniff browserXssFilter isDevelopment !sslRedirect \
-              !sslTemporaryRedirect !sslForceHost",
-            ),
-            (
-                List,
-                "accessControlAllowHeaders accessControlAllowMethods accessControlAllowOriginList \
-              accessControlAllowOriginListRegex accessControlExposeHeaders allowedHosts \
-              hostsProxyHeaders",
-            ),
-            (Int, "!accessControlMaxAge !stsSeconds"),
+        served: &[
+            ("customRequestHeaders.*", Text, Always, "sets this field of requests; empty takes it off"),
+            ("customResponseHeaders.*", Text, Always, "sets this field of answers; empty takes it off"),
+            ("accessControlAllowCredentials", Bool, Always, "CORS: credentials are allowed"),
+            ("accessControlAllowHeaders", List, Always, "CORS: fields that requests may have"),
+            ("accessControlAllowMethods", List, Always, "CORS: methods that requests may have"),
+            ("accessControlAllowOriginList", List, Always, "CORS: origins that are allowed, or `*`"),
+            ("accessControlAllowOriginListRegex", List, Always, "CORS: expressions for origins that are allowed"),
+            ("accessControlExposeHeaders", List, Always, "CORS: fields of answers that scripts may read"),
+            ("!accessControlMaxAge", Int, Always, "CORS: seconds for which the answer to a preflight may be kept"),
+            ("addVaryHeader", Bool, Always, "CORS: adds `Origin` to `Vary`"),
+            ("allowedHosts", List, Always, "hosts that are served; others are answered 500"),
+            ("hostsProxyHeaders", List, Always, "fields that may tell the host for `allowedHosts`"),
+            ("sslProxyHeaders.*", Text, Always, "the value of this field that says that the client came over TLS"),
+            ("!stsSeconds", Int, Always, "`max-age` of Strict-Transport-Security, over TLS; 0: it is not sent"),
+            ("stsIncludeSubdomains", Bool, Always, "adds `includeSubDomains` to it"),
+            ("stsPreload", Bool, Always, "adds `preload` to it"),
+            ("forceSTSHeader", Bool, Always, "sends it without TLS, too"),
+            ("frameDeny", Bool, Always, "`X-Frame-Options: DENY`"),
+            ("customFrameOptionsValue", Text, Always, "another value of X-Frame-Options"),
+            ("contentTypeNosniff", Bool, Always, "`X-Content-Type-Options: nosniff`"),
+            ("browserXssFilter", Bool, Always, "`X-XSS-Protection: 1; mode=block`"),
+            ("customBrowserXSSValue", Text, Always, "another value of X-XSS-Protection"),
+            ("contentSecurityPolicy", Text, Always, "Content-Security-Policy"),
+            ("contentSecurityPolicyReportOnly", Text, Always, "Content-Security-Policy-Report-Only"),
+            ("publicKey", Text, Always, "Public-Key-Pins, over TLS"),
+            ("referrerPolicy", Text, Always, "Referrer-Policy"),
+            ("permissionsPolicy", Text, Always, "Permissions-Policy"),
+            ("isDevelopment", Bool, Always, "refuses no host and sends no Strict-Transport-Security"),
         ],
+        known: &[],
+    },
+    Section {
+        path: "http.middlewares.*.headers",
+        doc: "of Traefik 2; it does nothing in Traefik 3 either (see `redirectScheme`, `redirectRegex`, `permissionsPolicy`)",
+        served: &[],
+        known: &[(Text, "!featurePolicy !sslHost"), (Bool, "!sslRedirect !sslTemporaryRedirect !sslForceHost")],
     },
     Section {
         path: "http.middlewares.*.encodedCharacters",

@@ -35,6 +35,8 @@ pub enum Reason {
     ClientGone,
     /// A redirect made by a middleware or an entry point.
     Redirect,
+    /// The answer to a CORS preflight.
+    Preflight,
     /// 503: the process is terminating.
     Terminating,
     /// 500: a fault of the proxy's own.
@@ -61,6 +63,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::ClientGone => "client_gone",
             Self::Redirect => "redirect",
+            Self::Preflight => "preflight",
             Self::Terminating => "terminating",
             Self::Internal => "internal",
         }

@@ -7,6 +7,7 @@
 
 mod access;
 mod auth;
+mod headers;
 mod htpasswd;
 mod path;
 mod prefix_redirect;
@@ -19,7 +20,7 @@ pub use auth::{Guard, Question, UserFiles};
 pub use redirect::{REDIRECTION_PRIORITY, Redirection};
 pub use security::secure;
 
-use crate::http::{Exchange, Made, Reason, StatusCode};
+use crate::http::{AnswerHead, Exchange, Made, Reason, StatusCode};
 use crate::table::{Middleware, MiddlewareKind, Ready};
 use std::sync::Arc;
 
@@ -28,8 +29,8 @@ use std::sync::Arc;
 pub enum Step {
     /// The request goes on.
     On,
-    /// One answered.
-    Made(Made),
+    /// The one at this place answered.
+    Made(usize, Made),
     /// The one at this place has a question; once it is answered, the chain goes on from there.
     Ask(usize, Question),
 }
@@ -42,7 +43,7 @@ pub fn enter(middlewares: &[Arc<Middleware>], exchange: &mut Exchange, files: &U
     loop {
         match step(middlewares, from, exchange, &guard) {
             Step::On => return None,
-            Step::Made(made) => return Some(made),
+            Step::Made(_, made) => return Some(made),
             Step::Ask(at, question) => {
                 question.answer(&guard);
                 from = at;
@@ -57,18 +58,28 @@ pub fn step(middlewares: &[Arc<Middleware>], from: usize, exchange: &mut Exchang
         if let MiddlewareKind::BasicAuth { users_file, realm, remove_header, header_field, plain, .. } =
             &middleware.kind
         {
-            let Ready::Users(users) = &middleware.ready else { return Step::Made(internal()) };
+            let Ready::Users(users) = &middleware.ready else { return Step::Made(at, internal()) };
             let (file, remove_header, plain) = (users_file, *remove_header, *plain);
             match auth::check(&Basic { users, file, realm, remove_header, header_field, plain }, exchange, guard) {
                 Verdict::In => {}
-                Verdict::Out(made) => return Step::Made(made),
+                Verdict::Out(made) => return Step::Made(at, made),
                 Verdict::Ask(question) => return Step::Ask(at, question),
             }
         } else if let Some(made) = one(middleware, exchange) {
-            return Step::Made(made);
+            return Step::Made(at, made);
         }
     }
     Step::On
+}
+
+/// What is done to an answer on its way to the client, by those middlewares that the request passed, the last one first.
+/// Answers that one of them made pass those that stand before it.
+pub fn leave(passed: &[Arc<Middleware>], exchange: &Exchange, head: &mut AnswerHead) {
+    for middleware in passed.iter().rev() {
+        if let Ready::Headers(ready) = &middleware.ready {
+            headers::leave(ready, exchange, head);
+        }
+    }
 }
 
 /// Runs one that has no questions.
@@ -95,10 +106,9 @@ fn one(middleware: &Middleware, exchange: &mut Exchange) -> Option<Made> {
             let to = prefix_redirect::Redirect { url, strip, prepend, port: port.as_deref() };
             return Some(to.answer(status, exchange));
         }
-        MiddlewareKind::Headers { .. } => {
-            if let Ready::Host(host) = &middleware.ready {
-                exchange.host = Some(host.clone());
-            }
+        MiddlewareKind::Headers(_) => {
+            let Ready::Headers(ready) = &middleware.ready else { return Some(internal()) };
+            return headers::enter(ready, exchange);
         }
         MiddlewareKind::PrefixAllowList { .. } | MiddlewareKind::PrefixDenyList { .. } => {
             let Ready::Networks(networks) = &middleware.ready else { return Some(internal()) };

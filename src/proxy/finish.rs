@@ -6,8 +6,9 @@ use super::failure;
 use super::logged::LoggedHeads;
 use super::routes::BoundRouter;
 use crate::http::{
-    CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name,
+    AnswerHead, CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name,
 };
+use crate::middleware;
 use crate::observe::record::{HeadView, RequestRecord};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -62,6 +63,8 @@ pub(super) struct Finish {
     pub(super) router: Option<Rc<BoundRouter>>,
     /// Which of its servers was asked last.
     pub(super) server: Cell<Option<usize>>,
+    /// How many of the router's middlewares it passed: those see the answer.
+    pub(super) passed: Cell<usize>,
     /// Status sent; 0 while there is none.
     pub(super) status: Cell<u16>,
     /// Status that the server sent; 0 while there is none.
@@ -104,6 +107,7 @@ impl Finish {
             begun: Instant::now(),
             router: None,
             server: Cell::default(),
+            passed: Cell::new(0),
             status: Cell::new(0),
             origin_status: Cell::new(0),
             sent: Cell::default(),
@@ -129,10 +133,18 @@ impl Finish {
         self.status.set(made.head.status.as_u16());
         self.reason.set(Some(made.reason));
         self.failure.set(made.failure);
+        self.leave(&mut made.head);
         if self.reveal {
             failure::reveal(&mut made.head, made.reason, made.failure.as_ref());
         }
         self.answers(&made.head.headers);
+    }
+
+    /// *Middlewares out*: what those that the request passed do to its answer.
+    pub(super) fn leave(&self, head: &mut AnswerHead) {
+        let Some(bound) = self.router.as_ref().filter(|bound| bound.router.answers) else { return };
+        let chain = bound.router.chain(&self.exchange.entry_point);
+        middleware::leave(chain.get(..self.passed.get()).unwrap_or(chain), &self.exchange, head);
     }
 
     /// A server's answer came.

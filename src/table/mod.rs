@@ -25,7 +25,7 @@ pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use linger::{Planned, Planner};
-pub use ready::{Middleware, Ready};
+pub use ready::{Allowed, Cors, Middleware, NONCE, Ready, ReadyHeaders, Security};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
 pub use tls::{DEFAULT_TLS_OPTIONS, TlsHosts};
@@ -63,6 +63,8 @@ pub struct Router {
     pub middlewares: Vec<Arc<Middleware>>,
     /// On entry points that have middlewares: those, then the router's.
     pub chains: Vec<Chain>,
+    /// Whether one of them has to do with answers.
+    pub answers: bool,
     /// TLS options other than the default ones that it wants, by entry point; see [`Table::tls_options_of`].
     pub tls_options: Vec<(Arc<str>, Arc<str>)>,
     /// The service that answers.

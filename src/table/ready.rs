@@ -1,8 +1,11 @@
 //! Middlewares made ready to be asked: what their declarations say as text, compiled once.
 
+mod headers;
+
+pub use headers::{Allowed, Cors, NONCE, ReadyHeaders, Security};
+
 use super::Users;
 use crate::declare::MiddlewareKind;
-use http::HeaderValue;
 use ipnet::IpNet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -28,16 +31,7 @@ impl Middleware {
             MiddlewareKind::RedirectRegex { regex, .. } => {
                 Ready::Pattern(regex::Regex::new(regex).map_err(|error| format!("`regex`: {error}"))?)
             }
-            MiddlewareKind::Headers { custom_request_headers } => {
-                let mut host = None;
-                for (name, value) in custom_request_headers {
-                    if !name.eq_ignore_ascii_case("host") {
-                        return Err(format!("`customRequestHeaders.{name}` is not served yet, only `Host` is"));
-                    }
-                    host = Some(HeaderValue::from_str(value).map_err(|_| format!("`{value}` is not a host"))?);
-                }
-                host.map_or(Ready::Nothing, Ready::Host)
-            }
+            MiddlewareKind::Headers(declared) => Ready::Headers(Box::new(ReadyHeaders::new(declared)?)),
             MiddlewareKind::PrefixAllowList { source_range } | MiddlewareKind::PrefixDenyList { source_range } => {
                 let network = |text: &Arc<str>| text.parse().map_err(|_| format!("`{text}` is not a network"));
                 Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
@@ -81,6 +75,11 @@ impl Middleware {
         };
         Ok(Self { id, kind, ready })
     }
+
+    /// Whether it has to do with answers.
+    pub fn answers(&self) -> bool {
+        matches!(&self.ready, Ready::Headers(headers) if headers.answers())
+    }
 }
 
 /// What was compiled of a middleware. It follows from the declaration, so it is no part of what a
@@ -96,8 +95,8 @@ pub enum Ready {
     Networks(Vec<IpNet>),
     /// Users with the hashes of their passwords.
     Users(Users),
-    /// The Host that a server gets.
-    Host(HeaderValue),
+    /// Fields of requests and answers.
+    Headers(Box<ReadyHeaders>),
 }
 
 impl PartialEq for Ready {
@@ -115,7 +114,6 @@ impl Hash for Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn what_cannot_be_compiled_says_why() {
@@ -126,11 +124,18 @@ mod tests {
             permanent: false,
         };
         assert!(new(regex("(")).starts_with("`regex`: "));
-        let set = |name: &str, value: &str| MiddlewareKind::Headers {
-            custom_request_headers: BTreeMap::from([(name.into(), value.into())]),
+        let headers = |declared: serde_json::Value| {
+            new(serde_json::from_value(serde_json::json!({"headers": declared})).unwrap())
         };
-        assert_eq!(new(set("X-A", "b")), "`customRequestHeaders.X-A` is not served yet, only `Host` is");
-        assert_eq!(new(set("host", "a\nb")), "`a\nb` is not a host");
+        let set = |name: &str, value: &str| headers(serde_json::json!({"customRequestHeaders": {name: value}}));
+        assert_eq!(set("X A", "b"), "`customRequestHeaders`: `X A` is not the name of a field");
+        assert_eq!(set("host", "a\nb"), "`customRequestHeaders.host`: it holds what no field can hold");
+        assert_eq!(
+            set("Transfer-Encoding", "b"),
+            "`customRequestHeaders`: `Transfer-Encoding` is the proxy's own to set: it concerns one connection"
+        );
+        assert_eq!(headers(serde_json::json!({"sslRedirect": false})), "it says nothing");
+        assert!(headers(serde_json::json!({"accessControlAllowOriginListRegex": ["("]})).contains("`(`"));
         let list = MiddlewareKind::PrefixAllowList { source_range: vec!["10.0.0.0/33".into()] };
         assert_eq!(new(list), "`10.0.0.0/33` is not a network");
         assert_eq!(new(MiddlewareKind::Refuse { status: 7 }), "`7` is not a status");

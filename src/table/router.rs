@@ -209,6 +209,7 @@ impl Builder<'_> {
             rule: declared.rule.clone(),
             priority,
             tls: declared.tls.is_some(),
+            answers: chains.iter().flat_map(|(_, chain)| chain).chain(&middlewares).any(|m| m.answers()),
             middlewares,
             chains,
             tls_options,

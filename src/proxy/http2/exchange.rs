@@ -310,7 +310,7 @@ fn switch(
         let first = tunnel::First { early: &[], lead: Vec::new(), read: &read };
         tunnel::run(&mut TokioIo::new(upgraded), leased, &finish, first).await;
     });
-    Ok(response(StatusCode::OK, map, AnswerBody::made("", None, told)))
+    Ok(response(StatusCode::OK, map, AnswerBody::made("".into(), None, told)))
 }
 
 /// Sends the request and waits for the head of its answer. Tells besides whether all of the request is sent.
