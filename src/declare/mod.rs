@@ -6,6 +6,7 @@ mod duration;
 pub mod file;
 mod headers;
 mod http;
+mod limits;
 mod middleware;
 pub mod options;
 mod read;
@@ -22,6 +23,7 @@ pub use http::{
     Cookie, Domain, HealthCheck, LoadBalancer, Observability, PassiveHealthCheck, ResponseForwarding, Router,
     RouterTls, Server, Service, Sticky, Strategy,
 };
+pub use limits::{CircuitBreaker, InFlightReq, IpStrategy, RateLimit, Retry, SourceCriterion};
 pub use middleware::{Hashes, Middleware, MiddlewareKind, NotServed, Options};
 pub use tcp::{
     ProxyProtocol, Tcp, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,

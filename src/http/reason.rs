@@ -25,6 +25,10 @@ pub enum Reason {
     AnswerCut,
     /// 403 or 401: an access rule of the route does not let the client in.
     Denied,
+    /// 429: over a limit of the route.
+    Limited,
+    /// 503: the route's circuit breaker is open.
+    CircuitOpen,
     /// 400: what the client sent is not acceptable HTTP.
     BadRequest,
     /// 408: the client did not send its head in time.
@@ -58,6 +62,8 @@ impl Reason {
             Self::BadAnswer => "bad_answer",
             Self::AnswerCut => "answer_cut",
             Self::Denied => "denied",
+            Self::Limited => "limited",
+            Self::CircuitOpen => "circuit_open",
             Self::BadRequest => "bad_request",
             Self::RequestTimeout => "request_timeout",
             Self::TooLarge => "too_large",

@@ -8,7 +8,7 @@ use super::routes::BoundRouter;
 use crate::http::{
     AnswerHead, CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, name,
 };
-use crate::middleware;
+use crate::middleware::{self, Held};
 use crate::observe::record::{HeadView, RequestRecord};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -65,6 +65,8 @@ pub(super) struct Finish {
     pub(super) server: Cell<Option<usize>>,
     /// How many of the router's middlewares it passed: those see the answer.
     pub(super) passed: Cell<usize>,
+    /// Where it is counted until it has ended.
+    pub(super) held: Held,
     /// Status sent; 0 while there is none.
     pub(super) status: Cell<u16>,
     /// Status that the server sent; 0 while there is none.
@@ -108,6 +110,7 @@ impl Finish {
             router: None,
             server: Cell::default(),
             passed: Cell::new(0),
+            held: Held::default(),
             status: Cell::new(0),
             origin_status: Cell::new(0),
             sent: Cell::default(),
@@ -200,6 +203,7 @@ impl Drop for Finish {
         }
         let router = self.router.as_ref();
         let ended = self.answered.get().unwrap_or_else(Instant::now);
+        self.held.ended(self.status.get(), ended.duration_since(self.begun));
         let origin = self.sent.get().map(|sent| ended.duration_since(sent));
         let request = &self.exchange.request;
         worker.sink.finished(&RequestRecord {

@@ -6,7 +6,7 @@ use super::routes::BoundRouter;
 use super::wait::Waiting;
 use super::{forwarded, head, hop, http1};
 use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
-use crate::middleware::{self, Step};
+use crate::middleware::{self, Held, Step, Walk};
 use crate::model::Provider;
 use crate::table::{Middleware, MiddlewareKind, RequestView};
 use std::borrow::Cow;
@@ -66,7 +66,7 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
         {
             return Err(made);
         }
-        middlewares_in(&client, &bound, exchange, &finish.passed).await?;
+        middlewares_in(&client, &bound, exchange, &finish.passed, &mut finish.held).await?;
         if let Some(made) = shut_out {
             return Err(made);
         }
@@ -104,12 +104,14 @@ async fn middlewares_in(
     bound: &BoundRouter,
     exchange: &mut Exchange,
     passed: &Cell<usize>,
+    held: &mut Held,
 ) -> Result<(), Made> {
     let guard = &client.open.worker.guard;
+    let mut walk = Walk { guard, memories: &bound.memories, held };
     let chain = bound.router.chain(&exchange.entry_point);
     let mut from = 0;
     loop {
-        match middleware::step(chain, from, exchange, guard) {
+        match middleware::step(chain, from, exchange, &mut walk) {
             Step::On => {
                 passed.set(chain.len());
                 return Ok(());
@@ -117,6 +119,11 @@ async fn middlewares_in(
             Step::Made(at, made) => {
                 passed.set(at);
                 return Err(made);
+            }
+            Step::Wait(next, time) => {
+                passed.set(next);
+                Box::pin(tokio::time::sleep(time)).await;
+                from = next;
             }
             Step::Ask(at, question) => {
                 passed.set(at);

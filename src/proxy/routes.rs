@@ -5,6 +5,7 @@
 //! itself keeps alive; what a new table shares with the last one stays bound as long as it is used.
 
 use crate::balance::{rendezvous, wrr::Schedule};
+use crate::middleware::Memories;
 use crate::table::{RequestView, Router, Service, Strategy, Table};
 use crate::upstream::{Endpoint, Pool, Pools, Registry, ServiceState};
 use arc_swap::{ArcSwap, Cache};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub(super) struct BoundRouter {
     pub(super) router: Arc<Router>,
     pub(super) service: Rc<BoundService>,
+    pub(super) memories: Memories,
 }
 
 /// A service, bound.
@@ -121,7 +123,8 @@ impl Routes {
             let key = Arc::as_ptr(&router.service);
             let service = current.services.get(&key).or_else(|| previous.services.get(&key)).cloned();
             let service = service.unwrap_or_else(|| Rc::new(BoundService::new(&router.service, registry, pools)));
-            Rc::new(BoundRouter { router: router.clone(), service })
+            let memories = Memories::of(router, |name, make| registry.memory(name, make));
+            Rc::new(BoundRouter { router: router.clone(), service, memories })
         });
         current.services.insert(Arc::as_ptr(&router.service), bound.service.clone());
         current.routers.insert(key, bound.clone());

@@ -12,7 +12,7 @@ use super::reserved;
 use super::resolve::{self, Unfit, origin, reference};
 use super::rivals::Rival;
 use super::{DEFAULT_TRANSPORT, Middleware, Service, Table, Transport};
-use crate::declare::{self, Declarations, Dynamic};
+use crate::declare::{self, Declarations, Dynamic, MiddlewareKind};
 use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
 use crate::model::{Map, Provider};
 use foldhash::HashMap;
@@ -100,6 +100,8 @@ enum Part {
 enum User {
     Service(Name),
     Router(Name),
+    /// A chain of middlewares.
+    Middleware(Name),
 }
 
 /// The middlewares and the transport that a service names.
@@ -329,9 +331,12 @@ impl Builder<'_> {
             if same && middleware.is_some() {
                 continue;
             }
+            let old = good.middlewares.get(&of.1).cloned();
+            let (was, is) = (chained(&of, old.as_ref()), chained(&of, middleware.as_ref()));
             good.middlewares.set(&of.1, middleware.clone());
             good.not_served.set(&of.1, not_served);
             self.table.middlewares.set(&resolve::qualified(&of.1, of.0), middleware);
+            self.set_uses(was, is);
             self.touch_users(Part::Middleware, &of);
         }
         for of in once(&mut self.touched.tls_options) {
@@ -357,13 +362,25 @@ impl Builder<'_> {
 
     /// Touches the routers that name a part, themselves or by their service.
     fn touch_users(&mut self, part: Part, of: &Name) {
+        self.touch_users_of(part, of, &mut Vec::new());
+    }
+
+    fn touch_users_of(&mut self, part: Part, of: &Name, seen: &mut Vec<Name>) {
         let first = Use { part, of: of.clone(), by: User::Service((Provider::Internal, Arc::default())) };
         let users = self.uses.range(first..).take_while(|other| other.part == part && other.of == *of);
-        let mut services = Vec::new();
+        let (mut services, mut chains) = (Vec::new(), Vec::new());
         for user in users {
             match &user.by {
                 User::Router(router) => self.touched.routers.push(router.clone()),
                 User::Service(service) => services.push(service.clone()),
+                User::Middleware(chain) => chains.push(chain.clone()),
+            }
+        }
+        for chain in chains {
+            // one that holds itself is gone through once
+            if !seen.contains(&chain) {
+                seen.push(chain.clone());
+                self.touch_users_of(part, &chain, seen);
             }
         }
         if part == Part::Transport {
@@ -556,6 +573,25 @@ impl Builder<'_> {
 fn service_use(of: &Name, declared: &declare::Router) -> Option<Use> {
     let (provider, name) = reference(&declared.service, of.0)?;
     Some(Use { part: Part::Service, of: (provider, name.into()), by: User::Router(of.clone()) })
+}
+
+/// What a chain of middlewares names.
+fn chained(of: &Name, middleware: Option<&Arc<Middleware>>) -> Uses {
+    let names = match middleware.map(|middleware| &middleware.kind) {
+        Some(MiddlewareKind::Chain { middlewares }) => &middlewares[..],
+        _ => &[],
+    };
+    let named = names.iter().filter_map(|name| reference(name, of.0));
+    let by = || User::Middleware(of.clone());
+    let all = named.map(|(provider, name)| Use { part: Part::Middleware, of: (provider, name.into()), by: by() });
+    // one may stand there twice
+    let mut uses = Uses::new();
+    for one in all {
+        if !uses.contains(&one) {
+            uses.push(one);
+        }
+    }
+    uses
 }
 
 fn maps<V>(provider: Provider, before: &Map<Arc<str>, V>, after: &Map<Arc<str>, V>, touched: &mut Vec<Name>) {

@@ -25,7 +25,10 @@ pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use linger::{Planned, Planner};
-pub use ready::{Allowed, Cors, Middleware, NONCE, Ready, ReadyHeaders, Security};
+pub use ready::{
+    Address, Allowed, Comparison, Condition, Cors, Criterion, Measure, Middleware, NONCE, Ready, ReadyBreaker,
+    ReadyHeaders, ReadyInFlight, ReadyRate, ReadyRetry, Security, is_escaped,
+};
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
 pub use tls::{DEFAULT_TLS_OPTIONS, TlsHosts};

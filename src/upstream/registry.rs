@@ -1,6 +1,7 @@
 //! State by identity, shared by all workers.
 
 use crate::model::ServerId;
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,19 +26,23 @@ pub struct Registry {
     // Taken when a worker takes up a changed service and by views; never for a request.
     servers: Mutex<HashMap<ServerId, Entry<ServerState>>>,
     services: Mutex<HashMap<Arc<str>, Entry<ServiceState>>>,
+    // What else is remembered by a name; its type belongs to who remembers it.
+    memories: Mutex<HashMap<Arc<str>, Entry<dyn Any + Send + Sync>>>,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
-    state: Arc<T>,
+struct Entry<T: ?Sized> {
     unused_since: Option<Instant>,
+    state: Arc<T>,
 }
 
 impl<T> Entry<T> {
     fn new(state: T) -> Self {
         Self { state: Arc::new(state), unused_since: None }
     }
+}
 
+impl<T: ?Sized> Entry<T> {
     /// True while somebody else holds the state, or did until lately.
     fn stays(&mut self, now: Instant) -> bool {
         if Arc::strong_count(&self.state) > 1 {
@@ -57,7 +62,7 @@ impl Default for Registry {
 impl Registry {
     /// An empty registry whose clock starts at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { started: now, servers: Mutex::default(), services: Mutex::default() }
+        Self { started: now, servers: Mutex::default(), services: Mutex::default(), memories: Mutex::default() }
     }
 
     /// The time that ejections are measured in: milliseconds since the registry was made.
@@ -82,6 +87,17 @@ impl Registry {
         lock(&self.services).entry(id.clone()).or_insert_with(|| Entry::new(ServiceState::default())).state.clone()
     }
 
+    /// What is remembered by a name, made if need be.
+    pub fn memory<T: Any + Send + Sync>(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut memories = lock(&self.memories);
+        if let Some(memory) = memories.get(name).and_then(|entry| entry.state.clone().downcast().ok()) {
+            return memory;
+        }
+        let memory = Arc::new(make());
+        memories.insert(name.into(), Entry { state: memory.clone(), unused_since: None });
+        memory
+    }
+
     /// Where a service's round robin stands; for the API. Nothing is made or moved.
     pub fn turn(&self, id: &Arc<str>) -> u32 {
         lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
@@ -91,6 +107,7 @@ impl Registry {
     pub fn sweep(&self, now: Instant) {
         lock(&self.servers).retain(|_, entry| entry.stays(now));
         lock(&self.services).retain(|_, entry| entry.stays(now));
+        lock(&self.memories).retain(|_, entry| entry.stays(now));
     }
 
     /// Whether a server is thought able to answer; one that nobody has tried yet is. For the API.
