@@ -442,13 +442,33 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.retry",
         doc: "tries another time",
-        served: &[],
-        known: &[
-            (Int, "attempts !maxRequestBodyBytes"),
-            (Duration, "timeout initialInterval"),
-            (List, "status"),
-            (Bool, "disableRetryOnNetworkError retryNonIdempotentMethod"),
+        served: &[
+            ("attempts", Int, Always, "tries, the first one included"),
+            ("timeout", Duration, Always, "how long a request is tried again (0: no limit)"),
+            ("initialInterval", Duration, Always, "the first pause between tries (0: none)"),
+            (
+                "!maxRequestBodyBytes",
+                Int,
+                Always,
+                "largest body that is said again after a `status`; it must have come with the head in one piece",
+            ),
+            ("status", List, Always, "statuses after which a request is tried again: `503`, `500-599`"),
+            ("disableRetryOnNetworkError", Bool, Always, "not where no server could be reached"),
+            ("retryNonIdempotentMethod", Bool, Always, "after a `status` also POST, PATCH and LOCK"),
+            (
+                "!rustLbBudgetPercent",
+                Int,
+                Always,
+                "share of the service's requests that may be tried again, in per cent (default: 20; rust-lb's own)",
+            ),
+            (
+                "!rustLbBudgetPerSecond",
+                Int,
+                Always,
+                "tries a second that are allowed besides (default: 3; rust-lb's own)",
+            ),
         ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.contentType",

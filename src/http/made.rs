@@ -46,7 +46,7 @@ impl Made {
     }
 
     /// A text as Go's `http.Error` sends it, with its line end.
-    pub fn error(status: StatusCode, text: &'static str, reason: Reason) -> Self {
+    pub fn error(status: StatusCode, text: impl Into<Cow<'static, str>>, reason: Reason) -> Self {
         let mut made = Self::new(status, text, reason);
         made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -6,7 +6,6 @@
 use super::path::{decode, written};
 use crate::http::target::clean;
 use crate::http::{Exchange, HeaderValue, Made, Reason, StatusCode};
-use crate::table::is_escaped;
 use regex::Regex;
 
 const REPLACED: &str = "x-replaced-path";
@@ -24,8 +23,10 @@ pub(super) fn replace_path_regex(regex: &Regex, replacement: &str, exchange: &mu
         return None;
     }
     let path = regex.replace_all(path, replacement).into_owned();
-    if !is_escaped(&path) {
-        return Some(Made::error(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n", Reason::Internal));
+    if let Some(bad) = (path.match_indices('%').map(|(at, _)| &path[at..])).find(|text| !is_escape(text)) {
+        let bad: String = bad.chars().take(3).collect();
+        let text = format!("invalid URL escape \"{}\"\n", bad.escape_default());
+        return Some(Made::error(StatusCode::INTERNAL_SERVER_ERROR, text, Reason::Internal));
     }
     note(exchange);
     set(&path, exchange);
@@ -75,10 +76,14 @@ fn set(path: &str, exchange: &mut Exchange) {
     exchange.request.set_path(path);
 }
 
+/// Whether a text begins with an encoded byte.
+fn is_escape(text: &str) -> bool {
+    text.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// The refusal of a path that is not what it becomes once it is cleaned.
 fn refused(exchange: &Exchange) -> Option<Made> {
     let path = exchange.request.path();
-    let decoded = decode(path);
-    let climbs = || decoded.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
-    let changes = !path.is_empty() && (clean(path) != path || decoded.starts_with(b"//") || climbs());
+    let changes = !path.is_empty() && (clean(path) != path || path.starts_with("//"));
     changes.then(|| Made::error(StatusCode::BAD_REQUEST, "Bad Request\n", Reason::BadRequest))
 }

@@ -110,6 +110,21 @@ impl<'a> Choice<'a> {
         self.last = why;
     }
 
+    /// All servers may be tried again. Gives how many were.
+    pub(super) fn forget(&mut self) -> usize {
+        let tried = self.tried.len();
+        self.tried.clear();
+        tried
+    }
+
+    /// Another server is to be tried in place of this one, if there is one.
+    pub(super) fn another(&mut self, at: usize) {
+        self.tried.push(at);
+        if self.tried.len() >= self.service.servers.len() {
+            self.tried.clear();
+        }
+    }
+
     fn server(&mut self, client: &Client) -> Result<Taken, Made> {
         let registry = &client.open.worker.registry;
         let chosen = self.service.choose(self.peer, &self.tried, registry);

@@ -24,7 +24,7 @@ pub(super) struct BoundRouter {
 pub(super) struct BoundService {
     pub(super) service: Arc<Service>,
     pub(super) servers: Vec<BoundServer>,
-    state: Arc<ServiceState>,
+    pub(super) state: Arc<ServiceState>,
     schedule: Schedule,
 }
 

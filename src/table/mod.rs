@@ -27,7 +27,7 @@ pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use linger::{Planned, Planner};
 pub use ready::{
     Address, Allowed, Comparison, Condition, Cors, Criterion, Measure, Middleware, NONCE, Ready, ReadyBreaker,
-    ReadyHeaders, ReadyInFlight, ReadyRate, ReadyRetry, Security, is_escaped,
+    ReadyHeaders, ReadyInFlight, ReadyRate, ReadyRetry, Security,
 };
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
@@ -68,6 +68,8 @@ pub struct Router {
     pub chains: Vec<Chain>,
     /// Whether one of them has to do with answers.
     pub answers: bool,
+    /// Whether one of them tries requests again.
+    pub retries: bool,
     /// TLS options other than the default ones that it wants, by entry point; see [`Table::tls_options_of`].
     pub tls_options: Vec<(Arc<str>, Arc<str>)>,
     /// The service that answers.

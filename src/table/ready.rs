@@ -116,7 +116,7 @@ fn expression(regex: &str) -> Result<regex::Regex, String> {
 }
 
 /// Whether each `%` begins an encoding.
-pub fn is_escaped(text: &str) -> bool {
+fn is_escaped(text: &str) -> bool {
     let mut parts = text.split('%');
     parts.next();
     parts.all(|part| part.len() >= 2 && part.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))

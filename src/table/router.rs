@@ -209,6 +209,8 @@ impl Builder<'_> {
             rule: declared.rule.clone(),
             priority,
             tls: declared.tls.is_some(),
+            retries: (chains.iter().flat_map(|(_, chain)| chain).chain(&middlewares))
+                .any(|m| matches!(m.kind, MiddlewareKind::Retry(_))),
             answers: chains.iter().flat_map(|(_, chain)| chain).chain(&middlewares).any(|m| m.answers()),
             middlewares,
             chains,

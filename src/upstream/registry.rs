@@ -1,5 +1,6 @@
 //! State by identity, shared by all workers.
 
+use super::budget::Budget;
 use crate::model::ServerId;
 use std::any::Any;
 use std::collections::HashMap;
@@ -238,9 +239,15 @@ impl ServerState {
 #[derive(Debug, Default)]
 pub struct ServiceState {
     cursor: Padded<AtomicU32>,
+    budget: Padded<Budget>,
 }
 
 impl ServiceState {
+    /// How many of its requests may be tried again.
+    pub fn budget(&self) -> &Budget {
+        &self.budget.0
+    }
+
     /// Moves the round robin's cursor; gives where it was.
     pub fn next(&self) -> u32 {
         self.cursor.0.fetch_add(1, Relaxed)

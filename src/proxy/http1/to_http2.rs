@@ -13,6 +13,7 @@ use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
 use crate::proxy::frames::Frames;
 use crate::proxy::over_h2::{self, Unanswered};
+use crate::proxy::retry::Retrying;
 use crate::proxy::routes::BoundService;
 use crate::proxy::sender::{Broken, Sender};
 use crate::proxy::{failure, request};
@@ -34,6 +35,8 @@ pub(super) enum Outcome {
     Next(usize, Failure),
     /// The server speaks HTTP/1.1 only.
     Http1(Taken),
+    /// The answer of this server is given up for another try.
+    Again(usize),
 }
 
 /// The request's body on its way into a pipe.
@@ -67,7 +70,9 @@ impl Filling {
             if self.frames.is_read() {
                 self.done = true;
                 self.pipe.end(true);
-                session.pending = std::mem::take(&mut self.frames.surplus);
+                if !self.frames.surplus.is_empty() {
+                    session.pending = std::mem::take(&mut self.frames.surplus);
+                }
                 break;
             }
             match self.frames.poll_read(cx, &mut session.stream, &worker.buffers) {
@@ -113,6 +118,7 @@ pub(super) async fn run(
     request: &Request,
     service: &BoundService,
     taken: Taken,
+    retrying: Option<&mut Retrying>,
 ) -> Outcome {
     let client = session.client.clone();
     let Some(asked) = service.service.servers.get(taken.at) else {
@@ -179,6 +185,12 @@ pub(super) async fn run(
         Err(Ended::Stalled) => return Outcome::Made(Made::failed(Cause::ClientStalled.into())),
         Err(Ended::Broken) => return Outcome::Made(Made::failed(Cause::ClientBrokeFraming.into())),
     };
+    if let Some(retrying) = retrying {
+        let body = (up.done && !up.has_read).then_some(up.bytes);
+        if retrying.after(finish, answer.head.status.as_u16(), body) {
+            return Outcome::Again(taken.at);
+        }
+    }
     Outcome::Done(respond(session, finish, request, up, answer).await)
 }
 

@@ -18,6 +18,7 @@ use crate::proxy::http1::exchange::failure;
 use crate::proxy::http1::relay::{Answer, Asked, Failed, Incoming as Arriving};
 use crate::proxy::http1::{tunnel, write};
 use crate::proxy::over_h2;
+use crate::proxy::retry::Retrying;
 use crate::proxy::routes::BoundService;
 use crate::proxy::sender::{Broken, Sender};
 use crate::proxy::{failure as failures, hop, preview, request};
@@ -113,14 +114,37 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), has_body);
     let switches = tunnel.is_some();
     let mut body = if has_body { Some(H2Body::new(incoming)) } else { None };
+    let mut retrying = Retrying::of(&finish);
+    // A body that comes by HTTP/2 is never in memory as a whole.
+    let bodiless = (!has_body).then_some(0);
     let mut choice = Choice::new(service, finish.exchange.peer.ip(), finish.begun());
     let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match over(client, finish, running, service, taken, body.take(), framing).await {
+                let at = taken.at;
+                match over(client, finish, running, service, taken, (body.take(), framing), retrying.as_mut()).await {
+                    Over::Done(Err((made, back, still))) => {
+                        (finish, running) = (back, still);
+                        let status = made.head.status.as_u16();
+                        let Some(retrying) = &mut retrying else { return Err((made, finish, running)) };
+                        if !retrying.after(&finish, status, bodiless) {
+                            return Err((made, finish, running));
+                        }
+                        choice.another(at);
+                        retrying.pause(&finish).await;
+                        chosen = choice.next(client, &finish, switches).await;
+                    }
                     Over::Done(answer) => return answer,
+                    Over::Again(back) => {
+                        (finish, running) = (back.0, back.1);
+                        choice.another(at);
+                        if let Some(retrying) = &mut retrying {
+                            retrying.pause(&finish).await;
+                        }
+                        chosen = choice.next(client, &finish, switches).await;
+                    }
                     Over::Next(at, why, back) => {
                         (finish, running) = (back.0, back.1);
                         body = back.2;
@@ -139,7 +163,15 @@ async fn forward(
                 }
                 continue;
             }
-            Err(made) => return Err((made, finish, running)),
+            Err(made) => {
+                let Some(retrying) = &mut retrying else { return Err((made, finish, running)) };
+                if !retrying.after_all(&finish, &made, choice.forget(), bodiless) {
+                    return Err((made, finish, running));
+                }
+                retrying.pause(&finish).await;
+                chosen = choice.next(client, &finish, switches).await;
+                continue;
+            }
         };
         finish.is_sent(leased.connection.reused());
         let Some(server) = service.service.servers.get(leased.at) else {
@@ -157,6 +189,17 @@ async fn forward(
             }
             Ok((answer, sent)) => {
                 leased.in_flight.pool().state().reachable();
+                if let Some(retrying) = &mut retrying
+                    && retrying.after(&finish, answer.line.status, bodiless.filter(|_| sent && !switches))
+                {
+                    choice.another(leased.at);
+                    drop(leased);
+                    let buffers = &client.open.worker.buffers;
+                    buffers.give(buffers.bytes_of(answer.headers));
+                    retrying.pause(&finish).await;
+                    chosen = choice.next(client, &finish, switches).await;
+                    continue;
+                }
                 if switches && StatusCode::from_u16(answer.line.status).is_ok_and(|s| !connect_protocol::may_pass(s)) {
                     let made = Made::failed(Cause::BadAnswer(BadAnswer::Switched).into());
                     return Err((made, finish, running));
@@ -182,7 +225,17 @@ async fn forward(
                     }
                     back => {
                         let whole = back.is_some() && harmless;
-                        return Err((failure(&finish, &failed, patience, whole), finish, running));
+                        let made = failure(&finish, &failed, patience, whole);
+                        let servers_fault = !matches!(failed, Failed::Gone | Failed::Stalled | Failed::Broken(_));
+                        if let Some(retrying) = retrying.as_mut().filter(|_| servers_fault && !switches)
+                            && retrying.after(&finish, made.head.status.as_u16(), bodiless)
+                        {
+                            choice.another(at);
+                            retrying.pause(&finish).await;
+                            chosen = choice.next(client, &finish, switches).await;
+                            continue;
+                        }
+                        return Err((made, finish, running));
                     }
                 }
             }
@@ -193,6 +246,8 @@ async fn forward(
 /// What became of a try with an HTTP/2 server.
 enum Over {
     Done(Result<hyper::Response<AnswerBody>, Unanswered>),
+    /// The answer is given up for another try.
+    Again(Back),
     /// Another server may be tried, in place of this one.
     Next(usize, Failure, Back),
     /// The server speaks HTTP/1.1 only.
@@ -209,8 +264,8 @@ async fn over(
     running: Running,
     service: &BoundService,
     taken: Taken,
-    body: Option<H2Body>,
-    framing: Framing,
+    (body, framing): (Option<H2Body>, Framing),
+    retrying: Option<&mut Retrying>,
 ) -> Over {
     let Some(server) = service.service.servers.get(taken.at) else {
         return Over::Done(Err((Made::failed(Cause::Internal.into()), finish, running)));
@@ -234,6 +289,13 @@ async fn over(
         over_h2::ask(&taken, http2, host, server.base.as_deref(), (body, length), watched, &finish).await
     };
     match answer {
+        Ok(answer)
+            if retrying.is_some_and(|retrying| {
+                retrying.after(&finish, answer.head.status.as_u16(), transfer.is_none().then_some(0))
+            }) =>
+        {
+            Over::Again((finish, running, None))
+        }
         Ok(answer) => Over::Done(Ok(respond_over(client, finish, running, taken, answer, transfer))),
         Err(over_h2::Unanswered::Failed(failure)) => Over::Done(Err((Made::failed(failure), finish, running))),
         Err(over_h2::Unanswered::NotReached(error, body)) => {
