@@ -1,12 +1,11 @@
 //! HTTP middlewares: the kinds that are served as typed values, all others as a tree of their
 //! options, so that every one can be printed and compared.
 
-use super::{Source, is_default};
+use super::{CircuitBreaker, Headers, InFlightReq, IpStrategy, RateLimit, Retry, Source, is_default};
 use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -86,13 +85,9 @@ pub enum MiddlewareKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<Arc<str>>,
     },
-    /// Sets fields of the request. Only `Host` is served.
-    #[serde(rename_all = "camelCase")]
-    Headers {
-        /// By name.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        custom_request_headers: BTreeMap<Arc<str>, Arc<str>>,
-    },
+    /// Sets and takes off fields of requests and answers; CORS; security headers
+    /// (<https://doc.traefik.io/traefik/middlewares/http/headers/>).
+    Headers(Box<Headers>),
     /// rust-lb's own, for Fabio's `allow=`: 403 unless the peer, and every address that
     /// `X-Forwarded-For` names, is in one of the networks.
     #[serde(rename_all = "camelCase")]
@@ -107,17 +102,67 @@ pub enum MiddlewareKind {
         /// The networks.
         source_range: Vec<Arc<str>>,
     },
-    /// 403 unless the TCP peer is in one of the networks
-    /// (<https://doc.traefik.io/traefik/middlewares/http/ipallowlist/>). With `ipStrategy` it is not served.
+    /// 403 unless the client is in one of the networks: the TCP peer, or who `ipStrategy` says
+    /// (<https://doc.traefik.io/traefik/middlewares/http/ipallowlist/>).
     #[serde(rename_all = "camelCase")]
     IpAllowList {
         /// Addresses and networks.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         source_range: Vec<Arc<str>>,
+        /// Which address is the client's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ip_strategy: Option<IpStrategy>,
         /// Status of the refusal; 0 means 403.
         #[serde(default, skip_serializing_if = "is_default")]
         reject_status_code: u16,
     },
+    /// The old name of `ipAllowList`.
+    #[serde(rename_all = "camelCase")]
+    IpWhiteList {
+        /// Addresses and networks.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        source_range: Vec<Arc<str>>,
+        /// Which address is the client's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ip_strategy: Option<IpStrategy>,
+    },
+    /// Replaces the path (<https://doc.traefik.io/traefik/middlewares/http/replacepath/>).
+    ReplacePath {
+        /// The path, escaped.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        path: Arc<str>,
+    },
+    /// Rewrites a path that an expression matches
+    /// (<https://doc.traefik.io/traefik/middlewares/http/replacepathregex/>).
+    ReplacePathRegex {
+        /// The expression, over the escaped path.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        regex: Arc<str>,
+        /// What stands for each match, with `${1}` for what groups matched.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        replacement: Arc<str>,
+    },
+    /// Cuts what an expression matches off the path's beginning
+    /// (<https://doc.traefik.io/traefik/middlewares/http/stripprefixregex/>).
+    StripPrefixRegex {
+        /// The expressions, over the decoded path.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        regex: Vec<Arc<str>>,
+    },
+    /// Several under one name (<https://doc.traefik.io/traefik/middlewares/http/chain/>).
+    Chain {
+        /// Their names, in order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        middlewares: Vec<Arc<str>>,
+    },
+    /// Limits requests by time.
+    RateLimit(Box<RateLimit>),
+    /// Limits requests at a time.
+    InFlightReq(Box<InFlightReq>),
+    /// Tries another time.
+    Retry(Box<Retry>),
+    /// Stops asking a service that fails.
+    CircuitBreaker(Box<CircuitBreaker>),
     /// Asks for a user and a password (<https://doc.traefik.io/traefik/middlewares/http/basicauth/>).
     #[serde(rename_all = "camelCase")]
     BasicAuth {

@@ -5,7 +5,9 @@
 mod composite;
 mod duration;
 pub mod file;
+mod headers;
 mod http;
+mod limits;
 mod middleware;
 pub mod options;
 mod read;
@@ -21,10 +23,12 @@ pub use composite::{
     status_range,
 };
 pub use duration::GoDuration;
+pub use headers::{Fields, Headers};
 pub use http::{
     Cookie, Domain, HealthCheck, LoadBalancer, Observability, PassiveHealthCheck, ResponseForwarding, Router,
     RouterTls, Server, Service, Sticky, Strategy,
 };
+pub use limits::{CircuitBreaker, InFlightReq, IpStrategy, RateLimit, Retry, SourceCriterion};
 pub use middleware::{Hashes, Middleware, MiddlewareKind, NotServed, Options};
 pub use tcp::{
     ProxyProtocol, Tcp, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,

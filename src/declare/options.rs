@@ -12,7 +12,7 @@ use super::reference::{SECTIONS, Section};
 use super::reference_files::FILE_SECTIONS;
 use crate::model::DurationError;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 /// What kind of value an option takes.
@@ -261,12 +261,13 @@ pub(crate) fn of_files() -> &'static Node {
 
 /// Whether a kind of HTTP middleware acts: one that has no option that does is known only.
 pub(crate) fn is_served_kind(kind: &str) -> bool {
-    let of_kind = |def: &&OptionDef| {
-        let mut path = def.path.split('.').skip(1);
-        path.next() == Some("middlewares") && path.nth(1) == Some(kind) && def.path.starts_with("http.")
-    };
-    all().iter().filter(of_kind).any(|def| !matches!(def.acts, Acts::Not))
+    SERVED_KINDS.contains(kind)
 }
+
+static SERVED_KINDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
+    let acting = all().iter().filter(|def| !matches!(def.acts, Acts::Not));
+    acting.filter_map(|def| def.path.strip_prefix("http.middlewares.*.")?.split('.').next()).collect()
+});
 
 fn tree(options: &'static [OptionDef]) -> Node {
     let mut root = Node::default();
@@ -362,7 +363,6 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::collections::BTreeSet;
 
     fn path(text: &str) -> Found<&'static str> {
         let parts: Vec<&str> = text.split('.').collect();

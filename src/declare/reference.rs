@@ -164,70 +164,105 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.stripPrefixRegex",
         doc: "cuts off the path what an expression matches",
-        served: &[],
-        known: &[(List, "regex")],
+        served: &[("regex", List, Always, "cuts off the path's beginning what the first of these that fits matches")],
+        known: &[],
     },
-    Section { path: "http.middlewares.*.replacePath", doc: "replaces the path", served: &[], known: &[(Text, "path")] },
+    Section {
+        path: "http.middlewares.*.replacePath",
+        doc: "replaces the path",
+        served: &[("path", Text, Always, "the path that servers get; the old one goes in `X-Replaced-Path`")],
+        known: &[],
+    },
     Section {
         path: "http.middlewares.*.replacePathRegex",
         doc: "rewrites the path by an expression",
-        served: &[],
-        known: &[(Text, "regex replacement")],
+        served: &[
+            ("regex", Text, Always, "rewrites what this matches of the escaped path"),
+            ("replacement", Text, Always, "what stands there instead, with `${1}` for what groups matched"),
+        ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.chain",
         doc: "several middlewares under one name",
-        served: &[],
-        known: &[(List, "middlewares")],
+        served: &[("middlewares", List, Always, "the middlewares in order of execution, `name` or `name@provider`")],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.ipWhiteList",
         doc: "lets only some addresses in (old name of ipAllowList)",
-        served: &[],
-        known: &[
-            (List, "sourceRange ipStrategy.excludedIPs"),
-            (Alone, "ipStrategy"),
-            (Int, "ipStrategy.depth !ipStrategy.ipv6Subnet"),
+        served: &[
+            ("sourceRange", List, Always, "addresses and networks that are let in"),
+            ("ipStrategy", Alone, Always, "which address is the client's; without it the TCP peer's"),
+            ("ipStrategy.depth", Int, Always, "the how-manieth address of X-Forwarded-For, from the right"),
+            (
+                "ipStrategy.excludedIPs",
+                List,
+                Always,
+                "the first address of X-Forwarded-For from the right that is none of these",
+            ),
+            ("!ipStrategy.ipv6Subnet", Int, Always, "addresses of IPv6 that agree in so many bits count as one"),
         ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.ipAllowList",
         doc: "lets only some addresses in",
         served: &[
-            ("sourceRange", List, Always, "addresses and networks of peers that are let in"),
+            ("sourceRange", List, Always, "addresses and networks that are let in"),
             ("rejectStatusCode", Int, Always, "status for the others instead of 403"),
+            ("ipStrategy", Alone, Always, "which address is the client's; without it the TCP peer's"),
+            ("ipStrategy.depth", Int, Always, "the how-manieth address of X-Forwarded-For, from the right"),
+            (
+                "ipStrategy.excludedIPs",
+                List,
+                Always,
+                "the first address of X-Forwarded-For from the right that is none of these",
+            ),
+            ("!ipStrategy.ipv6Subnet", Int, Always, "addresses of IPv6 that agree in so many bits count as one"),
         ],
-        known: &[
-            (List, "ipStrategy.excludedIPs"),
-            (Alone, "ipStrategy"),
-            (Int, "ipStrategy.depth !ipStrategy.ipv6Subnet"),
-        ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.headers",
         doc: "sets headers, CORS and security headers",
-        served: &[],
-        known: &[
-            (
-                Text,
-                "customRequestHeaders.* customResponseHeaders.* sslProxyHeaders.* customFrameOptionsValue \
-              customBrowserXSSValue contentSecurityPolicy contentSecurityPolicyReportOnly publicKey \
-              referrerPolicy permissionsPolicy !featurePolicy !sslHost",
-            ),
-            (
-                Bool,
-                "accessControlAllowCredentials addVaryHeader stsIncludeSubdomains stsPreload forceSTSHeader \
-              frameDeny contentTypeNosniff browserXssFilter isDevelopment !sslRedirect \
-              !sslTemporaryRedirect !sslForceHost",
-            ),
-            (
-                List,
-                "accessControlAllowHeaders accessControlAllowMethods accessControlAllowOriginList \
-              accessControlAllowOriginListRegex accessControlExposeHeaders allowedHosts \
-              hostsProxyHeaders",
-            ),
-            (Int, "!accessControlMaxAge !stsSeconds"),
+        served: &[
+            ("customRequestHeaders.*", Text, Always, "sets this field of requests; empty takes it off"),
+            ("customResponseHeaders.*", Text, Always, "sets this field of answers; empty takes it off"),
+            ("accessControlAllowCredentials", Bool, Always, "CORS: credentials are allowed"),
+            ("accessControlAllowHeaders", List, Always, "CORS: fields that requests may have"),
+            ("accessControlAllowMethods", List, Always, "CORS: methods that requests may have"),
+            ("accessControlAllowOriginList", List, Always, "CORS: origins that are allowed, or `*`"),
+            ("accessControlAllowOriginListRegex", List, Always, "CORS: expressions for origins that are allowed"),
+            ("accessControlExposeHeaders", List, Always, "CORS: fields of answers that scripts may read"),
+            ("!accessControlMaxAge", Int, Always, "CORS: seconds for which the answer to a preflight may be kept"),
+            ("addVaryHeader", Bool, Always, "CORS: adds `Origin` to `Vary`"),
+            ("allowedHosts", List, Always, "hosts that are served; others are answered 500"),
+            ("hostsProxyHeaders", List, Always, "fields that may tell the host for `allowedHosts`"),
+            ("sslProxyHeaders.*", Text, Always, "the value of this field that says that the client came over TLS"),
+            ("!stsSeconds", Int, Always, "`max-age` of Strict-Transport-Security, over TLS; 0: it is not sent"),
+            ("stsIncludeSubdomains", Bool, Always, "adds `includeSubDomains` to it"),
+            ("stsPreload", Bool, Always, "adds `preload` to it"),
+            ("forceSTSHeader", Bool, Always, "sends it without TLS, too"),
+            ("frameDeny", Bool, Always, "`X-Frame-Options: DENY`"),
+            ("customFrameOptionsValue", Text, Always, "another value of X-Frame-Options"),
+            ("contentTypeNosniff", Bool, Always, "`X-Content-Type-Options: nosniff`"),
+            ("browserXssFilter", Bool, Always, "`X-XSS-Protection: 1; mode=block`"),
+            ("customBrowserXSSValue", Text, Always, "another value of X-XSS-Protection"),
+            ("contentSecurityPolicy", Text, Always, "Content-Security-Policy"),
+            ("contentSecurityPolicyReportOnly", Text, Always, "Content-Security-Policy-Report-Only"),
+            ("publicKey", Text, Always, "Public-Key-Pins, over TLS"),
+            ("referrerPolicy", Text, Always, "Referrer-Policy"),
+            ("permissionsPolicy", Text, Always, "Permissions-Policy"),
+            ("isDevelopment", Bool, Always, "refuses no host and sends no Strict-Transport-Security"),
         ],
+        known: &[],
+    },
+    Section {
+        path: "http.middlewares.*.headers",
+        doc: "of Traefik 2; it does nothing in Traefik 3 either (see `redirectScheme`, `redirectRegex`, `permissionsPolicy`)",
+        served: &[],
+        known: &[(Text, "!featurePolicy !sslHost"), (Bool, "!sslRedirect !sslTemporaryRedirect !sslForceHost")],
     },
     Section {
         path: "http.middlewares.*.encodedCharacters",
@@ -253,21 +288,42 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.rateLimit",
         doc: "limits requests by time",
-        served: &[],
-        known: &[
+        served: &[
+            ("average", Int, Always, "requests in a period, of one source; 0: no limit"),
+            ("period", Duration, Always, "the period (default: 1s)"),
+            ("burst", Int, Always, "requests that may come at once (default: 1)"),
             (
+                "sourceCriterion.ipStrategy.depth",
                 Int,
-                "average burst sourceCriterion.ipStrategy.depth !sourceCriterion.ipStrategy.ipv6Subnet \
-              redis.db redis.poolSize redis.minIdleConns redis.maxActiveConns",
+                Always,
+                "the how-manieth address of X-Forwarded-For, from the right",
             ),
-            (Duration, "period !redis.readTimeout !redis.writeTimeout !redis.dialTimeout"),
-            (List, "sourceCriterion.ipStrategy.excludedIPs redis.endpoints"),
             (
-                Text,
-                "sourceCriterion.requestHeaderName redis.tls.ca redis.tls.cert redis.tls.key redis.username \
-              redis.password",
+                "sourceCriterion.ipStrategy.excludedIPs",
+                List,
+                Always,
+                "the first address of X-Forwarded-For from the right that is none of these",
             ),
-            (Bool, "sourceCriterion.requestHost redis.tls.insecureSkipVerify"),
+            (
+                "!sourceCriterion.ipStrategy.ipv6Subnet",
+                Int,
+                Always,
+                "addresses of IPv6 that agree in so many bits count as one",
+            ),
+            (
+                "sourceCriterion.requestHeaderName",
+                Text,
+                Always,
+                "requests with the same value of this field count together",
+            ),
+            ("sourceCriterion.requestHost", Bool, Always, "requests for the same host count together"),
+        ],
+        known: &[
+            (Int, "redis.db redis.poolSize redis.minIdleConns redis.maxActiveConns"),
+            (Duration, "!redis.readTimeout !redis.writeTimeout !redis.dialTimeout"),
+            (List, "redis.endpoints"),
+            (Text, "redis.tls.ca redis.tls.cert redis.tls.key redis.username redis.password"),
+            (Bool, "redis.tls.insecureSkipVerify"),
         ],
     },
     Section {
@@ -322,13 +378,35 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.inFlightReq",
         doc: "limits requests at a time",
-        served: &[],
-        known: &[
-            (Int, "amount sourceCriterion.ipStrategy.depth !sourceCriterion.ipStrategy.ipv6Subnet"),
-            (List, "sourceCriterion.ipStrategy.excludedIPs"),
-            (Text, "sourceCriterion.requestHeaderName"),
-            (Bool, "sourceCriterion.requestHost"),
+        served: &[
+            ("amount", Int, Always, "requests at a time, of one source (without a criterion: for one host)"),
+            (
+                "sourceCriterion.ipStrategy.depth",
+                Int,
+                Always,
+                "the how-manieth address of X-Forwarded-For, from the right",
+            ),
+            (
+                "sourceCriterion.ipStrategy.excludedIPs",
+                List,
+                Always,
+                "the first address of X-Forwarded-For from the right that is none of these",
+            ),
+            (
+                "!sourceCriterion.ipStrategy.ipv6Subnet",
+                Int,
+                Always,
+                "addresses of IPv6 that agree in so many bits count as one",
+            ),
+            (
+                "sourceCriterion.requestHeaderName",
+                Text,
+                Always,
+                "requests with the same value of this field count together",
+            ),
+            ("sourceCriterion.requestHost", Bool, Always, "requests for the same host count together"),
         ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.buffering",
@@ -343,12 +421,14 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.circuitBreaker",
         doc: "stops asking a service that fails",
-        served: &[],
-        known: &[
-            (Text, "expression"),
-            (Duration, "checkPeriod fallbackDuration recoveryDuration"),
-            (Int, "responseCode"),
+        served: &[
+            ("expression", Text, Always, "when it opens, such as `ResponseCodeRatio(500, 600, 0, 600) > 0.25`"),
+            ("checkPeriod", Duration, Always, "how often that is looked at (default: 100ms)"),
+            ("fallbackDuration", Duration, Always, "how long it stays open (default: 10s)"),
+            ("recoveryDuration", Duration, Always, "how long it takes to close (default: 10s)"),
+            ("responseCode", Int, Always, "status of the answers while it is open (default: 503)"),
         ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.compress",
@@ -378,13 +458,33 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "http.middlewares.*.retry",
         doc: "tries another time",
-        served: &[],
-        known: &[
-            (Int, "attempts !maxRequestBodyBytes"),
-            (Duration, "timeout initialInterval"),
-            (List, "status"),
-            (Bool, "disableRetryOnNetworkError retryNonIdempotentMethod"),
+        served: &[
+            ("attempts", Int, Always, "tries, the first one included"),
+            ("timeout", Duration, Always, "how long a request is tried again (0: no limit)"),
+            ("initialInterval", Duration, Always, "the first pause between tries (0: none)"),
+            (
+                "!maxRequestBodyBytes",
+                Int,
+                Always,
+                "largest body that is said again after a `status`; it must have come with the head in one piece",
+            ),
+            ("status", List, Always, "statuses after which a request is tried again: `503`, `500-599`"),
+            ("disableRetryOnNetworkError", Bool, Always, "not where no server could be reached"),
+            ("retryNonIdempotentMethod", Bool, Always, "after a `status` also POST, PATCH and LOCK"),
+            (
+                "!rustLbBudgetPercent",
+                Int,
+                Always,
+                "share of the service's requests that may be tried again, in per cent (default: 20; rust-lb's own)",
+            ),
+            (
+                "!rustLbBudgetPerSecond",
+                Int,
+                Always,
+                "tries a second that are allowed besides (default: 3; rust-lb's own)",
+            ),
         ],
+        known: &[],
     },
     Section {
         path: "http.middlewares.*.contentType",

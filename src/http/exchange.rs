@@ -1,6 +1,6 @@
 //! One request on its way, as middlewares and balancing see it.
 
-use super::{HeaderName, HeaderValue, Protocol, RequestHead};
+use super::{HeaderName, HeaderValue, Headers, Protocol, RequestHead};
 use smallvec::SmallVec;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub struct Exchange {
     pub identity: Identity,
     /// `X-Forwarded-For` as a peer sent it that is not believed; access rules shut out by it.
     pub claimed_for: Option<HeaderValue>,
+    /// Fields as they were before middlewares changed them, where the request may be routed again.
+    pub original: Option<Box<Headers>>,
 }
 
 /// A user that was let in, as servers learn of it.
@@ -33,6 +35,8 @@ pub struct Exchange {
 pub struct Identity {
     /// The credentials do not go on.
     pub hide_credentials: bool,
+    /// The address of the TCP peer does not go on in `X-Forwarded-For`.
+    pub hide_peer: bool,
     /// Fields that are set, in place of the client's.
     pub fields: SmallVec<[(HeaderName, HeaderValue); 1]>,
 }
@@ -44,6 +48,16 @@ impl Exchange {
         self.prefixes.clear();
         self.host = None;
         self.identity = Identity::default();
+        if let Some(original) = &self.original {
+            self.request.headers = Headers::clone(original);
+        }
+    }
+
+    /// Keeps the fields as they are now for [`Self::reset`]: for a request that may be routed again.
+    pub fn keep_fields(&mut self) {
+        if self.original.is_none() {
+            self.original = Some(Box::new(self.request.headers.clone()));
+        }
     }
 
     /// The Host that a server gets: what a middleware said, else the client's, or the server's own

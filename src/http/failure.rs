@@ -413,7 +413,9 @@ impl Reason {
     /// answers that are no failure. `status` tells what was too large.
     pub fn failure(self, status: StatusCode) -> Option<Failure> {
         let cause = match self {
-            Self::NoRoute | Self::Denied | Self::Redirect => return None,
+            Self::NoRoute | Self::Denied | Self::Redirect | Self::Preflight | Self::Limited | Self::CircuitOpen => {
+                return None;
+            }
             Self::NoServer => Cause::NoServer,
             Self::QueueFull => Cause::QueueFull,
             Self::ConnectRefused => Cause::Refused,

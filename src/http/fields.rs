@@ -123,7 +123,7 @@ impl Headers {
         if known == Known::Other {
             let mut capital = true;
             for byte in name.bytes() {
-                self.bytes.push(if capital { byte.to_ascii_uppercase() } else { byte });
+                self.bytes.push(if capital { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() });
                 capital = byte == b'-';
             }
         } else {
@@ -241,9 +241,29 @@ impl Headers {
         lines.retain(|line| !fits(&bytes[line.start as usize..][..line.name_len as usize]));
     }
 
+    /// First value of a name, given as text in any case.
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        let known = Known::of(name.as_bytes());
+        let is = |line: &&Line| line.known == known && self.name(line).eq_ignore_ascii_case(name.as_bytes());
+        if self.may_have(known) { self.lines.iter().find(is).map(|line| self.value(line)) } else { None }
+    }
+
+    /// Replaces all values of a name, given as text that is one, by one.
+    pub fn set_text(&mut self, name: &str, value: &HeaderValue) {
+        self.remove_text(name);
+        self.append_text(name, value);
+    }
+
+    /// Adds a field line, its name given as text that is one.
+    pub fn append_text(&mut self, name: &str, value: &HeaderValue) {
+        self.push(Known::of(name.as_bytes()), name, value.as_bytes());
+    }
+
     /// Removes the name, given as text in any case; a text that is no name is not there anyway.
     pub fn remove_text(&mut self, name: &str) {
-        self.remove_where(|line| line.eq_ignore_ascii_case(name.as_bytes()));
+        if self.may_have(Known::of(name.as_bytes())) {
+            self.remove_where(|line| line.eq_ignore_ascii_case(name.as_bytes()));
+        }
     }
 
     /// True when one of the comma-separated elements of the name's values is `token` (case-insensitive).

@@ -2,6 +2,7 @@
 //! whoever looks for them finds them.
 
 use super::{AnswerHead, Failure, HeaderValue, Reason, Side, StatusCode, name};
+use std::borrow::Cow;
 
 /// An answer of the proxy's own, and why it was made.
 #[derive(Debug)]
@@ -9,7 +10,7 @@ pub struct Made {
     /// Head; boxed, since it goes through many hands as an error.
     pub head: Box<AnswerHead>,
     /// Body.
-    pub text: &'static str,
+    pub text: Cow<'static, str>,
     /// Why.
     pub reason: Reason,
     /// What went wrong, where something did.
@@ -18,8 +19,8 @@ pub struct Made {
 
 impl Made {
     /// A status and a text.
-    pub fn new(status: StatusCode, text: &'static str, reason: Reason) -> Self {
-        Self { head: Box::new(AnswerHead::new(status)), text, reason, failure: reason.failure(status) }
+    pub fn new(status: StatusCode, text: impl Into<Cow<'static, str>>, reason: Reason) -> Self {
+        Self { head: Box::new(AnswerHead::new(status)), text: text.into(), reason, failure: reason.failure(status) }
     }
 
     /// The answer to a failure: its status, and the status' standard phrase as the body. After a
@@ -41,7 +42,12 @@ impl Made {
 
     /// 404, as Go's HTTP library words it.
     pub fn not_found(reason: Reason) -> Self {
-        let mut made = Self::new(StatusCode::NOT_FOUND, "404 page not found\n", reason);
+        Self::error(StatusCode::NOT_FOUND, "404 page not found\n", reason)
+    }
+
+    /// A text as Go's `http.Error` sends it, with its line end.
+    pub fn error(status: StatusCode, text: impl Into<Cow<'static, str>>, reason: Reason) -> Self {
+        let mut made = Self::new(status, text, reason);
         made.head.headers.set(name::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         made.head.headers.set(name::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         made

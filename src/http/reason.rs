@@ -25,6 +25,10 @@ pub enum Reason {
     AnswerCut,
     /// 403 or 401: an access rule of the route does not let the client in.
     Denied,
+    /// 429: over a limit of the route.
+    Limited,
+    /// 503: the route's circuit breaker is open.
+    CircuitOpen,
     /// 400: what the client sent is not acceptable HTTP.
     BadRequest,
     /// 408: the client did not send its head in time.
@@ -35,6 +39,8 @@ pub enum Reason {
     ClientGone,
     /// A redirect made by a middleware or an entry point.
     Redirect,
+    /// The answer to a CORS preflight.
+    Preflight,
     /// 503: the process is terminating.
     Terminating,
     /// 500: a fault of the proxy's own.
@@ -56,11 +62,14 @@ impl Reason {
             Self::BadAnswer => "bad_answer",
             Self::AnswerCut => "answer_cut",
             Self::Denied => "denied",
+            Self::Limited => "limited",
+            Self::CircuitOpen => "circuit_open",
             Self::BadRequest => "bad_request",
             Self::RequestTimeout => "request_timeout",
             Self::TooLarge => "too_large",
             Self::ClientGone => "client_gone",
             Self::Redirect => "redirect",
+            Self::Preflight => "preflight",
             Self::Terminating => "terminating",
             Self::Internal => "internal",
         }

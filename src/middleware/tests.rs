@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http::{AnswerHead, HeaderName, HeaderValue, Headers, Method, Protocol, RequestHead, name};
+use serde_json::json;
 
 fn exchange(method: Method, target: &str, host: &'static str, tls: bool) -> Exchange {
     Exchange {
@@ -14,7 +15,13 @@ fn exchange(method: Method, target: &str, host: &'static str, tls: bool) -> Exch
         host: None,
         identity: Default::default(),
         claimed_for: None,
+        original: None,
     }
+}
+
+/// A middleware as files declare it.
+fn kind(declared: serde_json::Value) -> MiddlewareKind {
+    serde_json::from_value(declared).expect("a kind with its options")
 }
 
 fn chain(kinds: impl IntoIterator<Item = MiddlewareKind>) -> Vec<Arc<Middleware>> {
@@ -266,8 +273,7 @@ fn access_lists_look_at_the_peer_and_at_what_it_says() {
 
 #[test]
 fn a_host_of_its_own_goes_to_servers_until_a_reset() {
-    let kind =
-        MiddlewareKind::Headers { custom_request_headers: [("host".into(), "own.test".into())].into_iter().collect() };
+    let kind = kind(json!({"headers": {"customRequestHeaders": {"host": "own.test"}}}));
     let mut exchange = exchange(Method::GET, "/", "h.test", false);
     let server = "10.0.0.1:80";
     assert_eq!(exchange.host_for(true, server), b"h.test");

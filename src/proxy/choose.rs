@@ -206,6 +206,21 @@ impl Choice {
         Ok(())
     }
 
+    /// All servers may be tried again. Gives how many were.
+    pub(super) fn forget(&mut self) -> usize {
+        let tried = self.tried.len();
+        self.tried.clear();
+        tried
+    }
+
+    /// Another server is to be tried in place of this one, if there is one.
+    pub(super) fn another(&mut self, at: usize) {
+        self.tried.push(at);
+        if self.tried.len() >= self.service.servers.len() {
+            self.tried.clear();
+        }
+    }
+
     fn server(&mut self, client: &Client, finish: &Finish) -> Result<Taken, Made> {
         let registry = &client.open.worker.registry;
         let exchange = &finish.exchange;

@@ -7,8 +7,10 @@ use super::logged::LoggedHeads;
 use super::routes::BoundRouter;
 use super::service::{BoundServer, BoundService};
 use crate::http::{
-    CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, Side, name,
+    AnswerHead, CLIENT_CLOSED_REQUEST, Cause, Exchange, Failure, HeaderValue, Headers, Made, Protocol, Reason, Side,
+    name,
 };
+use crate::middleware::{self, Held};
 use crate::observe::record::{HeadView, RequestRecord};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -68,6 +70,10 @@ pub(super) struct Finish {
     cookies: Cell<SmallVec<[HeaderValue; 1]>>,
     /// When the server was asked whose response times are noted.
     asked: Cell<Option<Instant>>,
+    /// How many of the router's middlewares it passed: those see the answer.
+    pub(super) passed: Cell<usize>,
+    /// Where it is counted until it has ended.
+    pub(super) held: Held,
     /// Status sent; 0 while there is none.
     pub(super) status: Cell<u16>,
     /// Status that the server sent; 0 while there is none.
@@ -112,6 +118,8 @@ impl Finish {
             server: Cell::default(),
             cookies: Cell::default(),
             asked: Cell::default(),
+            passed: Cell::new(0),
+            held: Held::default(),
             status: Cell::new(0),
             origin_status: Cell::new(0),
             sent: Cell::default(),
@@ -140,6 +148,7 @@ impl Finish {
         if made.failure.is_some_and(|failure| failure.side == Side::Server) {
             self.judge(false);
         }
+        self.leave(&mut made.head);
         if self.reveal {
             failure::reveal(&mut made.head, made.reason, made.failure.as_ref());
         }
@@ -170,6 +179,14 @@ impl Finish {
         if let Some(server) = self.server.get().and_then(|at| service.servers.get(at)) {
             work(server, service);
         }
+    }
+
+    /// *Middlewares out*: what those that the request passed do to its answer.
+    pub(super) fn leave(&self, head: &mut AnswerHead) {
+        let router = self.router.borrow();
+        let Some(bound) = router.as_ref().filter(|bound| bound.router.answers) else { return };
+        let chain = bound.router.chain(&self.exchange.entry_point);
+        middleware::leave(chain.get(..self.passed.get()).unwrap_or(chain), &self.exchange, head);
     }
 
     /// A server's answer came.
@@ -248,6 +265,7 @@ impl Drop for Finish {
         let router = router.as_ref();
         let server = router.and_then(|bound| bound.service.servers.get(self.server.get()?));
         let ended = self.answered.get().unwrap_or_else(Instant::now);
+        self.held.ended(self.status.get(), ended.duration_since(self.begun));
         let origin = self.sent.get().map(|sent| ended.duration_since(sent));
         let request = &self.exchange.request;
         worker.sink.finished(&RequestRecord {

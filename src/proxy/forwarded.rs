@@ -100,6 +100,7 @@ pub(super) fn distrust(exchange: &mut Exchange, peer: &str, hostname: Option<&He
 /// The last part, for the server: this hop's client (`None` where it is not to be told), and the prefixes that
 /// middlewares cut off.
 pub(super) fn complete(exchange: &mut Exchange, peer: Option<&str>) {
+    let peer = peer.filter(|_| !exchange.identity.hide_peer);
     let headers = &mut exchange.request.headers;
     match (peer, headers.joined(&name::X_FORWARDED_FOR)) {
         (None, _) => {}

@@ -122,6 +122,7 @@ pub(super) fn arrive(arrival: &Arrival<'_>, parsed: Parsed) -> Result<Checked, B
         host: None,
         identity: Default::default(),
         claimed_for: None,
+        original: None,
     };
     forwarded::rewrite(&mut exchange, arrival.trusted, arrival.peer_text, arrival.hostname, arrival.rules);
     let upgrade = hop::options(&mut exchange.request.headers, protocol, &arrival.rules.kept_connection);

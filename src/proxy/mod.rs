@@ -38,6 +38,7 @@ mod over_h2;
 pub mod preview;
 mod proxy_protocol;
 mod request;
+mod retry;
 mod routes;
 #[cfg(test)]
 mod scripted;

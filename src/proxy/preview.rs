@@ -105,6 +105,7 @@ impl Preview {
             host: None,
             identity: self.exchange.identity.clone(),
             claimed_for: None,
+            original: None,
             ..self.exchange
         };
         let peer = self.rules.append_forwarded_for.then_some(&*self.peer_text);

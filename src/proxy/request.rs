@@ -7,10 +7,11 @@ use super::standing::Outlook;
 use super::wait::Waiting;
 use super::{forwarded, head, hop, http1};
 use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
-use crate::middleware::{self, Step};
+use crate::middleware::{self, Held, Step, Walk};
 use crate::model::Provider;
 use crate::table::{Middleware, MiddlewareKind, RequestView};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,7 +42,11 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
             return Err(misdirected());
         }
         head::encoded(exchange, &client.open.entry.head)?;
+        finish.passed.set(0);
         exchange.reset();
+        if bound.service.servers.is_empty() {
+            exchange.keep_fields();
+        }
         let built_in = bound.router.provider == Provider::Internal;
         if built_in && client.trusted {
             // Nobody's word about other hops counts on built-in routes.
@@ -63,7 +68,7 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
         {
             return Err(made);
         }
-        middlewares_in(&client, &bound, exchange).await?;
+        middlewares_in(&client, &bound, exchange, &finish.passed, &mut finish.held).await?;
         if let Some(made) = shut_out {
             return Err(made);
         }
@@ -102,15 +107,34 @@ fn to_tls(client: &Client, exchange: &Exchange, known: bool) -> Option<Made> {
 }
 
 /// The router's middlewares; what one of them has to ask is waited for here.
-async fn middlewares_in(client: &Client, bound: &BoundRouter, exchange: &mut Exchange) -> Result<(), Made> {
+async fn middlewares_in(
+    client: &Client,
+    bound: &BoundRouter,
+    exchange: &mut Exchange,
+    passed: &Cell<usize>,
+    held: &mut Held,
+) -> Result<(), Made> {
     let guard = &client.open.worker.guard;
+    let mut walk = Walk { guard, memories: &bound.memories, held };
     let chain = bound.router.chain(&exchange.entry_point);
     let mut from = 0;
     loop {
-        match middleware::step(chain, from, exchange, guard) {
-            Step::On => return Ok(()),
-            Step::Made(made) => return Err(made),
+        match middleware::step(chain, from, exchange, &mut walk) {
+            Step::On => {
+                passed.set(chain.len());
+                return Ok(());
+            }
+            Step::Made(at, made) => {
+                passed.set(at);
+                return Err(made);
+            }
+            Step::Wait(next, time) => {
+                passed.set(next);
+                Box::pin(tokio::time::sleep(time)).await;
+                from = next;
+            }
             Step::Ask(at, question) => {
+                passed.set(at);
                 Box::pin(question.ask(guard)).await?;
                 from = at;
             }
@@ -205,6 +229,7 @@ pub(super) fn answered(finish: &Finish, head: &mut AnswerHead) -> Option<u64> {
     let announced = http1::write::announced(&head.headers);
     hop::for_client(head, false);
     finish.stick(&mut head.headers);
+    finish.leave(head);
     secure(&finish.client, head);
     finish.answers(&head.headers);
     announced

@@ -4,6 +4,7 @@
 //! itself keeps alive; what a new table shares with the last one stays bound as long as it is used.
 
 use super::service::{BoundService, Chooser};
+use crate::middleware::Memories;
 use crate::table::{RequestView, Router, Service, Table};
 use crate::upstream::{Pools, Registry};
 use arc_swap::{ArcSwap, Cache};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub(super) struct BoundRouter {
     pub(super) router: Arc<Router>,
     pub(super) service: Rc<BoundService>,
+    pub(super) memories: Memories,
 }
 
 /// A worker's view of the table.
@@ -69,7 +71,8 @@ impl Routes {
             let service = current.services.get(&key).or_else(|| previous.services.get(&key)).cloned();
             let service =
                 service.unwrap_or_else(|| Rc::new(BoundService::new(&router.service, registry, pools, chooser)));
-            Rc::new(BoundRouter { router: router.clone(), service })
+            let memories = Memories::of(router, |name, make| registry.memory(name, make));
+            Rc::new(BoundRouter { router: router.clone(), service, memories })
         });
         current.services.insert(Arc::as_ptr(&router.service), bound.service.clone());
         current.routers.insert(key, bound.clone());

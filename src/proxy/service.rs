@@ -219,6 +219,11 @@ impl BoundService {
         (0..self.servers.len()).find(|at| walk.may(*at))
     }
 
+    /// What is shared of the service.
+    pub(super) fn state(&self) -> &Arc<ServiceState> {
+        &self.root.state
+    }
+
     /// The servers that are not asked any more after one of them answered so, as others are to be.
     pub(super) fn fails_over(&self, at: usize, status: u16) -> Option<Range<usize>> {
         if !self.fails_over {

@@ -31,6 +31,7 @@ pub use error::{Problem, RuleError};
 pub use hints::{Hint, PathHint, hints, host_key};
 pub use matcher::Matcher;
 pub use parse::parse;
+pub use regex::replacing;
 
 use std::net::IpAddr;
 

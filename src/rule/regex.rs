@@ -3,8 +3,8 @@
 //!
 //! What differs: in Go `\d`, `\s`, `\w` and `\b` know ASCII only, `\Q…\E` and octal escapes exist,
 //! `[` and `&&` within a class are plain characters, a repetition cannot be repeated, `{,2}` is
-//! plain text, and the flags `x`, `u`, `R` do not exist. Only whether an expression matches counts here, so
-//! that greediness and captures are dropped.
+//! plain text, and the flags `x`, `u`, `R` do not exist. In rules only whether an expression matches counts, so
+//! that greediness and captures are dropped there.
 
 use regex::bytes::{Regex, RegexBuilder};
 use std::fmt::Write;
@@ -21,10 +21,23 @@ const MAX_SIZE: usize = 10 << 20;
 /// Compiles an expression in Go's syntax.
 pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     let translated = translate(pattern)?;
-    RegexBuilder::new(&translated).size_limit(MAX_SIZE).nest_limit(1000).build().map_err(|error| match error {
+    RegexBuilder::new(&translated).size_limit(MAX_SIZE).nest_limit(1000).build().map_err(why)
+}
+
+/// Compiles an expression in Go's syntax for texts that are replaced: what groups match is kept, and as in Go.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn replacing(pattern: &str) -> Result<regex::Regex, String> {
+    let translated = Translator::run_on(pattern, true)?;
+    regex::RegexBuilder::new(&translated).size_limit(MAX_SIZE).nest_limit(1000).build().map_err(why)
+}
+
+fn why(error: regex::Error) -> String {
+    match error {
         regex::Error::CompiledTooBig(limit) => format!("compiled it is larger than {limit} bytes"),
         other => other.to_string(),
-    })
+    }
 }
 
 /// The literal text that begins every path that the expression matches.
@@ -44,12 +57,7 @@ pub(super) fn literal_prefix(pattern: &str) -> &str {
 
 /// An expression in Go's syntax in that of the `regex` crate.
 pub(super) fn translate(pattern: &str) -> Result<String, String> {
-    let mut translator = Translator { rest: pattern.chars().peekable(), groups: Vec::new(), here: Group::default() };
-    translator.run()?;
-    if !translator.groups.is_empty() {
-        return Err("missing closing `)`".to_owned());
-    }
-    Ok(translator.here.close().text)
+    Translator::run_on(pattern, false)
 }
 
 type Outcome<T> = Result<T, String>;
@@ -62,6 +70,8 @@ struct Flags {
     lines: bool,
     /// `s`
     dot_all: bool,
+    /// `U`
+    lazy: bool,
 }
 
 /// Something that a repetition can follow, in the crate's syntax.
@@ -85,6 +95,8 @@ struct Group {
     alternatives_repeats: u32,
     pieces: Vec<Piece>,
     flags: Flags,
+    /// How it opens; empty for one that keeps nothing.
+    opening: String,
 }
 
 impl Group {
@@ -105,9 +117,21 @@ struct Translator<'a> {
     rest: Peekable<Chars<'a>>,
     groups: Vec<Group>,
     here: Group,
+    /// What groups match counts, and which of several ways to match is taken.
+    keeps: bool,
 }
 
-impl Translator<'_> {
+impl<'a> Translator<'a> {
+    fn run_on(pattern: &'a str, keeps: bool) -> Outcome<String> {
+        let rest = pattern.chars().peekable();
+        let mut translator = Self { rest, groups: Vec::new(), here: Group::default(), keeps };
+        translator.run()?;
+        if !translator.groups.is_empty() {
+            return Err("missing closing `)`".to_owned());
+        }
+        Ok(translator.here.close().text)
+    }
+
     fn run(&mut self) -> Outcome<()> {
         let mut repeated = false;
         while let Some(c) = self.rest.next() {
@@ -116,8 +140,11 @@ impl Translator<'_> {
                 '(' => self.open()?,
                 ')' => {
                     let outer = self.groups.pop().ok_or("`)` without `(`")?;
-                    let mut group = std::mem::replace(&mut self.here, outer).close();
-                    group.text = format!("(?:{})", group.text);
+                    let mut group = std::mem::replace(&mut self.here, outer);
+                    let opening = std::mem::take(&mut group.opening);
+                    let mut group = group.close();
+                    let opening = if opening.is_empty() { "(?:" } else { &opening };
+                    group.text = format!("{opening}{})", group.text);
                     group.is_unit = true;
                     self.here.pieces.push(group);
                 }
@@ -167,7 +194,15 @@ impl Translator<'_> {
     fn open(&mut self) -> Outcome<()> {
         let outer = self.here.flags;
         let mut flags = outer;
-        if self.rest.next_if_eq(&'?').is_some() && !self.named()? {
+        let mut opening = if self.keeps { "(".to_owned() } else { String::new() };
+        let special = self.rest.next_if_eq(&'?').is_some();
+        let name = if special { self.named()? } else { None };
+        if let Some(name) = &name {
+            if self.keeps {
+                opening = format!("(?P<{name}>");
+            }
+        } else if special {
+            opening.clear();
             let (mut on, mut seen) = (true, true);
             loop {
                 let c = self.rest.next().ok_or("missing closing `)`")?;
@@ -175,7 +210,7 @@ impl Translator<'_> {
                     'i' => flags.fold = on,
                     'm' => flags.lines = on,
                     's' => flags.dot_all = on,
-                    'U' => {}
+                    'U' => flags.lazy = on,
                     '-' if on => {
                         on = false;
                         seen = false;
@@ -194,17 +229,17 @@ impl Translator<'_> {
         if self.groups.len() == MAX_DEPTH {
             return Err(format!("groups stand deeper than {MAX_DEPTH} levels"));
         }
-        let inner = Group { flags, ..Group::default() };
+        let inner = Group { flags, opening, ..Group::default() };
         self.groups.push(std::mem::replace(&mut self.here, inner));
         Ok(())
     }
 
-    /// Behind `(?`: true if a name follows, `P<name>` or `<name>`.
-    fn named(&mut self) -> Outcome<bool> {
+    /// Behind `(?`: the name if one follows, `P<name>` or `<name>`.
+    fn named(&mut self) -> Outcome<Option<String>> {
         let mut ahead = self.rest.clone();
         ahead.next_if_eq(&'P');
         if ahead.next() != Some('<') {
-            return Ok(false);
+            return Ok(None);
         }
         let name: String = ahead.by_ref().take_while(|c| *c != '>').collect();
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -212,7 +247,7 @@ impl Translator<'_> {
         }
         // Without its `>` the pattern is at its end, which misses the group's `)` too.
         self.rest = ahead;
-        Ok(true)
+        Ok(Some(name))
     }
 
     /// `{2}`, `{2,}` or `{2,3}` behind its brace, which is consumed; else `None` and nothing is.
@@ -236,7 +271,7 @@ impl Translator<'_> {
     }
 
     fn repeat(&mut self, operator: &str, count: u32, was_repeated: bool) -> Outcome<()> {
-        self.rest.next_if_eq(&'?');
+        let lazy = self.rest.next_if_eq(&'?').is_some() != self.here.flags.lazy;
         let Some(piece) = self.here.pieces.pop() else {
             return Err(format!("nothing to repeat before `{operator}`"));
         };
@@ -248,7 +283,11 @@ impl Translator<'_> {
             return Err(format!("nested repetitions count over {MAX_REPEAT}"));
         }
         let text = if piece.is_unit { piece.text } else { format!("(?:{})", piece.text) };
-        self.here.pieces.push(Piece { text: format!("{text}{operator}"), repeats, is_unit: false });
+        self.here.pieces.push(Piece {
+            text: format!("{text}{operator}{}", if lazy && self.keeps { "?" } else { "" }),
+            repeats,
+            is_unit: false,
+        });
         Ok(())
     }
 

@@ -50,7 +50,8 @@ pub(super) fn control_plane(settled: &Settled, redirect_port: &Arc<str>) -> Dyna
     let allowed = &settled.hind.allowed_remote_ips_control_plane;
     if !allowed.is_empty() {
         let source_range = allowed.iter().map(|network| network.to_string().into()).collect();
-        middlewares.push(add("allow", MiddlewareKind::IpAllowList { source_range, reject_status_code: 0 }));
+        middlewares
+            .push(add("allow", MiddlewareKind::IpAllowList { source_range, ip_strategy: None, reject_status_code: 0 }));
     }
     let behind_scheme = endpoint.find("://").map_or(0, |at| at + 3);
     if let Some(prefix) = endpoint[behind_scheme..].find('/').map(|at| &endpoint[behind_scheme + at..]) {

@@ -12,7 +12,7 @@ use super::reserved;
 use super::resolve::{self, Unfit, origin, reference};
 use super::rivals::Rival;
 use super::{Middleware, Service, Table, Transport};
-use crate::declare::{self, Declarations, Dynamic};
+use crate::declare::{self, Declarations, Dynamic, MiddlewareKind};
 use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
 use crate::model::{Map, Provider};
 use foldhash::HashMap;
@@ -100,6 +100,8 @@ pub(super) enum Part {
 pub(super) enum User {
     Service(Name),
     Router(Name),
+    /// A chain of middlewares.
+    Middleware(Name),
 }
 
 /// What one definition names, mostly little.
@@ -294,9 +296,12 @@ impl Builder<'_> {
             if same && middleware.is_some() {
                 continue;
             }
+            let old = good.middlewares.get(&of.1).cloned();
+            let (was, is) = (chained(&of, old.as_ref()), chained(&of, middleware.as_ref()));
             good.middlewares.set(&of.1, middleware.clone());
             good.not_served.set(&of.1, not_served);
             self.table.middlewares.set(&resolve::qualified(&of.1, of.0), middleware);
+            self.set_uses(was, is);
             self.touch_users(Part::Middleware, &of);
         }
         for of in once(&mut self.touched.tls_options) {
@@ -322,15 +327,26 @@ impl Builder<'_> {
 
     /// Touches the routers that name a part, themselves or by their service, and the services of which it is a part.
     pub fn touch_users(&mut self, part: Part, of: &Name) {
+        self.touch_users_of(part, of, &mut Vec::new());
+    }
+
+    fn touch_users_of(&mut self, part: Part, of: &Name, seen: &mut Vec<Name>) {
         for user in self.users(part, of) {
             match user {
                 User::Router(router) => self.touched.routers.push(router),
+                User::Middleware(chain) => {
+                    // one that holds itself is gone through once
+                    if !seen.contains(&chain) {
+                        seen.push(chain.clone());
+                        self.touch_users_of(part, &chain, seen);
+                    }
+                }
                 // what comes of that is seen then
                 User::Service(service) if part != Part::Middleware => self.touched.services.push(service),
                 User::Service(service) => {
                     let routers = self.users(Part::Service, &service).into_iter().filter_map(|user| match user {
                         User::Router(router) => Some(router),
-                        User::Service(_) => None,
+                        User::Service(_) | User::Middleware(_) => None,
                     });
                     self.touched.routers.extend(routers);
                 }
@@ -456,6 +472,25 @@ impl Builder<'_> {
 fn service_use(of: &Name, declared: &declare::Router) -> Option<Use> {
     let (provider, name) = reference(&declared.service, of.0)?;
     Some(Use { part: Part::Service, of: (provider, name.into()), by: User::Router(of.clone()) })
+}
+
+/// What a chain of middlewares names.
+fn chained(of: &Name, middleware: Option<&Arc<Middleware>>) -> Uses {
+    let names = match middleware.map(|middleware| &middleware.kind) {
+        Some(MiddlewareKind::Chain { middlewares }) => &middlewares[..],
+        _ => &[],
+    };
+    let named = names.iter().filter_map(|name| reference(name, of.0));
+    let by = || User::Middleware(of.clone());
+    let all = named.map(|(provider, name)| Use { part: Part::Middleware, of: (provider, name.into()), by: by() });
+    // one may stand there twice
+    let mut uses = Uses::new();
+    for one in all {
+        if !uses.contains(&one) {
+            uses.push(one);
+        }
+    }
+    uses
 }
 
 fn maps<V>(provider: Provider, before: &Map<Arc<str>, V>, after: &Map<Arc<str>, V>, touched: &mut Vec<Name>) {

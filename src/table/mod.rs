@@ -31,7 +31,10 @@ pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use health::{Check, CheckKind, CheckScheme, GrpcCheck, Health, HttpCheck, Passive, TcpCheck, tcp_check};
 pub use linger::{Planned, Planner};
-pub use ready::{Middleware, Ready};
+pub use ready::{
+    Address, Allowed, Comparison, Condition, Cors, Criterion, Measure, Middleware, NONCE, Ready, ReadyBreaker,
+    ReadyHeaders, ReadyInFlight, ReadyRate, ReadyRetry, Security,
+};
 pub use sticky::Sticky;
 pub use store::{Store, StoreError, Stored};
 pub use table::Table;
@@ -69,6 +72,10 @@ pub struct Router {
     pub middlewares: Vec<Arc<Middleware>>,
     /// On entry points that have middlewares: those, then the router's.
     pub chains: Vec<Chain>,
+    /// Whether one of them has to do with answers.
+    pub answers: bool,
+    /// Whether one of them tries requests again.
+    pub retries: bool,
     /// TLS options other than the default ones that it wants, by entry point; see [`Table::tls_options_of`].
     pub tls_options: Vec<(Arc<str>, Arc<str>)>,
     /// The service that answers.

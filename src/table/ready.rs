@@ -1,8 +1,17 @@
 //! Middlewares made ready to be asked: what their declarations say as text, compiled once.
 
+mod condition;
+mod headers;
+mod limits;
+mod source;
+
+pub use condition::{Comparison, Condition, Measure};
+pub use headers::{Allowed, Cors, NONCE, ReadyHeaders, Security};
+pub use limits::{ReadyBreaker, ReadyInFlight, ReadyRate, ReadyRetry};
+pub use source::{Address, Criterion};
+
 use super::Users;
 use crate::declare::MiddlewareKind;
-use http::HeaderValue;
 use ipnet::IpNet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -28,36 +37,29 @@ impl Middleware {
             MiddlewareKind::RedirectRegex { regex, .. } => {
                 Ready::Pattern(regex::Regex::new(regex).map_err(|error| format!("`regex`: {error}"))?)
             }
-            MiddlewareKind::Headers { custom_request_headers } => {
-                let mut host = None;
-                for (name, value) in custom_request_headers {
-                    if !name.eq_ignore_ascii_case("host") {
-                        return Err(format!("`customRequestHeaders.{name}` is not served yet, only `Host` is"));
-                    }
-                    host = Some(HeaderValue::from_str(value).map_err(|_| format!("`{value}` is not a host"))?);
-                }
-                host.map_or(Ready::Nothing, Ready::Host)
-            }
+            MiddlewareKind::Headers(declared) => Ready::Headers(Box::new(ReadyHeaders::new(declared)?)),
             MiddlewareKind::PrefixAllowList { source_range } | MiddlewareKind::PrefixDenyList { source_range } => {
                 let network = |text: &Arc<str>| text.parse().map_err(|_| format!("`{text}` is not a network"));
                 Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
             }
-            MiddlewareKind::IpAllowList { source_range, reject_status_code } => {
-                if source_range.is_empty() {
-                    return Err("`sourceRange` is empty".to_owned());
-                }
+            MiddlewareKind::IpAllowList { source_range, ip_strategy, reject_status_code } => {
                 if *reject_status_code != 0 && http::StatusCode::from_u16(*reject_status_code).is_err() {
                     return Err(format!("`rejectStatusCode`: `{reject_status_code}` is not a status"));
                 }
-                let network = |text: &Arc<str>| match text.trim().parse::<IpNet>() {
-                    Ok(network) => Ok(network),
-                    Err(_) => match text.trim().parse::<std::net::IpAddr>() {
-                        Ok(address) => Ok(address.to_canonical().into()),
-                        Err(_) => Err(format!("`sourceRange`: `{text}` is not an address or a network")),
-                    },
-                };
-                Ready::Networks(source_range.iter().map(network).collect::<Result<_, _>>()?)
+                allowed(source_range, ip_strategy.as_ref())?
             }
+            MiddlewareKind::IpWhiteList { source_range, ip_strategy } => allowed(source_range, ip_strategy.as_ref())?,
+            MiddlewareKind::ReplacePath { path } if !is_escaped(path) => {
+                return Err(format!("`path`: `{path}` is not escaped as a path is"));
+            }
+            MiddlewareKind::ReplacePathRegex { regex, .. } => Ready::Pattern(expression(regex)?),
+            MiddlewareKind::StripPrefixRegex { regex } => {
+                Ready::Patterns(regex.iter().map(|regex| expression(regex)).collect::<Result<_, _>>()?)
+            }
+            MiddlewareKind::RateLimit(declared) => Ready::Rate(Box::new(ReadyRate::new(declared)?)),
+            MiddlewareKind::InFlightReq(declared) => Ready::InFlight(Box::new(ReadyInFlight::new(declared)?)),
+            MiddlewareKind::Retry(declared) => Ready::Retry(Box::new(ReadyRetry::new(declared)?)),
+            MiddlewareKind::CircuitBreaker(declared) => Ready::Breaker(Box::new(ReadyBreaker::new(declared)?)),
             MiddlewareKind::BasicAuth { users, users_file, header_field, .. } => {
                 let (users, bad) = Users::read(users.0.iter().map(|user| &**user));
                 if let Some(at) = bad.first() {
@@ -81,6 +83,43 @@ impl Middleware {
         };
         Ok(Self { id, kind, ready })
     }
+
+    /// Whether it has to do with answers.
+    pub fn answers(&self) -> bool {
+        matches!(&self.ready, Ready::Headers(headers) if headers.answers())
+    }
+}
+
+/// What lets only some addresses in.
+fn allowed(source_range: &[Arc<str>], strategy: Option<&crate::declare::IpStrategy>) -> Result<Ready, String> {
+    if source_range.is_empty() {
+        return Err("`sourceRange` is empty".to_owned());
+    }
+    Ok(Ready::Allowed(networks("sourceRange", source_range)?, Address::new(strategy)?))
+}
+
+/// Addresses and networks.
+fn networks(option: &str, texts: &[Arc<str>]) -> Result<Vec<IpNet>, String> {
+    let network = |text: &Arc<str>| match text.trim().parse::<IpNet>() {
+        Ok(network) => Ok(network),
+        Err(_) => match text.trim().parse::<std::net::IpAddr>() {
+            Ok(address) => Ok(address.to_canonical().into()),
+            Err(_) => Err(format!("`{option}`: `{text}` is not an address or a network")),
+        },
+    };
+    texts.iter().map(network).collect()
+}
+
+/// An expression in Go's syntax.
+fn expression(regex: &str) -> Result<regex::Regex, String> {
+    crate::rule::replacing(regex.trim()).map_err(|why| format!("`regex`: {why}"))
+}
+
+/// Whether each `%` begins an encoding.
+fn is_escaped(text: &str) -> bool {
+    let mut parts = text.split('%');
+    parts.next();
+    parts.all(|part| part.len() >= 2 && part.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
 }
 
 /// What was compiled of a middleware. It follows from the declaration, so it is no part of what a
@@ -92,12 +131,24 @@ pub enum Ready {
     Nothing,
     /// An expression.
     Pattern(regex::Regex),
+    /// Expressions.
+    Patterns(Vec<regex::Regex>),
     /// Networks.
     Networks(Vec<IpNet>),
+    /// Networks, and which address must be in one.
+    Allowed(Vec<IpNet>, Address),
     /// Users with the hashes of their passwords.
     Users(Users),
-    /// The Host that a server gets.
-    Host(HeaderValue),
+    /// Fields of requests and answers.
+    Headers(Box<ReadyHeaders>),
+    /// A limit by time.
+    Rate(Box<ReadyRate>),
+    /// A limit at a time.
+    InFlight(Box<ReadyInFlight>),
+    /// When to try again.
+    Retry(Box<ReadyRetry>),
+    /// When to stop asking.
+    Breaker(Box<ReadyBreaker>),
 }
 
 impl PartialEq for Ready {
@@ -115,7 +166,6 @@ impl Hash for Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn what_cannot_be_compiled_says_why() {
@@ -126,11 +176,18 @@ mod tests {
             permanent: false,
         };
         assert!(new(regex("(")).starts_with("`regex`: "));
-        let set = |name: &str, value: &str| MiddlewareKind::Headers {
-            custom_request_headers: BTreeMap::from([(name.into(), value.into())]),
+        let headers = |declared: serde_json::Value| {
+            new(serde_json::from_value(serde_json::json!({"headers": declared})).unwrap())
         };
-        assert_eq!(new(set("X-A", "b")), "`customRequestHeaders.X-A` is not served yet, only `Host` is");
-        assert_eq!(new(set("host", "a\nb")), "`a\nb` is not a host");
+        let set = |name: &str, value: &str| headers(serde_json::json!({"customRequestHeaders": {name: value}}));
+        assert_eq!(set("X A", "b"), "`customRequestHeaders`: `X A` is not the name of a field");
+        assert_eq!(set("host", "a\nb"), "`customRequestHeaders.host`: it holds what no field can hold");
+        assert_eq!(
+            set("Transfer-Encoding", "b"),
+            "`customRequestHeaders`: `Transfer-Encoding` is the proxy's own to set: it concerns one connection"
+        );
+        assert_eq!(headers(serde_json::json!({"sslRedirect": false})), "it says nothing");
+        assert!(headers(serde_json::json!({"accessControlAllowOriginListRegex": ["("]})).contains("`(`"));
         let list = MiddlewareKind::PrefixAllowList { source_range: vec!["10.0.0.0/33".into()] };
         assert_eq!(new(list), "`10.0.0.0/33` is not a network");
         assert_eq!(new(MiddlewareKind::Refuse { status: 7 }), "`7` is not a status");

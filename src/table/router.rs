@@ -163,9 +163,9 @@ impl Builder<'_> {
             let source =
                 if own > 0 { (provider, &declared.source) } else { (services_provider, &found.declared.source) };
             own = own.saturating_sub(1);
-            match (self.middleware(name, source, (from, wanted)), instead) {
+            match (self.resolved(name, source, (from, wanted), &mut middlewares), instead) {
                 (Err(_), Some(instead)) => middlewares.push(instead.clone()),
-                (result, _) => middlewares.push(result?),
+                (result, _) => result?,
             }
         }
         let chains = self.chains(name, provider, declared, &middlewares, instead)?;
@@ -209,6 +209,9 @@ impl Builder<'_> {
             rule: declared.rule.clone(),
             priority,
             tls: declared.tls.is_some(),
+            retries: (chains.iter().flat_map(|(_, chain)| chain).chain(&middlewares))
+                .any(|m| matches!(m.kind, MiddlewareKind::Retry(_))),
+            answers: chains.iter().flat_map(|(_, chain)| chain).chain(&middlewares).any(|m| m.answers()),
             middlewares,
             chains,
             tls_options,
@@ -231,6 +234,55 @@ impl Builder<'_> {
         let same = old.filter(|o| *o.router == router && Arc::ptr_eq(&o.router.declared, declared));
         let router = same.map_or_else(|| Arc::new(router), |o| o.router.clone());
         Ok(Arc::new(Entry { router, matcher: compiled.matcher, hints: compiled.hints, slots, order }))
+    }
+
+    /// Adds a middleware to those of a router, or what stands in a chain of them.
+    fn resolved(
+        &self,
+        router: &str,
+        source: (Provider, &declare::Source),
+        wanted: (Provider, &str),
+        into: &mut Vec<Arc<Middleware>>,
+    ) -> Result<(), Box<Diagnostic>> {
+        let before = into.len();
+        let result = self.expanded(router, source, wanted, into, &mut Vec::new());
+        if result.is_err() {
+            into.truncate(before);
+        }
+        result
+    }
+
+    fn expanded(
+        &self,
+        router: &str,
+        source: (Provider, &declare::Source),
+        wanted: (Provider, &str),
+        into: &mut Vec<Arc<Middleware>>,
+        above: &mut Vec<Arc<str>>,
+    ) -> Result<(), Box<Diagnostic>> {
+        let refuse = |message: String| {
+            let origin = origin_of(source.1, source.0, "middlewares");
+            Err(Box::new(Diagnostic::error("refused_middleware", message).with_origin(origin)))
+        };
+        let middleware = self.middleware(router, source, wanted)?;
+        let MiddlewareKind::Chain { middlewares } = &middleware.kind else {
+            if into.len() == MOST {
+                return refuse(format!("router `{router}` passes more than {MOST} middlewares"));
+            }
+            into.push(middleware);
+            return Ok(());
+        };
+        if above.contains(&middleware.id) || above.len() == DEEPEST {
+            let why = if above.len() == DEEPEST { "chains that stand too deep within others" } else { "itself" };
+            return refuse(format!("router `{router}` needs the chain `{}`, which holds {why}", middleware.id));
+        }
+        above.push(middleware.id.clone());
+        let of = reference(&middleware.id, wanted.0).map_or(wanted.0, |(provider, _)| provider);
+        for inner in middlewares {
+            self.expanded(router, source, (of, inner), into, above)?;
+        }
+        above.pop();
+        Ok(())
     }
 
     fn middleware(
@@ -282,8 +334,8 @@ impl Builder<'_> {
         for (_, entry_point) in self.entry_points_of(declared).filter(|(_, e)| !e.middlewares.is_empty()) {
             let mut chain = Vec::with_capacity(entry_point.middlewares.len() + own.len());
             for wanted in &entry_point.middlewares {
-                match (self.middleware(name, (provider, &declared.source), (provider, wanted)), instead) {
-                    (Ok(middleware), _) => chain.push(middleware),
+                match (self.resolved(name, (provider, &declared.source), (provider, wanted), &mut chain), instead) {
+                    (Ok(()), _) => {}
                     (Err(_), Some(instead)) => chain.push(instead.clone()),
                     (Err(mut problem), None) => {
                         let why = match &*problem.code {
@@ -376,6 +428,10 @@ impl Builder<'_> {
         }
     }
 }
+
+/// Most middlewares that a router passes, and how deep chains stand within chains.
+const MOST: usize = 256;
+const DEEPEST: usize = 16;
 
 /// Name of what [`closed`] gives.
 const CLOSED: &str = "closed@internal";

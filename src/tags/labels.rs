@@ -8,7 +8,7 @@
 
 use super::grown::{Form, Grown};
 pub use super::label::Label;
-use crate::declare::options::{Found, Kind, find, nearest};
+use crate::declare::options::{Found, Kind, find, is_served_kind, nearest};
 use crate::declare::{self, MiddlewareKind, Options};
 use crate::diagnostic::{Diagnostic, Origin};
 use serde::Deserialize;
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         let remark = match place {
             Place::Router | Place::Service => true,
             // of a kind that is not served there is one remark at the end
-            Place::Middleware => SERVED_KINDS.iter().any(|kind| option.path.split('.').nth(3) == Some(kind)),
+            Place::Middleware => option.path.split('.').nth(3).is_some_and(is_served_kind),
             _ => {
                 self.nothing_serves(section, &path, label);
                 false
@@ -348,7 +348,7 @@ impl<'a> Reader<'a> {
         for draft in self.grown.get(&Place::Middleware).into_iter().flat_map(BTreeMap::values) {
             let mut kinds = draft.value.names();
             if let (Some(only), None) = (kinds.next(), kinds.next())
-                && !SERVED_KINDS.contains(&only)
+                && !is_served_kind(only)
             {
                 let message = format!(
                     "middleware `{}` is a `{only}`, which is known and not served yet; a router that names it is refused",
@@ -431,8 +431,6 @@ impl<T> Draft<T> {
         Draft { name: self.name, value: make(self.value), broken: self.broken, tag: self.tag }
     }
 }
-
-const SERVED_KINDS: &[&str] = &["addPrefix", "stripPrefix", "redirectScheme"];
 
 /// The part of dynamic configuration that a key belongs to. As in Traefik, what starts like a
 /// section belongs to it (`httpx.…` is an error, not a remark), and of TLS only the default store.
@@ -562,7 +560,7 @@ mod tests {
             "traefik.tcp.routers.db.tls=true",
         ]);
         assert!(d.problems.iter().all(|p| !p.is_error() && &*p.code == "not_served"), "{:?}", d.problems);
-        assert_eq!(d.problems.len(), 5);
+        assert_eq!(d.problems.len(), 3);
         assert!(!d.routers["a"].broken && !d.services["s"].broken && !d.tcp_routers["db"].broken);
         assert!(d.tcp_routers["db"].value.tls.is_some());
         let middleware = |name: &str| serde_json::to_value(&d.middlewares[name].value).unwrap();

@@ -296,7 +296,10 @@ impl Made {
         }
         if !options.send_host.is_empty() && &*options.send_host != "dst" {
             let set = BTreeMap::from([(Arc::from("Host"), options.send_host.clone())]);
-            let kind = MiddlewareKind::Headers { custom_request_headers: set };
+            let kind = MiddlewareKind::Headers(Box::new(declare::Headers {
+                custom_request_headers: set,
+                ..Default::default()
+            }));
             names.push(self.middleware(called("host"), kind, source));
         }
         if !options.strip.is_empty() {

@@ -5,6 +5,7 @@
 //! atomics on cache lines of their own. Connections belong to one worker's [`Pools`] and never
 //! cross a thread. An entry goes some time after its last use, once nobody holds it.
 
+mod budget;
 mod connect;
 pub mod h2;
 mod pool;

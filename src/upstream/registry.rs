@@ -1,8 +1,10 @@
 //! State by identity, shared by all workers.
 
+use super::budget::Budget;
 use super::verdict::{Checked, Failures, Verdict};
 use crate::model::ServerId;
 use crate::table::Passive;
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,22 +41,26 @@ pub struct Registry {
     // Taken when a worker takes up a changed service and by views; never for a request.
     servers: Mutex<HashMap<ServerId, Entry<ServerState>>>,
     services: Mutex<HashMap<Arc<str>, Entry<ServiceState>>>,
+    // What else is remembered by a name; its type belongs to who remembers it.
+    memories: Mutex<HashMap<Arc<str>, Entry<dyn Any + Send + Sync>>>,
     /// Below this share of healthy servers, in percent, all are served.
     panic_threshold: u8,
     verdicts: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
-    state: Arc<T>,
+struct Entry<T: ?Sized> {
     unused_since: Option<Instant>,
+    state: Arc<T>,
 }
 
 impl<T> Entry<T> {
     fn new(state: T) -> Self {
         Self { state: Arc::new(state), unused_since: None }
     }
+}
 
+impl<T: ?Sized> Entry<T> {
     /// True while somebody else holds the state, or did until lately.
     fn stays(&mut self, now: Instant) -> bool {
         if Arc::strong_count(&self.state) > 1 {
@@ -78,6 +84,7 @@ impl Registry {
             started: now,
             servers: Mutex::default(),
             services: Mutex::default(),
+            memories: Mutex::default(),
             panic_threshold: 0,
             verdicts: watch::Sender::new(0),
         }
@@ -132,6 +139,17 @@ impl Registry {
         lock(&self.services).entry(id.clone()).or_insert_with(|| Entry::new(ServiceState::default())).state.clone()
     }
 
+    /// What is remembered by a name, made if need be.
+    pub fn memory<T: Any + Send + Sync>(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut memories = lock(&self.memories);
+        if let Some(memory) = memories.get(name).and_then(|entry| entry.state.clone().downcast().ok()) {
+            return memory;
+        }
+        let memory = Arc::new(make());
+        memories.insert(name.into(), Entry { state: memory.clone(), unused_since: None });
+        memory
+    }
+
     /// Where a service's round robin stands; for the API. Nothing is made or moved.
     pub fn turn(&self, id: &Arc<str>) -> u32 {
         lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
@@ -153,6 +171,7 @@ impl Registry {
     pub fn sweep(&self, now: Instant) {
         lock(&self.servers).retain(|_, entry| entry.stays(now));
         lock(&self.services).retain(|_, entry| entry.stays(now));
+        lock(&self.memories).retain(|_, entry| entry.stays(now));
     }
 
     /// Whether a server is thought able to answer; one that nobody has tried yet is. For the API.
@@ -436,6 +455,7 @@ impl ServerState {
 pub struct ServiceState {
     cursor: Padded<AtomicU32>,
     mirroring: Padded<Mirroring>,
+    budget: Padded<Budget>,
 }
 
 /// What a service is mirrored, or gets of others as a mirror.
@@ -447,6 +467,11 @@ struct Mirroring {
 }
 
 impl ServiceState {
+    /// How many of its requests may be tried again.
+    pub fn budget(&self) -> &Budget {
+        &self.budget.0
+    }
+
     /// Counts a request that may be mirrored; gives its number, from 1.
     pub fn mirrors(&self) -> u64 {
         self.mirroring.0.requests.fetch_add(1, Relaxed) + 1

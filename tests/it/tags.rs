@@ -264,7 +264,7 @@ fn what_a_prefix_needs_is_a_middleware_of_its_router() {
     // it is the file provider's, and without it nobody is let in
     assert_eq!(kinds["Host(`b`)"], None);
     assert!(matches!(kinds["Host(`c`)"], Some(MiddlewareKind::PrefixRedirect { status: 302, .. })));
-    assert!(matches!(kinds["Host(`d`)"], Some(MiddlewareKind::Headers { .. })));
+    assert!(matches!(kinds["Host(`d`)"], Some(MiddlewareKind::Headers(_))));
     assert_eq!(kinds["Host(`e`)"], Some(MiddlewareKind::PrefixDenyList { source_range: range("192.0.2.7/32") }));
 }
 

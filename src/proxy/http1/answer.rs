@@ -90,7 +90,7 @@ async fn send(session: &mut Session, made: Made, to: To) -> (After, u64) {
     let mut lead = buffers.take();
     let length = write::Body::Length(text.len() as u64);
     write::answer(&mut lead, to.old, &head, &[], length, connection(keep, to.old), buffers);
-    let text = if to.head { "" } else { text };
+    let text = if to.head { "" } else { &*text };
     lead.extend_from_slice(text.as_bytes());
     let Ok(mut pump) = Pump::new(lead, Framing::None, Sent::Plain, &[]) else { return (After::Gone, 0) };
     session.wait_for(client.open.entry.write_timeout);

@@ -11,6 +11,7 @@ use crate::proxy::choose::{Choice, Chosen, Leased, switches};
 use crate::proxy::finish::{self, Finish};
 use crate::proxy::head::{self, Checked, Parsed};
 use crate::proxy::http1::pump::Sent;
+use crate::proxy::retry::Retrying;
 use crate::proxy::service::BoundService;
 use crate::proxy::{failure as failures, hop, request};
 use std::future::poll_fn;
@@ -112,6 +113,8 @@ enum Tried {
     Switched(Answer),
     /// The servers here are to be left, and others asked.
     FailsOver(Range<usize>),
+    /// The answer is given up for another try; whether the connection can be used again.
+    Again(bool),
     Failed {
         failed: Failed,
         untouched: bool,
@@ -137,6 +140,8 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), request.has_body());
     // Its body may be on its way, or never come.
     let failing = To { keep: to.keep && !request.has_body(), read: !request.has_body(), ..to };
+    let mut retrying = Retrying::of(&finish);
+    let bodiless = (!request.has_body()).then_some(0);
     let switches = upgrade.is_some();
     let mut choice = Choice::new(service.clone(), &finish, request.has_body(), switches);
     let mut chosen = choice.next(&client, &finish, switches).await;
@@ -144,9 +149,26 @@ async fn forward(
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match Box::pin(to_http2::run(session, &finish, &request, &choice, taken)).await {
+                match Box::pin(to_http2::run(session, &finish, &request, &choice, taken, retrying.as_mut())).await {
                     Outcome::Done(after) => return after,
-                    Outcome::Made(made) => return answer::made(session, finish, made, failing).await,
+                    Outcome::Made(made) => {
+                        let status = made.head.status.as_u16();
+                        let Some(retrying) = retrying.as_mut().filter(|_| bodiless.is_some()) else {
+                            return answer::made(session, finish, made, failing).await;
+                        };
+                        if !retrying.after(&finish, status, bodiless) {
+                            return answer::made(session, finish, made, failing).await;
+                        }
+                        Box::pin(retrying.pause(&finish)).await;
+                        chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                    }
+                    Outcome::Again(at) => {
+                        choice.another(at);
+                        if let Some(retrying) = &mut retrying {
+                            Box::pin(retrying.pause(&finish)).await;
+                        }
+                        chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                    }
                     Outcome::Next(at, why) => {
                         choice.failed(at, why);
                         finish.again();
@@ -166,12 +188,20 @@ async fn forward(
                 }
                 continue;
             }
-            Err(made) => return answer::made(session, finish, made, failing).await,
+            Err(made) => {
+                let Some(retrying) = &mut retrying else { return answer::made(session, finish, made, failing).await };
+                if !retrying.after_all(&finish, &made, choice.forget(), bodiless) {
+                    return answer::made(session, finish, made, failing).await;
+                }
+                Box::pin(retrying.pause(&finish)).await;
+                chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                continue;
+            }
         };
         let reused = leased.connection.reused();
         finish.is_sent(reused);
         let patience = leased.in_flight.pool().settings().response_header_timeout;
-        match attempt(session, &finish, &request, &choice, &mut leased).await {
+        match attempt(session, &finish, &request, &choice, &mut leased, retrying.as_mut()).await {
             Tried::Done(after, reusable) => {
                 session.quiet_since = finish.answered.get();
                 if reusable {
@@ -179,6 +209,18 @@ async fn forward(
                     leased.in_flight.pool().put(leased.connection, now);
                 }
                 return after;
+            }
+            Tried::Again(reusable) => {
+                choice.another(leased.at);
+                if reusable {
+                    leased.in_flight.pool().put(leased.connection, tokio::time::Instant::now());
+                } else {
+                    drop(leased);
+                }
+                if let Some(retrying) = &mut retrying {
+                    Box::pin(retrying.pause(&finish)).await;
+                }
+                chosen = Box::pin(choice.next(&client, &finish, switches)).await;
             }
             Tried::Switched(answer) => {
                 return Box::pin(switch(session, finish, answer, upgrade, leased, failing)).await;
@@ -206,6 +248,15 @@ async fn forward(
                     chosen = Box::pin(choice.next(&client, &finish, switches)).await;
                 } else {
                     let made = failure(&finish, &failed, patience, untouched && harmless);
+                    let servers_fault = !matches!(failed, Failed::Gone | Failed::Stalled | Failed::Broken(_));
+                    if let Some(retrying) = retrying.as_mut().filter(|_| servers_fault)
+                        && retrying.after(&finish, made.head.status.as_u16(), bodiless)
+                    {
+                        choice.another(at);
+                        Box::pin(retrying.pause(&finish)).await;
+                        chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                        continue;
+                    }
                     return answer::made(session, finish, made, failing).await;
                 }
             }
@@ -220,6 +271,7 @@ async fn attempt(
     request: &Request,
     choice: &Choice,
     leased: &mut Leased,
+    retrying: Option<&mut Retrying>,
 ) -> Tried {
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
@@ -239,11 +291,24 @@ async fn attempt(
     let tried = match relay::receive(session, server, &mut up, request.asked, patience, finish).await {
         Ok(answer) => {
             leased.in_flight.pool().state().reachable();
+            let switched = answer.line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            // Of this try the client has heard nothing, and what was said can be said again.
+            let whole = up.done && !up.pump.has_read && answer.before.is_empty() && !switched;
+            let body = whole.then_some(up.pump.bytes);
             let other = service.fails_over(leased.at, answer.line.status).filter(|_| !request.has_body());
             if let Some(range) = other.filter(|range| choice.has_other(range)) {
                 buffers.give(buffers.bytes_of(answer.headers));
                 Tried::FailsOver(range)
-            } else if answer.line.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            } else if retrying.is_some_and(|retrying| retrying.after(finish, answer.line.status, body)) {
+                let rest = answer.filled - answer.length;
+                let ended = match answer.framing.body {
+                    Framing::None => rest == 0,
+                    Framing::Length(length) => length == rest as u64,
+                    Framing::Chunked | Framing::UntilClose => false,
+                };
+                buffers.give(buffers.bytes_of(answer.headers));
+                Tried::Again(ended && answer.framing.keep_alive)
+            } else if switched {
                 Tried::Switched(answer)
             } else {
                 let (after, reusable) = respond(session, finish, request, &mut up, answer, leased).await;

@@ -13,8 +13,8 @@ use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
 use crate::proxy::frames::Frames;
 use crate::proxy::over_h2::{self, Unanswered};
+use crate::proxy::retry::Retrying;
 use crate::proxy::sender::{Broken, Sender};
-use crate::proxy::service::BoundService;
 use crate::proxy::{failure, request};
 use crate::upstream::ConnectError;
 use http_body::Body as _;
@@ -37,6 +37,8 @@ pub(super) enum Outcome {
     FailsOver(Range<usize>),
     /// The server speaks HTTP/1.1 only.
     Http1(Taken),
+    /// The answer of this server is given up for another try.
+    Again(usize),
 }
 
 /// The request's body on its way into a pipe.
@@ -70,7 +72,9 @@ impl Filling {
             if self.frames.is_read() {
                 self.done = true;
                 self.pipe.end(true);
-                session.pending = std::mem::take(&mut self.frames.surplus);
+                if !self.frames.surplus.is_empty() {
+                    session.pending = std::mem::take(&mut self.frames.surplus);
+                }
                 break;
             }
             match self.frames.poll_read(cx, &mut session.stream, &worker.buffers) {
@@ -116,6 +120,7 @@ pub(super) async fn run(
     request: &Request,
     choice: &Choice,
     taken: Taken,
+    retrying: Option<&mut Retrying>,
 ) -> Outcome {
     let client = session.client.clone();
     let service = choice.service();
@@ -189,6 +194,12 @@ pub(super) async fn run(
         Err(Ended::Stalled) => return Outcome::Made(Made::failed(Cause::ClientStalled.into())),
         Err(Ended::Broken) => return Outcome::Made(Made::failed(Cause::ClientBrokeFraming.into())),
     };
+    if let Some(retrying) = retrying {
+        let body = (up.done && !up.has_read).then_some(up.bytes);
+        if retrying.after(finish, answer.head.status.as_u16(), body) {
+            return Outcome::Again(taken.at);
+        }
+    }
     Outcome::Done(respond(session, finish, request, up, answer).await)
 }
 

@@ -68,6 +68,7 @@ proptest! {
             host: None,
             identity: Default::default(),
             claimed_for: None,
+ original: None,
         };
         hop::options(&mut exchange.request.headers, Protocol::Http11, &[]);
         hop::for_server(&mut exchange, None, None, body != Framing::None);

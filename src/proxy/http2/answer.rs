@@ -13,6 +13,7 @@ use crate::proxy::sender::Sender;
 use crate::upstream::{H2Stream, InFlight};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -117,8 +118,11 @@ pub(super) struct AnswerBody {
 
 impl AnswerBody {
     /// A body that the proxy made.
-    pub(super) fn made(text: &'static str, finish: Option<Box<Finish>>, running: Running) -> Self {
-        let text = (!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()));
+    pub(super) fn made(text: Cow<'static, str>, finish: Option<Box<Finish>>, running: Running) -> Self {
+        let text = (!text.is_empty()).then(|| match text {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        });
         Self { source: Source::Made(text), finish, ended: false, _running: running }
     }
 

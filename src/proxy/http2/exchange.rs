@@ -18,6 +18,7 @@ use crate::proxy::http1::exchange::failure;
 use crate::proxy::http1::relay::{Answer, Asked, Failed, Incoming as Arriving};
 use crate::proxy::http1::{tunnel, write};
 use crate::proxy::over_h2;
+use crate::proxy::retry::Retrying;
 use crate::proxy::sender::{Broken, Sender};
 use crate::proxy::service::BoundService;
 use crate::proxy::{failure as failures, hop, preview, request};
@@ -116,14 +117,37 @@ async fn forward(
     hop::for_server(&mut finish.exchange, peer, upgrade.as_ref(), has_body);
     let switches = tunnel.is_some();
     let mut body = if has_body { Some(H2Body::new(incoming)) } else { None };
+    let mut retrying = Retrying::of(&finish);
+    // A body that comes by HTTP/2 is never in memory as a whole.
+    let bodiless = (!has_body).then_some(0);
     let mut choice = Choice::new(service.clone(), &finish, has_body, switches);
     let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
             Ok(Chosen::Http2(taken)) => {
-                match over(client, finish, running, &choice, taken, body.take(), framing).await {
+                let at = taken.at;
+                match over(client, finish, running, &choice, taken, (body.take(), framing), retrying.as_mut()).await {
+                    Over::Done(Err((made, back, still))) => {
+                        (finish, running) = (back, still);
+                        let status = made.head.status.as_u16();
+                        let Some(retrying) = &mut retrying else { return Err((made, finish, running)) };
+                        if !retrying.after(&finish, status, bodiless) {
+                            return Err((made, finish, running));
+                        }
+                        choice.another(at);
+                        Box::pin(retrying.pause(&finish)).await;
+                        chosen = choice.next(client, &finish, switches).await;
+                    }
                     Over::Done(answer) => return answer,
+                    Over::Again(back) => {
+                        (finish, running) = (back.0, back.1);
+                        choice.another(at);
+                        if let Some(retrying) = &mut retrying {
+                            Box::pin(retrying.pause(&finish)).await;
+                        }
+                        chosen = choice.next(client, &finish, switches).await;
+                    }
                     Over::Next(at, why, back) => {
                         (finish, running) = (back.0, back.1);
                         body = back.2;
@@ -149,7 +173,15 @@ async fn forward(
                 }
                 continue;
             }
-            Err(made) => return Err((made, finish, running)),
+            Err(made) => {
+                let Some(retrying) = &mut retrying else { return Err((made, finish, running)) };
+                if !retrying.after_all(&finish, &made, choice.forget(), bodiless) {
+                    return Err((made, finish, running));
+                }
+                Box::pin(retrying.pause(&finish)).await;
+                chosen = choice.next(client, &finish, switches).await;
+                continue;
+            }
         };
         finish.is_sent(leased.connection.reused());
         let Some(server) = choice.service().servers.get(leased.at) else {
@@ -174,6 +206,17 @@ async fn forward(
                     drop(leased);
                     choice.leave(range);
                     finish.again();
+                    chosen = choice.next(client, &finish, switches).await;
+                    continue;
+                }
+                if let Some(retrying) = &mut retrying
+                    && retrying.after(&finish, answer.line.status, bodiless.filter(|_| sent && !switches))
+                {
+                    choice.another(leased.at);
+                    drop(leased);
+                    let buffers = &client.open.worker.buffers;
+                    buffers.give(buffers.bytes_of(answer.headers));
+                    Box::pin(retrying.pause(&finish)).await;
                     chosen = choice.next(client, &finish, switches).await;
                     continue;
                 }
@@ -202,7 +245,17 @@ async fn forward(
                     }
                     back => {
                         let whole = back.is_some() && harmless;
-                        return Err((failure(&finish, &failed, patience, whole), finish, running));
+                        let made = failure(&finish, &failed, patience, whole);
+                        let servers_fault = !matches!(failed, Failed::Gone | Failed::Stalled | Failed::Broken(_));
+                        if let Some(retrying) = retrying.as_mut().filter(|_| servers_fault && !switches)
+                            && retrying.after(&finish, made.head.status.as_u16(), bodiless)
+                        {
+                            choice.another(at);
+                            Box::pin(retrying.pause(&finish)).await;
+                            chosen = choice.next(client, &finish, switches).await;
+                            continue;
+                        }
+                        return Err((made, finish, running));
                     }
                 }
             }
@@ -213,6 +266,8 @@ async fn forward(
 /// What became of a try with an HTTP/2 server.
 enum Over {
     Done(Result<hyper::Response<AnswerBody>, Unanswered>),
+    /// The answer is given up for another try.
+    Again(Back),
     /// Another server may be tried, in place of this one.
     Next(usize, Failure, Back),
     /// The servers here are to be left, and others asked.
@@ -231,8 +286,8 @@ async fn over(
     running: Running,
     choice: &Choice,
     taken: Taken,
-    body: Option<H2Body>,
-    framing: Framing,
+    (body, framing): (Option<H2Body>, Framing),
+    retrying: Option<&mut Retrying>,
 ) -> Over {
     let service = choice.service();
     let Some(server) = service.servers.get(taken.at) else {
@@ -259,9 +314,13 @@ async fn over(
     };
     match answer {
         Ok(answer) => {
-            let other = service.fails_over(taken.at, answer.head.status.as_u16()).filter(|_| !has_body);
+            let status = answer.head.status.as_u16();
+            let other = service.fails_over(taken.at, status).filter(|_| !has_body);
             if let Some(range) = other.filter(|range| choice.has_other(range)) {
                 return Over::FailsOver(range, (finish, running, None));
+            }
+            if retrying.is_some_and(|retrying| retrying.after(&finish, status, (!has_body).then_some(0))) {
+                return Over::Again((finish, running, None));
             }
             Over::Done(Ok(respond_over(client, finish, running, taken, answer, transfer)))
         }
@@ -342,7 +401,7 @@ fn switch(
         let first = tunnel::First { early: &[], lead: Vec::new(), read: &read };
         tunnel::run(&mut TokioIo::new(upgraded), leased, &finish, first).await;
     });
-    Ok(response(StatusCode::OK, map, AnswerBody::made("", None, told)))
+    Ok(response(StatusCode::OK, map, AnswerBody::made("".into(), None, told)))
 }
 
 /// Sends the request and waits for the head of its answer. Tells besides whether all of the request is sent.
