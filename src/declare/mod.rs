@@ -22,7 +22,7 @@ pub use http::{
 };
 pub use middleware::{Hashes, Middleware, MiddlewareKind, NotServed, Options};
 pub use tcp::{
-    ProxyProtocol, Tcp, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
+    ProxyProtocol, Tcp, TcpBroken, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
     Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,
 };
 
@@ -41,7 +41,7 @@ pub struct Dynamic {
     #[serde(default, skip_serializing_if = "Http::is_empty")]
     pub http: Http,
     /// TCP routers, services, middlewares.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "Tcp::is_empty")]
     pub tcp: Tcp,
     /// UDP routers and services.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -113,7 +113,8 @@ impl State {
     /// change to tell of.
     pub fn adopt(&self, table: Arc<Table>) {
         let before = self.table.load();
-        let same = table.routers.differences(&before.routers).next().is_none() && table.shadowed == before.shadowed;
+        let same = table.routers.differences(&before.routers).next().is_none() && table.shadowed == before.shadowed
+            && Arc::ptr_eq(&table.tcp, &before.tcp);
         if !same {
             self.table.store(table);
             self.generation.send_modify(|generation| *generation += 1);

@@ -226,7 +226,7 @@ pub(super) struct Builder<'a> {
     pub accepted: &'a Accepted,
     pub options: &'a BuildOptions,
     /// What the last build was made of, and this one; all below is as the last one left it, and becomes as this one does.
-    before: BTreeMap<Provider, Dynamic>,
+    pub before: BTreeMap<Provider, Dynamic>,
     pub inputs: BTreeMap<Provider, Dynamic>,
     pub good: BTreeMap<Provider, Good>,
     pub table: Table,
@@ -525,6 +525,7 @@ impl Builder<'_> {
 
     fn finish(mut self) -> (Accepted, Problems) {
         self.tls();
+        self.tcp();
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for (of, was) in std::mem::take(&mut self.indexed) {
             let is = self.good.get(&of.0).and_then(|good| good.routers.get(&of.1));

@@ -17,6 +17,7 @@ mod router;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
+pub mod tcp;
 mod tls;
 mod transport;
 mod users;

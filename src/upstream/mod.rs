@@ -5,6 +5,7 @@
 //! atomics on cache lines of their own. Connections belong to one worker's [`Pools`] and never
 //! cross a thread. An entry goes some time after its last use, once nobody holds it.
 
+mod clients;
 mod connect;
 pub mod h2;
 mod pool;
@@ -15,6 +16,7 @@ mod stream;
 pub mod tls;
 mod transport;
 
+pub use clients::{ClientCounts, ClientPlace};
 pub use connect::{Alpn, ConnectError, is_exhaustion};
 pub use h2::{H2, H2Error, H2Settings, H2Stream, Repeatable};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};

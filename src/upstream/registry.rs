@@ -1,5 +1,6 @@
 //! State by identity, shared by all workers.
 
+use super::clients::ClientCounts;
 use crate::model::ServerId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -25,6 +26,8 @@ pub struct Registry {
     // Taken when a worker takes up a changed service and by views; never for a request.
     servers: Mutex<HashMap<ServerId, Entry<ServerState>>>,
     services: Mutex<HashMap<Arc<str>, Entry<ServiceState>>>,
+    // Taken for connections whose router counts them.
+    clients: Mutex<HashMap<Arc<str>, Entry<ClientCounts>>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl Default for Registry {
 impl Registry {
     /// An empty registry whose clock starts at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { started: now, servers: Mutex::default(), services: Mutex::default() }
+        Self { started: now, servers: Mutex::default(), services: Mutex::default(), clients: Mutex::default() }
     }
 
     /// The time that ejections are measured in: milliseconds since the registry was made.
@@ -82,6 +85,11 @@ impl Registry {
         lock(&self.services).entry(id.clone()).or_insert_with(|| Entry::new(ServiceState::default())).state.clone()
     }
 
+    /// How many connections each client has, by what limits them; made if need be.
+    pub fn clients(&self, by: &Arc<str>) -> Arc<ClientCounts> {
+        lock(&self.clients).entry(by.clone()).or_insert_with(|| Entry::new(ClientCounts::default())).state.clone()
+    }
+
     /// Where a service's round robin stands; for the API. Nothing is made or moved.
     pub fn turn(&self, id: &Arc<str>) -> u32 {
         lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
@@ -91,6 +99,7 @@ impl Registry {
     pub fn sweep(&self, now: Instant) {
         lock(&self.servers).retain(|_, entry| entry.stays(now));
         lock(&self.services).retain(|_, entry| entry.stays(now));
+        lock(&self.clients).retain(|_, entry| entry.stays(now));
     }
 
     /// Whether a server is thought able to answer; one that nobody has tried yet is. For the API.
