@@ -22,8 +22,8 @@ pub use http::{
 };
 pub use middleware::{Hashes, Middleware, MiddlewareKind, NotServed, Options};
 pub use tcp::{
-    ProxyProtocol, Tcp, TcpBroken, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
-    Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,
+    ProxyProtocol, Tcp, TcpBroken, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer,
+    TcpService, Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,
 };
 
 pub use tls::{ServersTransport, Tls, TlsCertificate, TlsOptions, TlsStore};

@@ -447,7 +447,12 @@ pub(super) static SECTIONS: &[Section] = &[
             ("entryPoints", List, Always, "the entry points that it is on; without it the default ones"),
             ("middlewares", List, Always, "the TCP middlewares in order of execution, `name` or `name@provider`"),
             ("service", Text, Always, "the TCP service; needed only where the tags define several"),
-            ("rule", Text, Always, "the rule that a connection must match: `HostSNI`, `HostSNIRegexp`, `ClientIP`, `ALPN`"),
+            (
+                "rule",
+                Text,
+                Always,
+                "the rule that a connection must match: `HostSNI`, `HostSNIRegexp`, `ClientIP`, `ALPN`",
+            ),
             ("ruleSyntax", Text, Always, "`v3` or `v2`, the version of the rule language"),
             ("priority", Int, Always, "the higher one is tried first; 0 means the length of the rule"),
             ("tls", Alone, Always, "takes TLS connections only, and ends TLS here"),
@@ -532,11 +537,7 @@ pub(super) static SECTIONS: &[Section] = &[
             ("tls.peerCertSANs[].value", Text, Always, "that name"),
             ("tls.spiffe", Alone, If(no_workload_api), "identities by a SPIFFE workload API; not served"),
         ],
-        known: &[
-            (Duration, "dialKeepAlive"),
-            (Text, "tls.spiffe.trustDomain"),
-            (List, "tls.spiffe.ids"),
-        ],
+        known: &[(Duration, "dialKeepAlive"), (Text, "tls.spiffe.trustDomain"), (List, "tls.spiffe.ids")],
     },
     Section {
         path: "udp.routers.*",

@@ -231,11 +231,7 @@ impl<'a> Reader<'a> {
         }
         draft.value.set(option, path.get(3..).unwrap_or_default(), value);
         let remark = match place {
-            Place::Router
-            | Place::Service
-            | Place::TcpRouter
-            | Place::TcpService
-            | Place::TcpMiddleware => true,
+            Place::Router | Place::Service | Place::TcpRouter | Place::TcpService | Place::TcpMiddleware => true,
             // of a kind that is not served there is one remark at the end
             Place::Middleware => SERVED_KINDS.iter().any(|kind| option.path.split('.').nth(3) == Some(kind)),
             _ => {

@@ -411,11 +411,7 @@ fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions,
             );
         }
         "pxyproto" if value == "true" => {
-            notes.warn(
-                "not_served",
-                option,
-                "`pxyproto=true` acts on TCP routes only".to_owned(),
-            );
+            notes.warn("not_served", option, "`pxyproto=true` acts on TCP routes only".to_owned());
         }
         "tlsskipverify" | "pxyproto" => {}
         "register" => {

@@ -4,8 +4,8 @@
 
 use super::fragment::{Def, Fragment, add};
 use super::names::{join_host_port, quoted, slug};
-use super::{LegacyOptions, port_entry_point};
 use super::urlprefix::networks;
+use super::{LegacyOptions, port_entry_point};
 use crate::declare::{
     Options, ProxyProtocol, Source, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
 };
@@ -104,7 +104,12 @@ pub fn declare(route: Route, address: &str, port: u16, source: &Source, into: &m
         service: route.name.clone(),
         rule: route.rule.into(),
         tls,
-        middlewares: access(&route.name, [("ipAllowList", &route.allow), ("rustLbDenyList", &route.deny)], source, into),
+        middlewares: access(
+            &route.name,
+            [("ipAllowList", &route.allow), ("rustLbDenyList", &route.deny)],
+            source,
+            into,
+        ),
         source: source.clone(),
         ..TcpRouter::default()
     };
@@ -113,12 +118,7 @@ pub fn declare(route: Route, address: &str, port: u16, source: &Source, into: &m
 }
 
 /// Declares the access rules of a route; gives their names.
-fn access(
-    route: &str,
-    rules: [(&str, &Vec<Arc<str>>); 2],
-    source: &Source,
-    into: &mut Fragment,
-) -> Vec<Arc<str>> {
+fn access(route: &str, rules: [(&str, &Vec<Arc<str>>); 2], source: &Source, into: &mut Fragment) -> Vec<Arc<str>> {
     let mut names = Vec::new();
     for (kind, networks) in rules.into_iter().filter(|(_, networks)| !networks.is_empty()) {
         let word = if kind == "ipAllowList" { "allow" } else { "deny" };

@@ -23,4 +23,5 @@ mod spine;
 mod support;
 mod table;
 mod tags;
+mod tcp;
 mod transport;

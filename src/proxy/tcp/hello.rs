@@ -24,7 +24,9 @@ pub(super) fn is_whole(read: &[u8]) -> bool {
     let (mut rest, mut payload) = (read, Vec::with_capacity(4));
     let mut have = 0;
     loop {
-        let [kind, _, _, high, low, behind @ ..] = rest else { return rest.first().is_some_and(|kind| *kind != HANDSHAKE) };
+        let [kind, _, _, high, low, behind @ ..] = rest else {
+            return rest.first().is_some_and(|kind| *kind != HANDSHAKE);
+        };
         if *kind != HANDSHAKE {
             return true;
         }
@@ -66,11 +68,12 @@ mod tests {
     use std::sync::Arc;
 
     fn hello(name: &str, alpn: &[&str]) -> Vec<u8> {
-        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
+        let mut config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();

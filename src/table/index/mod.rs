@@ -214,7 +214,9 @@ impl Index {
         };
         // wildcards stand among the routers of any host
         let wild = |router: &&Arc<Router>| router.rule.contains("*.");
-        let fits = |domain: &String| domain.strip_prefix('*').is_some_and(|rest| key.find('.').is_some_and(|at| key[at..] == *rest));
+        let fits = |domain: &String| {
+            domain.strip_prefix('*').is_some_and(|rest| key.find('.').is_some_and(|at| key[at..] == *rest))
+        };
         OverTls {
             names: candidates.hosts.get(key.as_bytes()).is_some()
                 || rules().filter(wild).any(|router| domains(router).iter().any(fits)),
@@ -226,9 +228,8 @@ impl Index {
 
     /// Whether an HTTP router over TLS is on an entry point.
     pub fn is_over_tls(&self, entry_point: &str) -> bool {
-        self.candidates(entry_point, true).is_some_and(|of| {
-            of.hosts.len() > 0 || !of.patterns.is_empty() || of.any.all().next().is_some()
-        })
+        self.candidates(entry_point, true)
+            .is_some_and(|of| of.hosts.len() > 0 || !of.patterns.is_empty() || of.any.all().next().is_some())
     }
 
     fn candidates(&self, entry_point: &str, tls: bool) -> Option<&Arc<Candidates>> {

@@ -66,8 +66,7 @@ impl Builder<'_> {
             let (before, after) =
                 (self.before.get(provider).unwrap_or(&nothing), self.inputs.get(provider).unwrap_or(&nothing));
             before.tcp != after.tcp
-                || !after.tcp.routers.is_empty()
-                    && before.tls.options.differences(&after.tls.options).next().is_some()
+                || !after.tcp.routers.is_empty() && before.tls.options.differences(&after.tls.options).next().is_some()
         };
         if !providers.iter().any(differs) {
             return;

@@ -153,9 +153,8 @@ impl<'a, 'b> Doors<'a, 'b> {
             let message = format!(": its priority is above {HIGHEST}, the highest that there is");
             return Err(refuse("bad_priority", "priority", message));
         }
-        let same_rule = old.filter(|old| {
-            old.declared.rule == declared.rule && old.declared.rule_syntax == declared.rule_syntax
-        });
+        let same_rule =
+            old.filter(|old| old.declared.rule == declared.rule && old.declared.rule_syntax == declared.rule_syntax);
         let matching = match same_rule {
             Some(old) => old.matching.clone(),
             None => Matching(Arc::new(Matcher::compile(&parsed).map_err(bad)?)),
@@ -177,7 +176,8 @@ impl<'a, 'b> Doors<'a, 'b> {
         }
         let entry_points = self.entry_points(declared);
         if entry_points.is_empty() {
-            let message = format!(" names the entry point `{}`, which does not exist", declared.entry_points.join("`, `"));
+            let message =
+                format!(" names the entry point `{}`, which does not exist", declared.entry_points.join("`, `"));
             return Err(refuse("unknown_entry_point", "entrypoints", message));
         }
         Ok(Router {
