@@ -245,5 +245,9 @@ fn catalogs_declare_them_too() {
     assert_eq!(names.len(), 2, "{routers}");
     assert!(names.contains(&"db@nomad"), "{routers}");
     rig.proxy.catalog.deregister_nomad("db", "t-1");
-    eventually("gone", || (!peers::some(&mut dial(rig.db()), 7)?.starts_with("traefik")).then_some(()));
+    eventually("HTTP has the entry point to itself again", || {
+        let mut client = dial(rig.db());
+        says(&mut client, "GET / HTTP/1.0\r\n\r\n");
+        peers::some(&mut client, 12)?.starts_with("HTTP/1.0 404").then_some(())
+    });
 }

@@ -13,7 +13,7 @@ mod tests;
 
 use super::index::Order;
 use super::table::{provider_of, unqualified};
-use super::{Table, Transport};
+use super::{DEFAULT_TRANSPORT, Table, Transport};
 use crate::declare::{self, Declarations};
 use crate::model::{Map, Provider, ServerId};
 use crate::rule::{ConnectionView, Matcher};
@@ -140,7 +140,6 @@ pub struct TcpTransport {
     pub transport: Arc<Transport>,
     /// See [`Servers::termination_delay`].
     pub termination_delay: Option<Duration>,
-    declared: Arc<declare::ServersTransport>,
 }
 
 /// A TCP middleware, resolved.
@@ -254,26 +253,54 @@ impl Tcp {
         of_services.chain(self.transports.values().map(|transport| &transport.transport))
     }
 
-    /// Adds the accepted definitions: built again they give this.
+    /// Adds the accepted definitions: built again they give this. What is named by something that stays in force is
+    /// among them, even if it is declared no more.
     pub(super) fn declare(&self, out: &mut Declarations) {
-        macro_rules! declare {
-            ($part:ident) => {
-                for (id, value) in &self.$part {
-                    if let Some(provider) = provider_of(id) {
-                        let of = &mut out.entry(provider).or_default().tcp;
-                        of.$part.insert(unqualified(id), value.declared.clone());
-                    }
-                }
-            };
-        }
-        declare!(routers);
-        declare!(services);
-        declare!(middlewares);
-        for (id, value) in &self.transports {
-            if let Some(provider) = provider_of(id) {
-                let of = &mut out.entry(provider).or_default().tcp;
-                of.servers_transports.insert(unqualified(id), value.declared.clone());
+        for router in self.routers.values() {
+            if let Some(tcp) = section(out, &router.id) {
+                tcp.routers.insert(unqualified(&router.id), router.declared.clone());
             }
+            router.service.declare(out);
+            router.middlewares.iter().for_each(|middleware| middleware.declare(out));
+        }
+        // what is in force now goes before what it was for others
+        self.services.values().for_each(|service| service.declare(out));
+        self.middlewares.values().for_each(|middleware| middleware.declare(out));
+        for (id, transport) in &self.transports {
+            if let Some(tcp) = section(out, id) {
+                tcp.servers_transports.insert(unqualified(id), transport.transport.declared.clone());
+            }
+        }
+    }
+}
+
+/// The TCP declarations of the provider that a qualified name has.
+fn section<'a>(out: &'a mut Declarations, id: &str) -> Option<&'a mut declare::Tcp> {
+    Some(&mut out.entry(provider_of(id)?).or_default().tcp)
+}
+
+impl Service {
+    fn declare(&self, out: &mut Declarations) {
+        match &self.kind {
+            ServiceKind::Weighted(parts) => parts.iter().for_each(|(part, _)| part.declare(out)),
+            ServiceKind::Servers(servers) if *servers.transport.id == *DEFAULT_TRANSPORT => {}
+            ServiceKind::Servers(servers) => {
+                let transport = &servers.transport;
+                if let Some(tcp) = section(out, &transport.id) {
+                    tcp.servers_transports.insert(unqualified(&transport.id), transport.declared.clone());
+                }
+            }
+        }
+        if let Some(tcp) = section(out, &self.id) {
+            tcp.services.insert(unqualified(&self.id), self.declared.clone());
+        }
+    }
+}
+
+impl Middleware {
+    fn declare(&self, out: &mut Declarations) {
+        if let Some(tcp) = section(out, &self.id) {
+            tcp.middlewares.insert(unqualified(&self.id), self.declared.clone());
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::{Provider, ServerId, split_port};
 use crate::table::build::Name;
 use crate::table::resolve::{origin, origin_of, qualified, reference};
+use crate::table::table::{provider_of, unqualified};
 use crate::table::{DEFAULT_TRANSPORT, ProxyProtocol, Transport};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -45,7 +46,7 @@ fn transport(making: &mut Making<'_>, of: &Name) {
     let declared = making.declared(of.0).and_then(|tcp| tcp.servers_transports.get(&of.1)).cloned();
     let made = match declared {
         None => old,
-        Some(declared) => match old.filter(|old| old.declared == declared) {
+        Some(declared) => match old.filter(|old| old.transport.declared == declared) {
             Some(same) => Some(same),
             None => match read_transport(&id, &declared) {
                 Ok(transport) => Some(Arc::new(transport)),
@@ -87,8 +88,9 @@ fn read_transport(id: &Arc<str>, declared: &Arc<declare::ServersTransport>) -> R
         transport.dial_timeout = said.length().ok_or_else(|| "`dialTimeout` is below zero".to_owned())?;
     }
     transport.max_idle = 0;
+    transport.declared = declared.clone();
     let termination_delay = said.termination_delay.map_or(Some(TERMINATION_DELAY), GoDuration::length);
-    Ok(TcpTransport { transport: Arc::new(transport), termination_delay, declared: declared.clone() })
+    Ok(TcpTransport { transport: Arc::new(transport), termination_delay })
 }
 
 fn middleware(making: &mut Making<'_>, of: &Name) {
@@ -183,6 +185,10 @@ fn service(making: &mut Making<'_>, of: &Name, path: &mut Vec<Name>) -> Option<A
         (Some(_), Some(_)) => Err("it is of several kinds; make a service of each".to_owned()),
         (None, None) => Err("it has neither a `loadBalancer` nor `weighted` services".to_owned()),
     };
+    let old = match &result {
+        Ok(_) => old,
+        Err(_) => old.map(|old| renewed(making, old, path)),
+    };
     path.pop();
     let made = match result {
         Ok(kind) => {
@@ -199,6 +205,19 @@ fn service(making: &mut Making<'_>, of: &Name, path: &mut Vec<Name>) -> Option<A
     };
     making.tcp.services.set(&id, made.clone());
     made
+}
+
+/// The last good form of a service that shares connections out, among the services of now.
+fn renewed(making: &mut Making<'_>, old: Arc<Service>, path: &mut Vec<Name>) -> Arc<Service> {
+    let ServiceKind::Weighted(parts) = &old.kind else { return old };
+    let mut now = Vec::with_capacity(parts.len());
+    for (part, weight) in parts {
+        let name = provider_of(&part.id).map(|provider| (provider, unqualified(&part.id)));
+        let found = name.filter(|name| !path.contains(name)).and_then(|name| service(making, &name, path));
+        now.push((found.unwrap_or_else(|| part.clone()), *weight));
+    }
+    let new = Service { kind: ServiceKind::Weighted(now), ..(*old).clone() };
+    if new == *old { old } else { Arc::new(new) }
 }
 
 fn servers(

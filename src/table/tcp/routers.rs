@@ -63,7 +63,8 @@ impl<'a, 'b> Doors<'a, 'b> {
         let Some(declared) = declared else {
             let router = self.kept(of, old);
             let source = router.as_ref().map(|router| router.declared.source.clone()).unwrap_or_default();
-            let problem = Diagnostic::warning("last_good_kept", format!("{ROUTER} `{}` cannot be read", of.1))
+            let code = if router.is_some() { "last_good_kept" } else { "not_routed" };
+            let problem = Diagnostic::warning(code, format!("{ROUTER} `{}` cannot be read", of.1))
                 .with_origin(origin(&source, of.0))
                 .with_help(kept(router.is_some()));
             self.making.say(ROUTER, of, problem);

@@ -22,7 +22,9 @@ fn options() -> BuildOptions {
 }
 
 fn declared(of: &[(Provider, Value)]) -> Declarations {
-    of.iter().map(|(provider, value)| (*provider, serde_json::from_value(value.clone()).expect("a declaration"))).collect()
+    of.iter()
+        .map(|(provider, value)| (*provider, serde_json::from_value(value.clone()).expect("a declaration")))
+        .collect()
 }
 
 fn one(tcp: Value) -> Declarations {
@@ -106,7 +108,8 @@ fn https_of_the_host_goes_first_and_of_any_host_before_any_name() {
             &options(),
         )
     };
-    let taken = |built: &Built, name| built.table.tcp_over_tls("web", &Client(name)).map(|router| router.id.to_string());
+    let taken =
+        |built: &Built, name| built.table.tcp_over_tls("web", &Client(name)).map(|router| router.id.to_string());
     for (rule, name, expected) in [
         ("Host(`a.test`)", "a.test", None),
         ("Host(`a.test`)", "b.test", Some("any@file")),
@@ -133,7 +136,12 @@ fn what_cannot_be_used_says_why_and_costs_only_itself() {
         ("routers", "x", json!({"rule": "HostSNI(`*`)", "service": "none"}), "unknown_service"),
         ("routers", "x", json!({"rule": "HostSNI(`*`)", "service": "s", "middlewares": ["m"]}), "unknown_middleware"),
         ("routers", "x", json!({"rule": "HostSNI(`*`)", "service": "s", "entryPoints": ["x"]}), "unknown_entry_point"),
-        ("routers", "x", json!({"rule": "HostSNI(`a`)", "service": "s", "tls": {"options": "o"}}), "unknown_tls_options"),
+        (
+            "routers",
+            "x",
+            json!({"rule": "HostSNI(`a`)", "service": "s", "tls": {"options": "o"}}),
+            "unknown_tls_options",
+        ),
         ("routers", "x", json!({"rule": "HostSNI(`*`)", "service": "s", "priority": i64::MAX}), "bad_priority"),
         ("services", "x", json!({}), "bad_service"),
         ("services", "x", json!({"weighted": {"services": []}}), "bad_service"),
@@ -197,13 +205,15 @@ fn what_was_accepted_stays_until_something_better_is_said() {
 fn of_two_that_are_alike_the_one_that_was_there_stays() {
     let router = json!({"rule": "HostSNI(`*`)", "service": "s"});
     let of = |names: &[&str]| {
-        let routers: serde_json::Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), router.clone())).collect();
+        let routers: serde_json::Map<String, Value> =
+            names.iter().map(|name| ((*name).to_owned(), router.clone())).collect();
         one(json!({"routers": routers, "services": {"s": servers(&["10.0.0.1:1"])}}))
     };
     let before = build(&of(&["b"]), &Accepted::default(), &options());
     let after = build(&of(&["a", "b"]), &before.accepted, &options());
     assert_eq!(codes(&after), ["shadowed_router"]);
-    let taken = |built: &Built| built.table.tcp_door("web").and_then(|d| d.plain(&Client(""))).map(|r| r.id.to_string());
+    let taken =
+        |built: &Built| built.table.tcp_door("web").and_then(|d| d.plain(&Client(""))).map(|r| r.id.to_string());
     assert_eq!(taken(&after).as_deref(), Some("b@file"));
     let alone = build(&of(&["a"]), &after.accepted, &options());
     assert_eq!((codes(&alone), taken(&alone).as_deref()), (Vec::new(), Some("a@file")));
@@ -227,8 +237,8 @@ fn http_alone_changes_nothing_of_it() {
 /// Definitions of which some fit together and some cannot be used.
 fn any_tcp() -> impl Strategy<Value = Value> {
     let rule = prop::sample::select(vec!["HostSNI(`*`)", "HostSNI(`a.test`)", "ClientIP(`10.0.0.1`)", "HostSNI(", ""]);
-    let router = (rule, prop::sample::select(vec!["s", "t", "w"]), any::<bool>(), prop::option::of(Just("m"))).prop_map(
-        |(rule, service, tls, middleware)| {
+    let router = (rule, prop::sample::select(vec!["s", "t", "w"]), any::<bool>(), prop::option::of(Just("m")))
+        .prop_map(|(rule, service, tls, middleware)| {
             let mut router = json!({"rule": rule, "service": service, "entryPoints": ["db"]});
             if tls {
                 router["tls"] = json!({});
@@ -237,15 +247,19 @@ fn any_tcp() -> impl Strategy<Value = Value> {
                 router["middlewares"] = json!([middleware]);
             }
             router
-        },
-    );
-    let service = prop_oneof![
-        prop::sample::select(vec!["10.0.0.1:1", "10.0.0.2:2", "bad"]).prop_map(|server| servers(&[server])),
-        prop::sample::select(vec!["s", "t", "w"]).prop_map(|name| json!({"weighted": {"services": [{"name": name}]}})),
-    ];
-    let middleware = prop::sample::select(vec!["10.0.0.0/8", "bad"]).prop_map(|net| json!({"ipAllowList": {"sourceRange": [net]}}));
+        });
+    let of_servers =
+        prop::sample::select(vec!["10.0.0.1:1", "10.0.0.2:2", "bad"]).prop_map(|server| servers(&[server]));
+    let weighted = prop::sample::select(vec!["s", "t", "none"])
+        .prop_map(|name| json!({"weighted": {"services": [{"name": name}]}}));
+    let services = (prop::option::of(of_servers.clone()), prop::option::of(of_servers), prop::option::of(weighted));
+    let services = services.prop_map(|(s, t, w)| {
+        let all = [("s", s), ("t", t), ("w", w)].into_iter().filter_map(|(name, of)| Some((name.to_owned(), of?)));
+        Value::Object(all.collect())
+    });
+    let middleware =
+        prop::sample::select(vec!["10.0.0.0/8", "bad"]).prop_map(|net| json!({"ipAllowList": {"sourceRange": [net]}}));
     let routers = prop::collection::btree_map(prop::sample::select(vec!["a", "b", "c"]), router, 0..4);
-    let services = prop::collection::btree_map(prop::sample::select(vec!["s", "t", "w"]), service, 0..4);
     let middlewares = prop::collection::btree_map(Just("m"), middleware, 0..2);
     (routers, services, middlewares)
         .prop_map(|(routers, services, middlewares)| json!({"routers": routers, "services": services, "middlewares": middlewares}))
