@@ -14,6 +14,7 @@ mod page;
 mod rest;
 mod route;
 mod server;
+mod tcp_views;
 mod views;
 
 pub use health::{Health, Reason, judge};
@@ -50,6 +51,19 @@ pub struct Refused {
     pub errors: Vec<String>,
 }
 
+/// A TCP router that was declared and does not act.
+#[derive(Debug, Clone)]
+pub struct RefusedTcp {
+    /// Qualified name, `db@nomad`.
+    pub id: Arc<str>,
+    /// Who declared it.
+    pub provider: Provider,
+    /// As declared.
+    pub router: Arc<declare::TcpRouter>,
+    /// Why not.
+    pub errors: Vec<String>,
+}
+
 /// The routing table as the API shows it. Order does not matter.
 #[derive(Debug, Clone, Default)]
 pub struct Routing {
@@ -61,6 +75,10 @@ pub struct Routing {
     pub middlewares: Vec<Arc<table::Middleware>>,
     /// Routers that do not act.
     pub refused: Vec<Refused>,
+    /// TCP.
+    pub tcp: Arc<table::tcp::Tcp>,
+    /// TCP routers that do not act.
+    pub tcp_refused: Vec<RefusedTcp>,
 }
 
 /// One change of the routing table.

@@ -3,7 +3,7 @@
 use super::guard::{self, Ends, Refusal};
 use super::page::{decode, page};
 use super::views::{self, Kind};
-use super::{Admin, explain, health};
+use super::{Admin, explain, health, tcp_views};
 use crate::observe::metrics;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -166,8 +166,12 @@ impl Admin {
                 let kind = Kind::parse(kind)?;
                 one(views::items(kind, source, Some(name)), kind.word(), name)
             }
-            // Nothing of TCP and UDP is served yet: the lists are empty, not missing.
-            ["api", "tcp", kind] => Kind::parse(kind).map(|_| list(Vec::new(), query))?,
+            ["api", "tcp", kind] => list(tcp_views::items(Kind::parse(kind)?, source, None), query),
+            ["api", "tcp", kind, name] => {
+                let kind = Kind::parse(kind)?;
+                one(tcp_views::items(kind, source, Some(name)), kind.word(), name)
+            }
+            // Nothing of UDP is served yet: the lists are empty, not missing.
             ["api", "udp", kind @ ("routers" | "services")] => Kind::parse(kind).map(|_| list(Vec::new(), query))?,
             ["api", "problems"] => ok(&source.problems()),
             ["api", "history"] => ok(&source.history()),

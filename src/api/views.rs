@@ -3,6 +3,7 @@
 //! the options of middlewares that are not served are masked.
 
 use super::page::Item;
+use super::tcp_views;
 use super::{Connections, Options, Refused, Routing, Source};
 use crate::config::EntryPoint;
 use crate::declare::{self, MiddlewareKind};
@@ -31,16 +32,16 @@ fn without_user(url: &str) -> Cow<'_, str> {
 }
 
 /// The provider behind the `@` of a qualified name.
-fn provider_of(id: &str) -> &str {
+pub(super) fn provider_of(id: &str) -> &str {
     id.rsplit_once('@').map_or("", |(_, provider)| provider)
 }
 
-fn qualified(name: &str, provider: Provider) -> String {
+pub(super) fn qualified(name: &str, provider: Provider) -> String {
     if name.contains('@') { name.to_owned() } else { format!("{name}@{provider}") }
 }
 
 /// Puts fields at the end in order; a value of another kind stays empty.
-fn object(value: Value) -> Item {
+pub(super) fn object(value: Value) -> Item {
     match value {
         Value::Object(item) => item,
         _ => Item::new(),
@@ -198,7 +199,7 @@ fn middleware(middleware: &table::Middleware, uses: &Uses) -> Item {
 }
 
 /// What may be listed under `/api/http/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Routers,
     Services,
@@ -272,6 +273,14 @@ pub(super) fn raw_data(source: &dyn Source) -> Value {
             item.insert(key.to_owned(), json!(section));
         }
     }
+    let sections =
+        [("tcpRouters", Kind::Routers), ("tcpMiddlewares", Kind::Middlewares), ("tcpServices", Kind::Services)];
+    for (key, kind) in sections {
+        let section = tcp_views::by_name(kind, &routing, source);
+        if !section.is_empty() {
+            item.insert(key.to_owned(), json!(section));
+        }
+    }
     let providers: BTreeMap<_, _> = source.statuses().into_iter().map(|s| (s.provider.as_str(), s)).collect();
     item.insert("providers".to_owned(), json!(providers));
     Value::Object(item)
@@ -305,7 +314,7 @@ pub(super) fn overview(source: &dyn Source, options: &Options) -> Value {
             "services": counts(routing.services.len(), 0),
             "middlewares": counts(routing.middlewares.len(), 0),
         },
-        "tcp": none,
+        "tcp": tcp_views::overview(&routing),
         "udp": udp,
         "certificates": counts(certificates.len(), broken),
         "features": {

@@ -8,7 +8,7 @@
 //! that several files declare the first file, in the order given, has it.
 
 use super::read::Reader;
-use super::{Dynamic, Source};
+use super::{Dynamic, Source, Tcp, TcpBroken};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::document::{self, Format, Limits, Spot};
 use crate::model::Provider;
@@ -70,6 +70,10 @@ impl Decoded {
         share!(http.services);
         share!(http.middlewares);
         share!(http.servers_transports);
+        share!(tcp.routers);
+        share!(tcp.services);
+        share!(tcp.middlewares);
+        share!(tcp.servers_transports);
     }
 }
 
@@ -128,10 +132,10 @@ pub fn join<'a>(files: impl IntoIterator<Item = &'a Decoded>) -> Decoded {
         let broken = &from.http.broken;
         // a broken definition has its name, too: its last good form stays
         macro_rules! join {
-            ($word:literal, $($section:ident).+ $(, broken $broken:ident)?) => {
+            ($word:literal, $($section:ident).+ $(, broken $($broken:ident).+)?) => {
                 for (name, value) in &from.$($section).+ {
                     let there = to.$($section).+.get(name).map(|there| there.source.clone());
-                    $(let there = there.or_else(|| to.http.broken.$broken.contains(name).then(Source::default));)?
+                    $(let there = there.or_else(|| to.$($broken).+.contains(name).then(Source::default));)?
                     match there {
                         Some(there) => problems.push(twice($word, name, &there, &value.source)),
                         None => drop(to.$($section).+.insert(name.clone(), value.clone())),
@@ -140,8 +144,8 @@ pub fn join<'a>(files: impl IntoIterator<Item = &'a Decoded>) -> Decoded {
             };
         }
         let broken_services: BTreeSet<Arc<str>> = to.http.broken.services.keys().cloned().collect();
-        join!("router", http.routers, broken routers);
-        join!("middleware", http.middlewares, broken middlewares);
+        join!("router", http.routers, broken http.broken.routers);
+        join!("middleware", http.middlewares, broken http.broken.middlewares);
         for (name, value) in &from.http.services {
             let there = to.http.services.get(name).map(|there| there.source.clone());
             match there.or_else(|| broken_services.contains(name).then(Source::default)) {
@@ -149,11 +153,12 @@ pub fn join<'a>(files: impl IntoIterator<Item = &'a Decoded>) -> Decoded {
                 None => drop(to.http.services.insert(name.clone(), value.clone())),
             }
         }
-        join!("serversTransport", http.servers_transports, broken servers_transports);
-        join!("TCP router", tcp.routers);
+        join!("serversTransport", http.servers_transports, broken http.broken.servers_transports);
+        join!("TCP router", tcp.routers, broken tcp.broken.routers);
         join!("TCP service", tcp.services);
-        join!("TCP middleware", tcp.middlewares);
-        join!("TCP serversTransport", tcp.servers_transports);
+        join!("TCP middleware", tcp.middlewares, broken tcp.broken.middlewares);
+        join!("TCP serversTransport", tcp.servers_transports, broken tcp.broken.servers_transports);
+        join_broken_tcp(&mut to.tcp, &from.tcp.broken);
         join!("UDP router", udp.routers);
         join!("UDP service", udp.services);
         join!("TLS option", tls.options);
@@ -175,6 +180,21 @@ pub fn join<'a>(files: impl IntoIterator<Item = &'a Decoded>) -> Decoded {
         }
     }
     all
+}
+
+/// Adds broken definitions whose names nothing has that can be used.
+fn join_broken_tcp(to: &mut Tcp, from: &TcpBroken) {
+    let free = |name: &&Arc<str>| !to.routers.contains_key(*name);
+    to.broken.routers.extend(from.routers.iter().filter(free).cloned());
+    let free = |name: &&Arc<str>| !to.middlewares.contains_key(*name);
+    to.broken.middlewares.extend(from.middlewares.iter().filter(free).cloned());
+    let free = |name: &&Arc<str>| !to.servers_transports.contains_key(*name);
+    to.broken.servers_transports.extend(from.servers_transports.iter().filter(free).cloned());
+    for (name, value) in &from.services {
+        if !to.services.contains_key(name) && !to.broken.services.contains_key(name) {
+            to.broken.services.insert(name.clone(), value.clone());
+        }
+    }
 }
 
 /// The word about a name that two files declare.

@@ -31,8 +31,8 @@ pub use http::{
 pub use limits::{CircuitBreaker, InFlightReq, IpStrategy, RateLimit, Retry, SourceCriterion};
 pub use middleware::{Hashes, Middleware, MiddlewareKind, NotServed, Options};
 pub use tcp::{
-    ProxyProtocol, Tcp, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
-    Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,
+    ProxyProtocol, Tcp, TcpBroken, TcpHealthCheck, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer,
+    TcpService, Udp, UdpLoadBalancer, UdpRouter, UdpServer, UdpService,
 };
 
 pub use tls::{ServersTransport, Tls, TlsCertificate, TlsOptions, TlsStore};
@@ -50,7 +50,7 @@ pub struct Dynamic {
     #[serde(default, skip_serializing_if = "Http::is_empty")]
     pub http: Http,
     /// TCP routers, services, middlewares.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "Tcp::is_empty")]
     pub tcp: Tcp,
     /// UDP routers and services.
     #[serde(default, skip_serializing_if = "is_default")]

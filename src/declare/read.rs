@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
             self.error("bad_name", member.at, format!("{word} `{name}` has an `@` in its name"), help);
             return;
         }
-        let served = matches!(kind, ("http", "routers" | "services" | "serversTransports"));
+        let served = matches!(kind, ("http", "routers" | "services" | "serversTransports") | ("tcp", _));
         let is_middleware = kind == ("http", "middlewares");
         self.remark = served;
         // typed definitions know their defaults themselves, the others are kept as Traefik prints them
@@ -229,11 +229,22 @@ impl<'a> Reader<'a> {
                 typed!(tcp.routers);
             }
             ("tcp", "services") => {
-                typed!(tcp.services);
+                let mut value: super::TcpService = self.typed(kind, &name, at, map.clone()).unwrap_or_else(|| {
+                    // as with HTTP, the servers of today count
+                    serde_json::from_value(Value::Object(map)).unwrap_or_default()
+                });
+                value.source = source;
+                let tcp = &mut self.out.dynamic.tcp;
+                let services = if self.broken { &mut tcp.broken.services } else { &mut tcp.services };
+                services.insert(name, Arc::new(value));
             }
             ("tcp", "middlewares") if !self.broken => {
                 let value = super::TcpMiddleware { kinds: Options(map), source };
                 self.out.dynamic.tcp.middlewares.insert(name, Arc::new(value));
+            }
+            ("tcp", "middlewares") => drop(self.out.dynamic.tcp.broken.middlewares.insert(name)),
+            ("tcp", "serversTransports") if self.broken => {
+                self.out.dynamic.tcp.broken.servers_transports.insert(name);
             }
             ("tcp", "serversTransports") => {
                 tree!(tcp.servers_transports, ServersTransport);
@@ -275,8 +286,10 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        if kind == ("http", "routers") {
-            self.out.dynamic.http.broken.routers.insert(name.clone());
+        match kind {
+            ("http", "routers") => drop(self.out.dynamic.http.broken.routers.insert(name.clone())),
+            ("tcp", "routers") => drop(self.out.dynamic.tcp.broken.routers.insert(name.clone())),
+            _ => {}
         }
         None
     }

@@ -559,33 +559,53 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "tcp.routers.*",
         doc: "which TCP connections a service gets",
-        served: &[],
-        known: &[
-            (List, "entryPoints middlewares tls.domains[].sans"),
-            (Text, "service rule ruleSyntax tls.options tls.certResolver tls.domains[].main"),
-            (Int, "priority"),
-            (Alone, "tls"),
-            (Bool, "tls.passthrough"),
+        served: &[
+            ("entryPoints", List, Always, "the entry points that it is on; without it the default ones"),
+            ("middlewares", List, Always, "the TCP middlewares in order of execution, `name` or `name@provider`"),
+            ("service", Text, Always, "the TCP service; needed only where the tags define several"),
+            (
+                "rule",
+                Text,
+                Always,
+                "the rule that a connection must match: `HostSNI`, `HostSNIRegexp`, `ClientIP`, `ALPN`",
+            ),
+            ("ruleSyntax", Text, Always, "`v3` or `v2`, the version of the rule language"),
+            ("priority", Int, Always, "the higher one is tried first; 0 means the length of the rule"),
+            ("tls", Alone, Always, "takes TLS connections only, and ends TLS here"),
+            ("tls.passthrough", Bool, Always, "the server gets TLS as it is"),
+            ("tls.options", Text, Always, "the name of TLS options"),
+            ("tls.certResolver", Text, Always, "who asks for certificates"),
+            ("tls.domains[].main", Text, Always, "main name of a certificate to ask for"),
+            ("tls.domains[].sans", List, Always, "further names of that certificate"),
         ],
+        known: &[],
     },
     Section {
         path: "tcp.services.*",
         doc: "TCP servers",
-        served: &[],
+        served: &[
+            ("loadBalancer.server.port", Text, Always, "port of the server instead of the registered one"),
+            ("loadBalancer.server.tls", Bool, Always, "whether the server is reached by TLS"),
+            (
+                "loadBalancer.serversTransport",
+                Text,
+                Always,
+                "how the servers are reached: the name of a TCP serversTransport, `name` or `name@provider`",
+            ),
+            ("loadBalancer.proxyProtocol", Alone, Always, "tell servers who the client is by the PROXY protocol"),
+            ("loadBalancer.proxyProtocol.version", Int, Always, "version of the PROXY protocol: 1 or 2 (default)"),
+            (
+                "loadBalancer.terminationDelay",
+                Int,
+                Always,
+                "milliseconds that one direction lives on after the other has ended (default: 100); below zero: for ever",
+            ),
+        ],
         known: &[
             (Ignored, "loadBalancer.server.address weighted"),
-            (
-                Text,
-                "loadBalancer.server.port loadBalancer.serversTransport loadBalancer.healthCheck.send \
-              loadBalancer.healthCheck.expect",
-            ),
-            (Bool, "loadBalancer.server.tls"),
-            (Alone, "loadBalancer.proxyProtocol loadBalancer.healthCheck"),
-            (
-                Int,
-                "loadBalancer.proxyProtocol.version loadBalancer.terminationDelay \
-              loadBalancer.healthCheck.port",
-            ),
+            (Text, "loadBalancer.healthCheck.send loadBalancer.healthCheck.expect"),
+            (Alone, "loadBalancer.healthCheck"),
+            (Int, "loadBalancer.healthCheck.port"),
             (
                 Duration,
                 "loadBalancer.healthCheck.interval loadBalancer.healthCheck.unhealthyInterval \
@@ -596,25 +616,44 @@ pub(super) static SECTIONS: &[Section] = &[
     Section {
         path: "tcp.middlewares.*",
         doc: "what happens to a TCP connection on its way",
-        served: &[],
-        known: &[(Int, "inFlightConn.amount"), (List, "ipWhiteList.sourceRange ipAllowList.sourceRange")],
+        served: &[
+            ("inFlightConn.amount", Int, Always, "connections that one client may have at once"),
+            ("ipAllowList.sourceRange", List, Always, "clients that get through: addresses and networks"),
+            ("ipWhiteList.sourceRange", List, Always, "the old name of `ipAllowList`"),
+            (
+                "rustLbDenyList.sourceRange",
+                List,
+                Always,
+                "clients that do not get through (rust-lb's own, for Fabio's `deny=`)",
+            ),
+        ],
+        known: &[],
     },
     Section {
         path: "tcp.serversTransports.*",
         doc: "how TCP servers are reached",
-        served: &[],
-        known: &[
-            (Duration, "dialKeepAlive dialTimeout terminationDelay"),
-            (Alone, "proxyProtocol tls tls.spiffe"),
-            (Int, "proxyProtocol.version"),
+        served: &[
+            ("dialTimeout", Duration, Always, "until a connection is made (default: 30s)"),
             (
-                Text,
-                "tls.serverName tls.certificates[].certFile tls.certificates[].keyFile tls.peerCertURI \
-              tls.peerCertSANs[].type tls.peerCertSANs[].value tls.spiffe.trustDomain",
+                "terminationDelay",
+                Duration,
+                Always,
+                "how long one direction lives on after the other has ended (default: 100ms); below zero: for ever",
             ),
-            (Bool, "tls.insecureSkipVerify"),
-            (List, "tls.rootCAs tls.spiffe.ids"),
+            ("proxyProtocol", Alone, Always, "tell servers who the client is by the PROXY protocol"),
+            ("proxyProtocol.version", Int, Always, "version of the PROXY protocol: 1 or 2 (default)"),
+            ("tls", Alone, Always, "how servers that are reached by TLS are verified"),
+            ("tls.serverName", Text, Always, "the name to ask for and to verify instead of the server's host"),
+            ("tls.insecureSkipVerify", Bool, Always, "certificates are not verified"),
+            ("tls.rootCAs", List, Always, "authorities to trust instead of the system's: files or PEM"),
+            ("tls.certificates[].certFile", Text, Always, "certificate to show: a file or PEM"),
+            ("tls.certificates[].keyFile", Text, Always, "its key: a file or PEM"),
+            ("tls.peerCertURI", Text, Always, "URI that the server's certificate must have"),
+            ("tls.peerCertSANs[].type", Text, Always, "kind of a name that it must have: `URI` or `DNSName`"),
+            ("tls.peerCertSANs[].value", Text, Always, "that name"),
+            ("tls.spiffe", Alone, If(no_workload_api), "identities by a SPIFFE workload API; not served"),
         ],
+        known: &[(Duration, "dialKeepAlive"), (Text, "tls.spiffe.trustDomain"), (List, "tls.spiffe.ids")],
     },
     Section {
         path: "udp.routers.*",

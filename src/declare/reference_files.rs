@@ -88,13 +88,13 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
     Section {
         path: "tcp.services.*",
         doc: "TCP servers",
-        served: &[],
-        known: &[
-            (Text, "loadBalancer.servers[].address weighted.services[].name"),
-            (Bool, "loadBalancer.servers[].tls"),
-            (Int, "weighted.services[].weight"),
-            (Alone, "weighted.healthCheck"),
+        served: &[
+            ("loadBalancer.servers[].address", Text, Always, "`host:port`"),
+            ("loadBalancer.servers[].tls", Bool, Always, "whether the server is reached by TLS"),
+            ("weighted.services[].name", Text, Always, "a service among which connections are shared out"),
+            ("weighted.services[].weight", Int, Always, "its share (default: 1)"),
         ],
+        known: &[(Alone, "weighted.healthCheck")],
     },
     Section {
         path: "udp.services.*",

@@ -1,9 +1,9 @@
 //! TCP and UDP routers, services and middlewares as Traefik 3.7 takes them
-//! (<https://doc.traefik.io/traefik/routing/routers/#configuring-tcp-routers>). They
-//! are declared and printed; nothing serves them yet.
+//! (<https://doc.traefik.io/traefik/routing/routers/#configuring-tcp-routers>).
 
 use super::{Domain, GoDuration, Options, ServersTransport, Source, is_default};
 use crate::model::Map;
+use imbl::OrdSet;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -20,9 +20,35 @@ pub struct Tcp {
     /// By name.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub middlewares: Map<Arc<str>, TcpMiddleware>,
-    /// How servers are reached, by name; declared, not served yet.
+    /// How servers are reached, by name.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub servers_transports: Map<Arc<str>, ServersTransport>,
+    /// What is declared and cannot be read: its last good form stays in force.
+    #[serde(skip)]
+    pub broken: TcpBroken,
+}
+
+impl Tcp {
+    /// True when nothing is declared that can be read.
+    pub fn is_empty(&self) -> bool {
+        self.routers.is_empty()
+            && self.services.is_empty()
+            && self.middlewares.is_empty()
+            && self.servers_transports.is_empty()
+    }
+}
+
+/// Definitions of TCP that stand in a catalog or a file and were refused; see [`super::Broken`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct TcpBroken {
+    /// Names of routers.
+    pub routers: OrdSet<Arc<str>>,
+    /// Names of services, with what could be read of them.
+    pub services: Map<Arc<str>, TcpService>,
+    /// Names of middlewares.
+    pub middlewares: OrdSet<Arc<str>>,
+    /// Names of transports.
+    pub servers_transports: OrdSet<Arc<str>>,
 }
 
 /// A TCP router.

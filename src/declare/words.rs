@@ -22,7 +22,6 @@ pub(super) fn word(section: &str, part: &str) -> &'static str {
 /// What happens instead of what it declares.
 pub(super) fn not_served(section: &str, part: &str) -> &'static str {
     match (section, part) {
-        ("tcp", _) => "no TCP connection is passed on",
         ("udp", _) => "no UDP packet is passed on",
         (_, "options") => "a router that names it is refused",
         (_, "stores") => "a host without a certificate gets one of the local authority",

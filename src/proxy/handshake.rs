@@ -8,7 +8,7 @@ use super::deadline::Deadline;
 use super::proxy_protocol::{self, Parsed};
 use super::settings::{TlsChoice, TlsSource};
 use super::stream::{ClientStream, Prefixed};
-use super::{http1, http2};
+use super::{http1, http2, tcp};
 use crate::http::{Protocol, TlsInfo};
 use rustls::server::Acceptor;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// First byte of a TLS handshake record (RFC 8446, 5.1); no HTTP request begins with it.
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 /// What an HTTP/2 client says first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -34,9 +34,19 @@ pub(super) const FIRST_REQUEST: Duration = Duration::from_millis(250);
 type Shaken = (TlsStream<Prefixed<TcpStream>>, Arc<str>);
 
 /// Takes a connection through its handshake and serves it.
-pub(super) async fn run(open: Open, mut stream: TcpStream, mut peer: SocketAddr) {
+pub(super) async fn run(mut open: Open, mut stream: TcpStream, mut peer: SocketAddr) {
     let mut clock = Deadline::default();
-    let Some(read) = first(&open, &mut stream, &mut peer, &mut clock).await else { return };
+    let mut begun = Begun { read: Vec::new(), announced: open.entry.proxy_protocol.is_some() };
+    if tcp::has_routers(&open) {
+        let Some(opening) = Box::pin(tcp::route((open, stream, peer, clock, begun))).await else { return };
+        (open, stream, peer, clock, begun) = opening;
+    }
+    // The beginning of a preface may become one.
+    let enough = |read: &[u8]| !read.is_empty() && (read.len() >= PREFACE.len() || !PREFACE.starts_with(read));
+    if !first(&open, &mut stream, &mut peer, &mut clock, &mut begun, &enough).await {
+        return;
+    }
+    let read = begun.read;
     if read.first() == Some(&TLS_HANDSHAKE) {
         return Box::pin(encrypted(open, stream, read, peer)).await;
     }
@@ -49,26 +59,39 @@ pub(super) async fn run(open: Open, mut stream: TcpStream, mut peer: SocketAddr)
     http1::serve(client, ClientStream::Plain(stream), read, clock).await;
 }
 
-/// The first bytes; `None` when none came, or too late, or not as they should be. Where a PROXY protocol header may come
+/// What was read of a connection so far.
+pub(super) struct Begun {
+    pub(super) read: Vec<u8>,
+    /// A PROXY protocol header may come first, and did not yet.
+    announced: bool,
+}
+
+/// The first bytes, until there are `enough`; false when they do not come, or too late, or not as they should be. Where a PROXY protocol header may come
 /// first it is taken off, and the client that it names is the `peer` if the one before us is believed; the word of
 /// others is thrown away, as Traefik does.
-async fn first(open: &Open, stream: &mut TcpStream, peer: &mut SocketAddr, clock: &mut Deadline) -> Option<Vec<u8>> {
+pub(super) async fn first(
+    open: &Open,
+    stream: &mut TcpStream,
+    peer: &mut SocketAddr,
+    clock: &mut Deadline,
+    begun: &mut Begun,
+    enough: &dyn Fn(&[u8]) -> bool,
+) -> bool {
     let worker = &open.worker;
     let mut bell = Listener::new(&worker.bell);
-    let mut read = Vec::new();
-    let mut announced = open.entry.proxy_protocol.is_some();
+    let Begun { read, announced } = begun;
     poll_fn(|cx| {
         loop {
-            if announced && !read.is_empty() {
-                match proxy_protocol::parse(&read) {
+            if *announced && !read.is_empty() {
+                match proxy_protocol::parse(read) {
                     Parsed::Partial => {}
-                    Parsed::NoHeader => announced = false,
+                    Parsed::NoHeader => *announced = false,
                     Parsed::Fault(fault) => {
                         tracing::debug!(entry_point = %open.entry.name, %peer, %fault, "connection refused");
-                        return Poll::Ready(None);
+                        return Poll::Ready(false);
                     }
                     Parsed::Found(found) => {
-                        announced = false;
+                        *announced = false;
                         let believed = open.entry.proxy_protocol.as_ref().is_some_and(|t| t.believes(peer.ip()));
                         if let Some(ends) = found.addresses.filter(|_| believed) {
                             *peer = ends.source;
@@ -77,31 +100,29 @@ async fn first(open: &Open, stream: &mut TcpStream, peer: &mut SocketAddr, clock
                     }
                 }
             }
-            // The beginning of a preface may become one.
-            let is_known = !announced && !read.is_empty();
-            if is_known && (read.len() >= PREFACE.len() || !PREFACE.starts_with(&read)) {
-                return Poll::Ready(Some(std::mem::take(&mut read)));
+            if !*announced && enough(read) {
+                return Poll::Ready(true);
             }
-            let mut buffer = if read.is_empty() { worker.buffers.take() } else { std::mem::take(&mut read) };
+            let mut buffer = if read.is_empty() { worker.buffers.take() } else { std::mem::take(read) };
             let came = poll_fill(stream, cx, &mut buffer, u64::MAX);
             if buffer.is_empty() {
                 worker.buffers.give(buffer);
             } else {
-                read = buffer;
+                *read = buffer;
             }
             match came {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Ready(_) => return Poll::Ready(false),
                 Poll::Pending => {
                     let limit = open.entry.read_timeout;
-                    if read.is_empty() && !limit.is_zero() && !clock.is_set() {
+                    if !limit.is_zero() && !clock.is_set() {
                         clock.set(Some(Instant::now() + limit));
                     }
                     if bell.hears(cx) {
                         clock.at_most(Instant::now() + FIRST_REQUEST);
                     }
                     ready!(clock.poll(cx));
-                    return Poll::Ready(None);
+                    return Poll::Ready(false);
                 }
             }
         }

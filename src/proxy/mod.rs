@@ -3,7 +3,8 @@
 //! Its phases, by the names that code and log use: *accept* (`accept`), *handshake* (`handshake`),
 //! *head* (`head`, `forwarded`), *route* (`routes`), *middlewares in* (`request`), *choose* and *connect* (`service`, `choose`),
 //! *send* and *receive* (`http1`, `http2`; copies: `mirror`), *middlewares out* ([`crate::middleware::secure`]), *finish* (`finish`). What
-//! lies between head and choice is the same for all protocols; `http1` and `http2` are the two ways in and out.
+//! lies between head and choice is the same for all protocols; `http1` and `http2` are the two ways in and out. What
+//! belongs to TCP routers takes its own way from the handshake on (`tcp`).
 //!
 //! What always holds: a worker is one thread; nothing on the way of a request takes a lock or
 //! crosses to another thread. A request is routed by one snapshot of the table and ends on it,
@@ -48,8 +49,9 @@ mod settings;
 mod standing;
 mod sticky;
 mod stream;
+mod tcp;
 mod wait;
 pub mod worker;
 
 pub use crew::Crew;
-pub use settings::{EntryPoint, HeadRules, Settings, TlsChoice, TlsSource, ToTls, Trust, Underscores};
+pub use settings::{EntryPoint, HeadRules, Settings, TlsByName, TlsChoice, TlsSource, ToTls, Trust, Underscores};

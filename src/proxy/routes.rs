@@ -43,6 +43,11 @@ impl Routes {
         Self { table, seen, chooser: Rc::new(chooser), current: Bindings::default(), previous: Bindings::default() }
     }
 
+    /// The table of this moment.
+    pub(super) fn table(&mut self) -> &Arc<Table> {
+        self.table.load()
+    }
+
     /// The router that takes a request by the table of this moment.
     pub(super) fn find(
         &mut self,

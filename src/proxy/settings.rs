@@ -16,6 +16,28 @@ use std::time::Duration;
 /// where it is to be refused. Called for each handshake: it must not wait.
 pub type TlsSource = Arc<dyn Fn(&str, Option<&str>) -> Option<TlsChoice> + Send + Sync>;
 
+/// Gives what handshakes with TLS options of a name go by: those that TCP routers ask for.
+#[derive(Clone, Default)]
+pub struct TlsByName(Option<Arc<dyn Fn(&str) -> Option<TlsChoice> + Send + Sync>>);
+
+impl TlsByName {
+    /// Options as the function knows them; it must not wait.
+    pub fn new(by_name: impl Fn(&str) -> Option<TlsChoice> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(by_name)))
+    }
+
+    /// The options of a name; `None` where handshakes are to be refused.
+    pub fn get(&self, name: &str) -> Option<TlsChoice> {
+        self.0.as_ref().and_then(|by_name| by_name(name))
+    }
+}
+
+impl fmt::Debug for TlsByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsByName").finish_non_exhaustive()
+    }
+}
+
 /// What a handshake goes by.
 #[derive(Debug, Clone)]
 pub struct TlsChoice {
@@ -192,7 +214,9 @@ pub struct Settings {
     pub services_allow: Option<Arc<[IpNet]>>,
     /// What the files of users hold.
     pub user_files: UserFiles,
-    /// A switched connection (WebSocket) on which nothing moves in either direction. Zero means none.
+    /// TLS options by name, for TCP routers.
+    pub tls_options: TlsByName,
+    /// A switched connection (WebSocket, or one of a TCP router) on which nothing moves in either direction. Zero means none.
     pub tunnel_idle: Duration,
     /// How long a server that is new comes to its share; zero means at once.
     pub slow_start: Duration,
@@ -209,6 +233,7 @@ impl Default for Settings {
             reveal: None,
             services_allow: None,
             user_files: UserFiles::default(),
+            tls_options: TlsByName::default(),
             tunnel_idle: Duration::ZERO,
             slow_start: Duration::ZERO,
         }

@@ -7,6 +7,7 @@ use super::client::Bell;
 use super::routes::Routes;
 use super::service::Chooser;
 use super::settings::{EntryPoint, Settings, TlsSource};
+use super::tcp;
 use crate::http::HeaderValue;
 use crate::middleware::Guard;
 use crate::observe::record::Sink;
@@ -144,6 +145,7 @@ pub(super) struct Worker {
     pub(super) registry: Arc<Registry>,
     pub(super) pools: Pools,
     pub(super) routes: RefCell<Routes>,
+    pub(super) tcp: RefCell<tcp::Bindings>,
     pub(super) sink: Rc<dyn Sink>,
     pub(super) tls: Option<TlsSource>,
     pub(super) gauges: Arc<Gauges>,
@@ -201,6 +203,7 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
     let worker = Rc::new(Worker {
         pools: Pools::new(config.settings.upstream.clone()),
         routes: RefCell::new(Routes::new(config.table, Chooser::new(rand::random(), config.settings.slow_start))),
+        tcp: RefCell::default(),
         guard: Guard::new(config.settings.user_files.clone()),
         settings: config.settings,
         registry: config.registry,
@@ -250,6 +253,7 @@ async fn housekeeping(worker: std::rc::Weak<Worker>) {
         let Some(worker) = worker.upgrade() else { return };
         worker.epoch.look();
         worker.routes.borrow_mut().forget();
+        worker.tcp.borrow_mut().forget();
         worker.pools.sweep(Instant::now());
         worker.registry.sweep(std::time::Instant::now());
     }

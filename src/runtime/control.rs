@@ -230,7 +230,7 @@ impl Control {
             "routing table changed"
         );
         self.metrics.table_changed(now, change.added.len(), change.changed.len(), change.removed.len());
-        self.transports.prepare(table.transports.values());
+        self.transports.prepare(table.transports.values().chain(table.tcp.all_transports()));
         self.prober.update(&self.state.table.load().services, &table.services);
         let live = Live { routers: Arc::new(table.routers.clone()), services: Arc::new(table.services.clone()) };
         self.state.publish(table, change);
@@ -265,7 +265,7 @@ fn change(at: SystemTime, diff: Diff) -> api::Change {
     };
     // A service alone that changed (its servers, mostly) changes what its routers do.
     let alone = diff.services.iter().filter(|(name, _)| !diff.routers.contains_key(*name));
-    for (name, kind) in diff.routers.iter().chain(alone) {
+    for (name, kind) in diff.routers.iter().chain(alone).chain(&diff.tcp) {
         match kind {
             Change::Added => change.added.push(name.clone()),
             Change::Changed => change.changed.push(name.clone()),

@@ -427,6 +427,10 @@ impl Parts {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
         let settings = proxy::Settings {
             user_files: self.credentials.files(),
+            tls_options: proxy::TlsByName::new({
+                let tls = self.tls.clone();
+                move |name| tls.named(name)
+            }),
             ..translate::settings(&self.settled, transports.clone(), hostname)
         };
         let start = |(index, listeners): (usize, listen::WorkerListeners)| {

@@ -2,7 +2,7 @@
 //! reads only the table in it, through [`arc_swap`], and never a lock.
 
 use super::direct::Saying;
-use crate::api::{Change, Refused};
+use crate::api::{Change, Refused, RefusedTcp};
 use crate::catalog::{Forget, Handle, Snapshot, SourceStatus, World};
 use crate::declare::Declarations;
 use crate::diagnostic::{self, Diagnostic, Problems};
@@ -39,13 +39,7 @@ pub(super) struct Judged {
 impl Judged {
     /// Routers that are declared and not in the table, with what the diagnostics say of them.
     fn refused(&self) -> Vec<Refused> {
-        let mut said: HashMap<(&str, &str), Vec<String>> = HashMap::new();
-        for problem in self.problems.values().flat_map(|of_one| of_one.values()).flat_map(|list| list.iter()) {
-            let name = problem.message.strip_prefix("router `").and_then(|rest| rest.split('`').next());
-            if let (Some(provider), Some(name)) = (&problem.origin.provider, name) {
-                said.entry((provider, name)).or_default().push(problem.message.clone());
-            }
-        }
+        let said = self.said("router `");
         let mut refused = Vec::new();
         for (provider, dynamic) in &self.declarations {
             for (name, router) in &dynamic.http.routers {
@@ -57,6 +51,34 @@ impl Judged {
             }
         }
         refused
+    }
+
+    /// The same of TCP.
+    fn refused_tcp(&self) -> Vec<RefusedTcp> {
+        let said = self.said("TCP router `");
+        let mut refused = Vec::new();
+        for (provider, dynamic) in &self.declarations {
+            for (name, router) in &dynamic.tcp.routers {
+                let id: Arc<str> = format!("{name}@{provider}").into();
+                if !self.table.tcp.routers.contains_key(&id) {
+                    let errors = said.get(&(provider.as_str(), name)).cloned().unwrap_or_default();
+                    refused.push(RefusedTcp { id, provider: *provider, router: router.clone(), errors });
+                }
+            }
+        }
+        refused
+    }
+
+    /// What diagnostics say that begin with a word for a definition, by provider and its name.
+    fn said(&self, word: &str) -> HashMap<(&str, &str), Vec<String>> {
+        let mut said: HashMap<(&str, &str), Vec<String>> = HashMap::new();
+        for problem in self.problems.values().flat_map(|of_one| of_one.values()).flat_map(|list| list.iter()) {
+            let name = problem.message.strip_prefix(word).and_then(|rest| rest.split('`').next());
+            if let (Some(provider), Some(name)) = (&problem.origin.provider, name) {
+                said.entry((provider, name)).or_default().push(problem.message.clone());
+            }
+        }
+        said
     }
 }
 
@@ -113,7 +135,9 @@ impl State {
     /// change to tell of.
     pub fn adopt(&self, table: Arc<Table>) {
         let before = self.table.load();
-        let same = table.routers.differences(&before.routers).next().is_none() && table.shadowed == before.shadowed;
+        let same = table.routers.differences(&before.routers).next().is_none()
+            && table.shadowed == before.shadowed
+            && Arc::ptr_eq(&table.tcp, &before.tcp);
         if !same {
             self.table.store(table);
             self.generation.send_modify(|generation| *generation += 1);
@@ -145,6 +169,11 @@ impl State {
     /// Routers that were declared and do not act.
     pub fn refused(&self) -> Vec<Refused> {
         self.judged.load().refused()
+    }
+
+    /// TCP routers that were declared and do not act.
+    pub fn refused_tcp(&self) -> Vec<RefusedTcp> {
+        self.judged.load().refused_tcp()
     }
 
     /// Takes note of a source; one of the same provider is replaced.

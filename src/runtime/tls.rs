@@ -56,6 +56,13 @@ impl TlsConfigs {
         Some(TlsChoice { config: config.clone(), options: name.clone() })
     }
 
+    /// What a handshake of a TCP router with these options goes by; `None` where it is to be refused.
+    pub fn named(&self, options: &str) -> Option<TlsChoice> {
+        let configs = self.configs.load();
+        let (name, config) = configs.get_key_value(options)?;
+        Some(TlsChoice { config: config.clone(), options: name.clone() })
+    }
+
     /// Builds what the declarations change. Options that are gone stay as long as the table in force uses them.
     pub fn update(&self, declarations: &Declarations, table: &Table) -> Problems {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

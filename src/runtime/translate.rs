@@ -200,8 +200,20 @@ fn of_provider(settled: &Settled, common: &CatalogCommon, strict_checks: BTreeSe
             auth_schemes: settled.own.fabio_auth.keys().map(|name| name.as_str().into()).collect(),
             ports: ports.map(|ep| (ep.address.port, ep.name.clone())).collect(),
             redirect_port: redirect_port(settled),
+            web: named_or_first(settled, "web", false),
+            websecure: named_or_first(settled, "websecure", true),
             ..LegacyOptions::default()
         },
+    }
+}
+
+/// The entry point that ports 80 and 443 of Fabio's tags mean where nothing listens on them: the one of the usual name,
+/// else the first one that is (or is not) for TLS.
+fn named_or_first(settled: &Settled, name: &str, tls: bool) -> Arc<str> {
+    let mut all = settled.entry_points.values().filter(|ep| &*ep.name != config::ADMIN_ENTRY_POINT);
+    match settled.entry_points.contains_key(name) {
+        true => name.into(),
+        false => all.find(|ep| ep.tls == tls).map_or_else(|| name.into(), |ep| ep.name.clone()),
     }
 }
 

@@ -156,6 +156,8 @@ impl Source for View {
             services: table.services.values().cloned().collect(),
             middlewares,
             refused: self.state.refused(),
+            tcp: table.tcp.clone(),
+            tcp_refused: self.state.refused_tcp(),
         }
     }
 

@@ -441,6 +441,7 @@ impl Builder<'_> {
 
     fn finish(mut self) -> (Accepted, Problems) {
         self.tls();
+        self.tcp();
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for (of, was) in std::mem::take(&mut self.indexed) {
             let is = self.good.get(&of.0).and_then(|good| good.routers.get(&of.1));

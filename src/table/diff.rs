@@ -1,5 +1,6 @@
 //! What changed between two tables, and who caused it.
 
+use super::table::provider_of;
 use super::{Router, Table};
 use crate::declare::Source;
 use crate::model::{Difference, Map, Provider};
@@ -40,6 +41,9 @@ pub struct Diff {
     pub routers: Changes,
     /// Services: settings or servers.
     pub services: Changes,
+    /// TCP routers, and services whose routers stayed as they were.
+    #[serde(skip_serializing_if = "Changes::is_empty")]
+    pub tcp: Changes,
     /// Who caused it: the catalog services that declare the routers concerned.
     pub causes: BTreeSet<Cause>,
 }
@@ -47,7 +51,7 @@ pub struct Diff {
 impl Diff {
     /// True when both tables route alike.
     pub fn is_empty(&self) -> bool {
-        self.routers.is_empty() && self.services.is_empty()
+        self.routers.is_empty() && self.services.is_empty() && self.tcp.is_empty()
     }
 }
 
@@ -64,7 +68,28 @@ pub fn diff(before: &Table, after: &Table) -> Diff {
     for name in routers.keys() {
         causes.extend(after.routers.get(name).or_else(|| before.routers.get(name)).map(cause));
     }
-    Diff { routers, services, causes }
+    let tcp = tcp(before, after, &mut causes);
+    Diff { routers, services, tcp, causes }
+}
+
+fn tcp(before: &Table, after: &Table, causes: &mut BTreeSet<Cause>) -> Changes {
+    if Arc::ptr_eq(&before.tcp, &after.tcp) {
+        return Changes::new();
+    }
+    let (before, after) = (&before.tcp, &after.tcp);
+    let mut all = changes(&before.routers, &after.routers);
+    for (id, change) in changes(&before.services, &after.services) {
+        all.entry(id).or_insert(change);
+    }
+    for id in all.keys() {
+        let router = after.routers.get(id).or_else(|| before.routers.get(id)).map(|router| &router.declared.source);
+        let service = || after.services.get(id).or_else(|| before.services.get(id)).map(|s| &s.declared.source);
+        if let (Some(source), Some(provider)) = (router.or_else(service), provider_of(id)) {
+            let Source { namespace, service, .. } = source;
+            causes.insert(Cause { provider, namespace: namespace.clone(), service: service.clone() });
+        }
+    }
+    all
 }
 
 fn changes<T: PartialEq>(before: &Map<Arc<str>, T>, after: &Map<Arc<str>, T>) -> Changes {

@@ -21,6 +21,7 @@ mod sticky;
 mod store;
 #[allow(clippy::module_inception)]
 mod table;
+pub mod tcp;
 mod tls;
 mod transport;
 mod users;

@@ -1,6 +1,7 @@
 //! The table itself: what is routed now, immutable and shared, and the look-up of a request.
 
 use super::index::Index;
+use super::tcp::Tcp;
 use super::{Middleware, Router, Service, TlsHosts, Transport};
 use crate::declare::{self, Declarations, LoadBalancer};
 use crate::model::{Map, Provider};
@@ -23,6 +24,8 @@ pub struct Table {
     /// Routers that get no requests because another one of equal rule, priority and entry points
     /// does: by the loser's name, the winner's.
     pub shadowed: Map<Arc<str>, str>,
+    /// TCP.
+    pub tcp: Arc<Tcp>,
     pub(super) tls: Arc<TlsHosts>,
     pub(super) index: Index,
 }
@@ -35,6 +38,7 @@ impl PartialEq for Table {
             && self.transports == other.transports
             && self.shadowed == other.shadowed
             && self.tls == other.tls
+            && self.tcp == other.tcp
             && self.index.entry_points() == other.index.entry_points()
     }
 }
@@ -104,6 +108,7 @@ impl Table {
             let declared = declare::Middleware { kind: middleware.kind.clone(), source: declare::Source::default() };
             out.entry(provider).or_default().http.middlewares.insert(unqualified(id), Arc::new(declared));
         }
+        self.tcp.declare(&mut out);
         // one that is gone stays in force where nothing better was said
         let used = self
             .services

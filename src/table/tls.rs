@@ -46,9 +46,9 @@ impl Table {
         wanted.filter(|_| !fallen()).map_or(DEFAULT_TLS_OPTIONS, |options| options)
     }
 
-    /// The options that some host has, without the default ones.
+    /// The options that some host or TCP router has, without the default ones.
     pub fn tls_options_in_use(&self) -> BTreeSet<&Arc<str>> {
-        self.tls.0.values().flat_map(|of| of.hosts.values()).collect()
+        self.tls.0.values().flat_map(|of| of.hosts.values()).chain(self.tcp_tls_options()).collect()
     }
 }
 

@@ -156,10 +156,14 @@ impl State {
         });
         let broken = &mut broken.middlewares;
         self.middlewares.settle(&mut out.http.middlewares, problems, |name, _, is| mark(broken, name, is));
+        let broken = &mut out.tcp.broken;
+        self.tcp_routers.settle(&mut out.tcp.routers, problems, |name, _, is| mark(&mut broken.routers, name, is));
+        self.tcp_services.settle(&mut out.tcp.services, problems, |name, value, is| {
+            broken.services.set(name, value.filter(|_| is).cloned());
+        });
+        let broken = &mut broken.middlewares;
+        self.tcp_middlewares.settle(&mut out.tcp.middlewares, problems, |name, _, is| mark(broken, name, is));
         // nothing serves these yet, so no last good form of them is kept
-        self.tcp_routers.settle(&mut out.tcp.routers, problems, |_, _, _| {});
-        self.tcp_services.settle(&mut out.tcp.services, problems, |_, _, _| {});
-        self.tcp_middlewares.settle(&mut out.tcp.middlewares, problems, |_, _, _| {});
         self.udp_routers.settle(&mut out.udp.routers, problems, |_, _, _| {});
         self.udp_services.settle(&mut out.udp.services, problems, |_, _, _| {});
         self.tls_stores.settle(&mut out.tls.stores, problems, |_, _, _| {});

@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
         }
         draft.value.set(option, path.get(3..).unwrap_or_default(), value);
         let remark = match place {
-            Place::Router | Place::Service => true,
+            Place::Router | Place::Service | Place::TcpRouter | Place::TcpService | Place::TcpMiddleware => true,
             // of a kind that is not served there is one remark at the end
             Place::Middleware => option.path.split('.').nth(3).is_some_and(is_served_kind),
             _ => {
@@ -299,7 +299,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// TCP, UDP, transports and TLS stores: one remark for each definition.
+    /// UDP, transports and TLS stores: one remark for each definition.
     fn nothing_serves(&mut self, section: &str, path: &[&str], label: &Label<'_>) {
         let what = path.iter().take(3).copied().collect::<Vec<_>>().join(".");
         if self.not_served.insert(what.to_lowercase()) {

@@ -89,15 +89,11 @@ pub fn decode(
     found
 }
 
-/// A TCP route: declared, and not served yet.
+/// A TCP route.
 fn tcp(text: &str, legacy: &LegacyOptions, notes: &mut Notes<'_>) -> Option<urlprefix_tcp::Route> {
     let at = text.split(' ').next().unwrap_or(text);
     match urlprefix_tcp::read(text, legacy) {
-        Ok(route) => {
-            let message = format!("`{at}` is a TCP route; TCP routes are known and not served yet");
-            notes.warn("not_served", at, message);
-            Some(route)
-        }
+        Ok(route) => Some(route),
         Err((code, message)) => notes.error(code, at, message),
     }
 }
@@ -415,11 +411,7 @@ fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions,
             );
         }
         "pxyproto" if value == "true" => {
-            notes.warn(
-                "not_served",
-                option,
-                "`pxyproto=true` acts on TCP routes only, which are not served yet".to_owned(),
-            );
+            notes.warn("not_served", option, "`pxyproto=true` acts on TCP routes only".to_owned());
         }
         "tlsskipverify" | "pxyproto" => {}
         "register" => {
@@ -455,7 +447,7 @@ fn redirect(code: &str, url: &str, option: &str, notes: &mut Notes<'_>) -> Optio
 }
 
 /// `ip:10.0.0.0/8,ip:192.0.2.1`: networks, in their short form; the error is the item that is none.
-fn networks(value: &str) -> Result<Vec<Arc<str>>, &str> {
+pub(super) fn networks(value: &str) -> Result<Vec<Arc<str>>, &str> {
     let mut found = Vec::new();
     for item in value.split(',').filter(|_| !value.is_empty()) {
         let typed = item.split_once(':').filter(|(kind, _)| kind.trim().eq_ignore_ascii_case("ip"));

@@ -1,11 +1,14 @@
 //! TCP in the `urlprefix-` dialect: `urlprefix-:5432` (a port) and `urlprefix-host/ proto=tcp` (the name
 //! that a TLS client asks for), as Fabio's TCP and SNI proxies read them (<https://fabiolb.net/feature/tcp-proxy/>).
-//! They become TCP routers that are declared and printed; nothing serves them yet.
+//! They become TCP routers, and their access rules (<https://fabiolb.net/feature/access-control/>) TCP middlewares.
 
 use super::fragment::{Def, Fragment, add};
 use super::names::{join_host_port, quoted, slug};
+use super::urlprefix::networks;
 use super::{LegacyOptions, port_entry_point};
-use crate::declare::{ProxyProtocol, Source, TcpLoadBalancer, TcpRouter, TcpRouterTls, TcpServer, TcpService};
+use crate::declare::{
+    Options, ProxyProtocol, Source, TcpLoadBalancer, TcpMiddleware, TcpRouter, TcpRouterTls, TcpServer, TcpService,
+};
 use std::sync::Arc;
 
 /// A TCP route of a tag.
@@ -16,6 +19,8 @@ pub struct Route {
     entry_points: Vec<Arc<str>>,
     sni: bool,
     proxy_protocol: bool,
+    allow: Vec<Arc<str>>,
+    deny: Vec<Arc<str>>,
 }
 
 /// Whether a tag asks for TCP at all.
@@ -38,15 +43,14 @@ pub fn read(text: &str, legacy: &LegacyOptions) -> Result<Route, (&'static str, 
     if !path.is_empty() {
         return Err(("bad_route", format!("a TCP route has no path, got `{route}`")));
     }
-    let has = |name: &str| {
-        options.split_whitespace().any(|o| o.strip_prefix(name).is_some_and(|v| v.starts_with('=') && v.len() > 1))
+    let access = |name: &str| {
+        let said = options.split_whitespace().filter_map(|o| o.strip_prefix(name)?.strip_prefix('=')).next_back();
+        networks(said.unwrap_or_default()).map_err(|item| {
+            // Fabio would let everybody in
+            ("bad_value", format!("`{item}` is not `ip:<address>` or `ip:<network>` on the TCP route `{route}`"))
+        })
     };
-    if has("allow") || has("deny") {
-        return Err((
-            "not_served",
-            format!("access rules on the TCP route `{route}` are known and not served yet: it is refused"),
-        ));
-    }
+    let (allow, deny) = (access("allow")?, access("deny")?);
     let mut entry_points = Vec::new();
     if let Some(port) = port {
         let number = port.parse::<u16>().ok().filter(|port| *port > 0);
@@ -76,6 +80,8 @@ pub fn read(text: &str, legacy: &LegacyOptions) -> Result<Route, (&'static str, 
         entry_points,
         sni: !host.is_empty(),
         proxy_protocol: options.split_whitespace().any(|option| option == "pxyproto=true"),
+        allow,
+        deny,
     })
 }
 
@@ -98,11 +104,32 @@ pub fn declare(route: Route, address: &str, port: u16, source: &Source, into: &m
         service: route.name.clone(),
         rule: route.rule.into(),
         tls,
+        middlewares: access(
+            &route.name,
+            [("ipAllowList", &route.allow), ("rustLbDenyList", &route.deny)],
+            source,
+            into,
+        ),
         source: source.clone(),
         ..TcpRouter::default()
     };
     add(&mut into.tcp_services, &route.name, Def::Good(Arc::new(service)), &mut into.problems);
     add(&mut into.tcp_routers, &route.name, Def::Good(Arc::new(router)), &mut into.problems);
+}
+
+/// Declares the access rules of a route; gives their names.
+fn access(route: &str, rules: [(&str, &Vec<Arc<str>>); 2], source: &Source, into: &mut Fragment) -> Vec<Arc<str>> {
+    let mut names = Vec::new();
+    for (kind, networks) in rules.into_iter().filter(|(_, networks)| !networks.is_empty()) {
+        let word = if kind == "ipAllowList" { "allow" } else { "deny" };
+        let name: Arc<str> = format!("{route}-{word}").into();
+        let mut kinds = serde_json::Map::new();
+        kinds.insert(kind.to_owned(), serde_json::json!({ "sourceRange": networks }));
+        let middleware = TcpMiddleware { kinds: Options(kinds), source: source.clone() };
+        add(&mut into.tcp_middlewares, &name, Def::Good(Arc::new(middleware)), &mut into.problems);
+        names.push(name);
+    }
+    names
 }
 
 #[cfg(test)]
@@ -123,7 +150,7 @@ mod tests {
             ("h/x proto=tcp", "bad_route"),
             ("/ proto=tcp", "bad_host"),
             ("h{/ proto=tcp", "bad_host"),
-            (":5432 allow=ip:10.0.0.0/8", "not_served"),
+            (":5432 allow=10.0.0.0/8", "bad_value"),
         ] {
             assert_eq!(read(bad, &legacy).unwrap_err().0, code, "{bad}");
         }

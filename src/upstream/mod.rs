@@ -6,6 +6,7 @@
 //! cross a thread. An entry goes some time after its last use, once nobody holds it.
 
 mod budget;
+mod clients;
 mod connect;
 pub mod h2;
 mod pool;
@@ -18,6 +19,7 @@ pub mod tls;
 mod transport;
 mod verdict;
 
+pub use clients::{ClientCounts, ClientPlace};
 pub use connect::{Alpn, ConnectError, is_exhaustion};
 pub use h2::{H2, H2Error, H2Settings, H2Stream, Repeatable};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};

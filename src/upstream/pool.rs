@@ -11,7 +11,7 @@ use super::stream::Stream;
 use super::{Proxied, Registry, ServerState, Settings, Transports};
 use crate::http::Body;
 use crate::model::ServerId;
-use crate::table::Service;
+use crate::table::{Service, Transport};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -57,6 +57,11 @@ impl Pools {
     /// How the servers of a service are reached.
     pub fn settings(&self, service: &Service) -> Arc<Settings> {
         self.transports.of(service)
+    }
+
+    /// How servers are reached by a transport.
+    pub fn settings_of(&self, transport: &Arc<Transport>) -> Arc<Settings> {
+        self.transports.named(transport)
     }
 
     /// The pool of a server, made if need be. One that is reached in another way than before gets a new one; requests

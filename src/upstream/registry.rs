@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::verdict::{Checked, Failures, Verdict};
+use super::clients::ClientCounts;
 use crate::model::ServerId;
 use crate::table::Passive;
 use std::any::Any;
@@ -46,6 +47,8 @@ pub struct Registry {
     /// Below this share of healthy servers, in percent, all are served.
     panic_threshold: u8,
     verdicts: watch::Sender<u64>,
+    // Taken for connections whose router counts them.
+    clients: Mutex<HashMap<Arc<str>, Entry<ClientCounts>>>,
 }
 
 #[derive(Debug)]
@@ -85,6 +88,7 @@ impl Registry {
             servers: Mutex::default(),
             services: Mutex::default(),
             memories: Mutex::default(),
+            clients: Mutex::default(),
             panic_threshold: 0,
             verdicts: watch::Sender::new(0),
         }
@@ -150,6 +154,11 @@ impl Registry {
         memory
     }
 
+    /// How many connections each client has, by what limits them; made if need be.
+    pub fn clients(&self, by: &Arc<str>) -> Arc<ClientCounts> {
+        lock(&self.clients).entry(by.clone()).or_insert_with(|| Entry::new(ClientCounts::default())).state.clone()
+    }
+
     /// Where a service's round robin stands; for the API. Nothing is made or moved.
     pub fn turn(&self, id: &Arc<str>) -> u32 {
         lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
@@ -172,6 +181,7 @@ impl Registry {
         lock(&self.servers).retain(|_, entry| entry.stays(now));
         lock(&self.services).retain(|_, entry| entry.stays(now));
         lock(&self.memories).retain(|_, entry| entry.stays(now));
+        lock(&self.clients).retain(|_, entry| entry.stays(now));
     }
 
     /// Whether a server is thought able to answer; one that nobody has tried yet is. For the API.

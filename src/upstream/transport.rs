@@ -52,6 +52,11 @@ impl Transports {
         }
     }
 
+    /// What a transport comes to.
+    pub fn named(&self, transport: &Arc<Transport>) -> Arc<Settings> {
+        self.make(transport)
+    }
+
     /// Makes what a new table declares before it is in force, and lets go of what it does not and no worker uses.
     pub fn prepare<'a>(&self, declared: impl Iterator<Item = &'a Arc<Transport>>) {
         let declared: HashSet<&Arc<Transport>> = declared.collect();

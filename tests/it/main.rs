@@ -25,4 +25,5 @@ mod spine;
 mod support;
 mod table;
 mod tags;
+mod tcp;
 mod transport;

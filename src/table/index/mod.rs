@@ -9,7 +9,7 @@ mod node;
 mod patterns;
 
 use super::Router;
-use crate::rule::{Hint, Matcher, RequestView};
+use crate::rule::{self, Hint, Kind, Matcher, RequestView, Syntax};
 use keyed::Keyed;
 use node::{Candidate, Edit, Node};
 use patterns::Patterns;
@@ -151,6 +151,15 @@ impl Candidates {
     }
 }
 
+/// What HTTP routers over TLS make of a host.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OverTls {
+    /// The rule of one names it.
+    pub names: bool,
+    /// The rule of one names no host at all.
+    pub takes_any: bool,
+}
+
 /// The index of a table.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
@@ -191,6 +200,41 @@ impl Index {
                 Arc::make_mut(candidates).edit(&edits);
             }
         }
+    }
+
+    /// What HTTP routers over TLS on an entry point make of a host. Whether they take any host is looked for where
+    /// `any` asks for it.
+    pub fn over_tls(&self, entry_point: &str, host: &str, any: bool) -> OverTls {
+        let Some(candidates) = self.candidates(entry_point, true) else { return OverTls::default() };
+        let key = host.trim_end_matches('.');
+        let rules = || candidates.any.all().map(|candidate| &candidate.router);
+        let domains = |router: &Router| {
+            let syntax = Syntax::named(&router.declared.rule_syntax);
+            rule::parse(&router.rule, Kind::Http, syntax).map(|rule| rule.domains()).unwrap_or_default()
+        };
+        // wildcards stand among the routers of any host
+        let wild = |router: &&Arc<Router>| router.rule.contains("*.");
+        let fits = |domain: &String| {
+            domain.strip_prefix('*').is_some_and(|rest| key.find('.').is_some_and(|at| key[at..] == *rest))
+        };
+        OverTls {
+            names: candidates.hosts.get(key.as_bytes()).is_some()
+                || rules().filter(wild).any(|router| domains(router).iter().any(fits)),
+            takes_any: any
+                && (!candidates.patterns.is_empty()
+                    || rules().any(|router| !router.rule.contains("Host") || domains(router).is_empty())),
+        }
+    }
+
+    /// Whether an HTTP router over TLS is on an entry point.
+    pub fn is_over_tls(&self, entry_point: &str) -> bool {
+        self.candidates(entry_point, true)
+            .is_some_and(|of| of.hosts.len() > 0 || !of.patterns.is_empty() || of.any.all().next().is_some())
+    }
+
+    fn candidates(&self, entry_point: &str, tls: bool) -> Option<&Arc<Candidates>> {
+        let at = self.entry_points.iter().position(|name| **name == *entry_point)?;
+        self.slots.get(at * 2 + usize::from(tls))
     }
 
     /// The one walk of a request over its candidates: what [`Table::find`](super::Table::find)

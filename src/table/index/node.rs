@@ -160,6 +160,11 @@ impl Node {
         self.list.sort_by(Candidate::order);
     }
 
+    /// All candidates, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Candidate> {
+        self.list.iter().chain(self.paths.iter().flat_map(|paths| paths.all()))
+    }
+
     /// Adds the lists in which candidates for the path are.
     #[inline]
     pub fn open<'a>(&'a self, path: &str, host_fits: bool, cursors: &mut Cursors<'a>) {

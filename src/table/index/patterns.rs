@@ -132,6 +132,11 @@ impl Patterns {
         self.shards.retain(|shard| !shard.nodes.is_empty());
     }
 
+    /// Whether there is no expression.
+    pub fn is_empty(&self) -> bool {
+        self.shards.is_empty()
+    }
+
     /// Adds the lists of all expressions that the host fits.
     #[inline]
     pub fn open<'a>(&'a self, host: &str, path: &str, cursors: &mut Cursors<'a>) {

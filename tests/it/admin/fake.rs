@@ -153,6 +153,7 @@ impl Source for Fake {
             services: vec![service, Arc::new(secret)],
             middlewares: vec![strip, auth],
             refused: vec![bad],
+            ..Routing::default()
         }
     }
 
