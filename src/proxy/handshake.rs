@@ -49,6 +49,12 @@ pub(super) async fn run(open: Open, mut stream: TcpStream, mut peer: SocketAddr)
     http1::serve(client, ClientStream::Plain(stream), read, clock).await;
 }
 
+/// Serves plain requests that count as encrypted: whoever passed the connection on says so.
+pub(super) async fn as_encrypted(open: Open, stream: TcpStream, peer: SocketAddr, options: Arc<str>) {
+    let client = Rc::new(Client::new(open, peer, Some((TlsInfo::new(0, 0), options)), Protocol::Http11));
+    http1::serve(client, ClientStream::Plain(stream), Vec::new(), Deadline::default()).await;
+}
+
 /// The first bytes; `None` when none came, or too late, or not as they should be. Where a PROXY protocol header may come
 /// first it is taken off, and the client that it names is the `peer` if the one before us is believed; the word of
 /// others is thrown away, as Traefik does.
@@ -98,7 +104,7 @@ async fn first(open: &Open, stream: &mut TcpStream, peer: &mut SocketAddr, clock
                         clock.set(Some(Instant::now() + limit));
                     }
                     if bell.hears(cx) {
-                        clock.at_most(Instant::now() + FIRST_REQUEST);
+                        clock.at_most(worker.bell.first_by());
                     }
                     ready!(clock.poll(cx));
                     return Poll::Ready(None);
@@ -119,7 +125,7 @@ async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAdd
         shaken = within(open.entry.read_timeout, shake(&open, &source, stream)) => shaken,
         () = async {
             open.worker.draining().await;
-            tokio::time::sleep(FIRST_REQUEST).await;
+            tokio::time::sleep_until(open.worker.bell.first_by()).await;
         } => return,
     };
     let (stream, options) = match shaken {
