@@ -16,8 +16,8 @@ mod route;
 mod server;
 mod views;
 
-pub use health::{Health, Reason, judge};
 pub use guard::is_own;
+pub use health::{Health, Reason, judge};
 pub use rest::Documents;
 pub use server::{serve, serve_peer};
 

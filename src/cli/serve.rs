@@ -95,7 +95,10 @@ fn own_path(input: &config::Input) -> Option<PathBuf> {
         std::path::absolute(&name).ok().filter(same)
     } else {
         let path = input.env.get("PATH").map(String::as_str).unwrap_or_default();
-        std::env::split_paths(path).map(|dir| dir.join(&name)).find(same).and_then(|path| std::path::absolute(path).ok())
+        std::env::split_paths(path)
+            .map(|dir| dir.join(&name))
+            .find(same)
+            .and_then(|path| std::path::absolute(path).ok())
     };
     Some(named.unwrap_or(running))
 }

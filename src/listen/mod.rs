@@ -14,8 +14,8 @@ pub use owner::{Owner, of as owner};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Connections that wait to be accepted, for each listener; the kernel has a limit of its own.

@@ -61,11 +61,7 @@ fn endpoints(settled: &Settled) -> (Vec<Endpoint>, Vec<Endpoint>) {
 
 /// Binds the entry points, as far as their sockets are not held already; gives what is to be held of them, too. With a
 /// `standby` it is on that socket instead, unless the process before was activated.
-pub(super) fn bind(
-    settled: &Settled,
-    standby: Option<&Path>,
-    mut held: Held,
-) -> Result<(Doors, Held), StartError> {
+pub(super) fn bind(settled: &Settled, standby: Option<&Path>, mut held: Held) -> Result<(Doors, Held), StartError> {
     let (public, admin) = endpoints(settled);
     let (workers, overlap) = (settled.own.workers, settled.own.overlap);
     let mut fresh = Held::new();
@@ -176,11 +172,10 @@ impl Parts {
     fn open_standby(&self, listener: UnixListener, started: &Started) -> Result<(), StartError> {
         let entry_points = self.settled.entry_points.values().filter(|ep| &*ep.name != ADMIN_ENTRY_POINT);
         let of = |tls: bool| entry_points.clone().find(|ep| ep.tls == tls).map(|ep| self.entry_point(ep));
-        let (plain, secure) = (of(false), of(true));
         let router = Router {
             admin: started.admin.clone(),
-            plain: plain.clone().or_else(|| secure.clone()),
-            secure: secure.or(plain),
+            plain: of(false).or_else(|| of(true)),
+            secure: of(true),
             inlets: started.workers.iter().map(|worker| worker.inlet().clone()).collect(),
             tls: self.tls.clone(),
             table: self.state.table.clone(),

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// How long a worker that takes over waits for every catalog to be read, where it has something to serve by.
 const READ: Duration = Duration::from_secs(5);
+/// And where nobody serves meanwhile, but what was served last is known.
+const SOON: Duration = Duration::from_millis(500);
 /// How long a new worker waits for something to serve by, while another one serves. The holder waits longer.
 const READY: Duration = Duration::from_secs(60);
 /// How often it looks, then.
@@ -52,9 +54,9 @@ impl Parts {
     ) -> Option<Ending> {
         let mut all_read = self.state.all_read.subscribe();
         let begun = Instant::now();
-        let mut wait = begun + READ;
-        // Whoever serves in the meantime does it better.
+        // Whoever serves in the meantime does it better than one that has not read everything.
         let mut alone = why == Why::Replace;
+        let mut wait = begun + if alone && self.knows_routes() { SOON } else { READ };
         loop {
             tokio::select! {
                 _ = all_read.wait_for(|all| *all) => break,
@@ -64,6 +66,8 @@ impl Parts {
                         break;
                     }
                     if begun.elapsed() >= READY {
+                        let reasons = self.health().reasons.into_iter().map(|reason| reason.message);
+                        tracing::error!("nothing to serve by after {READY:?}: {}", reasons.collect::<Vec<_>>().join("; "));
                         return Some(Ending::NotReady);
                     }
                     wait = Instant::now() + LOOK;
@@ -72,7 +76,12 @@ impl Parts {
                     Asked::Terminate | Asked::Hurry | Asked::Retire => return Some(Ending::Asked),
                     Asked::HolderGone => return Some(Ending::HolderGone),
                     Asked::ReopenLogs => self.reopen_logs(),
-                    Asked::Alone => alone = true,
+                    Asked::Alone => {
+                        alone = true;
+                        if self.knows_routes() {
+                            wait = wait.min(Instant::now() + SOON);
+                        }
+                    }
                     Asked::Reload | Asked::Upgrade => {}
                 },
                 _ = &mut started.control => return Some(Ending::Defect("the control loop")),
@@ -91,12 +100,17 @@ impl Parts {
 
     /// Whether a request would be answered by what is known of routes.
     fn knows_routes(&self) -> bool {
+        self.health().ready
+    }
+
+    /// As if it served.
+    fn health(&self) -> api::Health {
         let readiness = Readiness {
             listeners_bound: true,
             last_good_loaded: self.state.restored.load(Relaxed),
             ..Readiness::default()
         };
-        api::judge(readiness, &self.state.statuses()).ready
+        api::judge(readiness, &self.state.statuses())
     }
 
     /// No other process writes to what both would write to, or answers questions.
@@ -192,13 +206,14 @@ impl Parts {
 
     /// Lets everything that is in flight end, within the limits; who asks again hurries.
     pub(super) async fn drain(&self, ending: Ending, started: &Started, signals: &mut Option<signals::Stream>) {
-        self.state.terminating.store(true, Relaxed);
+        // Whoever still asks one that has retired asks about the sockets, which are served.
+        self.state.terminating.store(ending != Ending::Retired, Relaxed);
         let lifecycle = &self.settled.lifecycle;
         let workers = &started.workers;
         tracing::info!(grace = ?lifecycle.grace, "draining");
         if ending == Ending::Retired {
-            workers.iter().for_each(|worker| worker.retire(lifecycle.grace));
             started.admin_stop.cancel();
+            workers.iter().for_each(|worker| worker.retire(lifecycle.grace));
             let pen = started.pen.clone();
             let put_down = tokio::task::spawn_blocking(move || pen.iter().for_each(|pen| pen.put_down(PEN_DOWN)));
             // A defect there would end in nothing being written either.

@@ -33,7 +33,6 @@ pub(crate) use files::read as read_files;
 pub(crate) use translate::{build_options, entry_point, services_allow, tag_options};
 
 use crate::api::Admin;
-use arc_swap::ArcSwap;
 use crate::catalog::{self, Before, Spawn};
 use crate::certs::{self, Store as Certificates};
 use crate::config::{self, Bound, Input, Settled};
@@ -46,6 +45,7 @@ use crate::proxy::worker::WorkerHandle;
 use crate::table::{Planner, Store, Stored, Transport};
 use crate::tags::{self, Decoder};
 use crate::upstream::{self, Registry, Transports};
+use arc_swap::ArcSwap;
 use control::Control;
 use credentials::Credentials;
 use direct::Direct;
@@ -315,14 +315,7 @@ type Unread = mpsc::Sender<()>;
 
 impl Parts {
     /// The control thread's life. Gives the exit code.
-    async fn run(
-        self,
-        doors: Doors,
-        options: Options,
-        link: Option<holder::Link>,
-        tell: Tell,
-        unread: Unread,
-    ) -> u8 {
+    async fn run(self, doors: Doors, options: Options, link: Option<holder::Link>, tell: Tell, unread: Unread) -> u8 {
         let why = link.as_ref().map_or(Why::First, |link| link.why);
         let mut signals = match options.signals.then(|| signals::Stream::open(link)).transpose() {
             Ok(signals) => signals,

@@ -80,8 +80,7 @@ pub(super) fn listen(path: &Path, held: &mut Held) -> Result<(UnixListener, Stri
 }
 
 fn bind(path: &Path) -> io::Result<OwnedFd> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // The file is made with the socket's own rights (unix(7)): it is never open to others, not for a moment.
     rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -124,8 +123,9 @@ pub(super) async fn serve(listener: AsyncListener, router: Rc<Router>, stop: Can
     let turn = Rc::new(Cell::new(0));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -150,13 +150,15 @@ async fn connection(stream: UnixStream, router: Rc<Router>, turn: usize) {
     let peer = SocketAddr::from(PEER);
     let (entry, secure) = match first {
         First::Admin => return api::serve_peer(stream, router.admin.clone()).await,
-        First::Tls => (&router.secure, None),
+        First::Tls => (if router.secure.is_some() { &router.secure } else { &router.plain }, None),
         First::Plain => (&router.plain, None),
-        First::Secure(host) => {
-            let Some(entry) = &router.secure else { return };
-            let choice = router.tls.choose(&router.table.load(), &entry.name, host.as_deref());
-            (&router.secure, choice.map(|choice| choice.options))
-        }
+        First::Secure(host) => match &router.secure {
+            None => (&router.plain, None),
+            Some(entry) => {
+                let choice = router.tls.choose(&router.table.load(), &entry.name, host.as_deref());
+                (&router.secure, choice.map(|choice| choice.options))
+            }
+        },
     };
     // A socket is a socket: nothing below asks for more than a stream of bytes.
     let Some(entry) = entry.clone() else { return };

@@ -14,6 +14,7 @@ mod files;
 mod grpc;
 mod h1;
 mod hind;
+mod holder;
 mod proxy;
 mod real;
 mod render;

@@ -184,9 +184,8 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
-        let received = rustix::io::retry_on_intr(|| {
-            recvmsg(&self.0, &mut [IoSliceMut::new(&mut packet)], &mut control, flags)
-        });
+        let received =
+            rustix::io::retry_on_intr(|| recvmsg(&self.0, &mut [IoSliceMut::new(&mut packet)], &mut control, flags));
         let received = match received {
             Err(rustix::io::Errno::CONNRESET) => return Ok(None),
             received => received?,

@@ -301,8 +301,9 @@ impl Holder {
         if let Some(status) = next.ended() {
             self.next = None;
             if self.asked_to_end == 0 {
-                let text =
-                    format!("the new worker (pid {pid}) ended before it was ready ({status}); the one that serves goes on");
+                let text = format!(
+                    "the new worker (pid {pid}) ended before it was ready ({status}); the one that serves goes on"
+                );
                 self.tell(true, &text);
             }
         } else if next.deadline.is_some_and(|at| at <= now) {
@@ -327,7 +328,10 @@ impl Holder {
         if worker.why == Why::First && worker.stage < Stage::Started {
             return Some(code);
         }
-        self.tell(true, &format!("the worker (pid {}) died: {status}; connections wait for the next one", worker.pid()));
+        self.tell(
+            true,
+            &format!("the worker (pid {}) died: {status}; connections wait for the next one", worker.pid()),
+        );
         if let Some(mut next) = self.next.take() {
             // Nobody serves better than it.
             next.deadline = None;
