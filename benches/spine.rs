@@ -120,7 +120,7 @@ impl Proxy {
         let state = tempfile::tempdir().expect("a folder").keep();
         let mut command = Command::new(BINARY);
         command
-            .args(["serve", "--workers=2", "--rustLb.linger.for=0s", "--accessLog=false"])
+            .args(["serve", "--single-process", "--workers=2", "--rustLb.linger.for=0s", "--accessLog=false"])
             .arg(format!("--entryPoints.web.address={web}"))
             .arg(format!("--entryPoints.traefik.address={admin}"))
             .args(["--stateDir", &state.display().to_string()])

@@ -15,6 +15,8 @@ const TOKEN_LIMIT: u64 = 4_096;
 pub(super) struct Ends {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
+    /// The client is a process of the same user, or of root, on a Unix socket.
+    pub(super) same_user: bool,
 }
 
 impl Ends {
@@ -22,6 +24,16 @@ impl Ends {
     pub(super) fn loopback(self) -> bool {
         [self.local, self.peer].iter().all(|end| end.ip().to_canonical().is_loopback())
     }
+}
+
+/// Whether a request is for the admin API where it shares a socket with the routes: for this machine by name (not for a
+/// name below `localhost`, which services have), and one of the API's paths.
+pub fn is_own(authority: &str, target: &str) -> bool {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let paths = ["/api/", "/dashboard/"];
+    let admin = ["/ping", "/health", "/ready", "/metrics"].contains(&path) || paths.iter().any(|p| path.starts_with(p));
+    let name = split_port(authority).0;
+    admin && (name.is_empty() || own_name(authority)) && !name.to_ascii_lowercase().ends_with(".localhost")
 }
 
 /// Why a request is refused: a status and what to say.
@@ -77,8 +89,12 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && differing == 0
 }
 
-/// Checks the token of a write. The file is read each time, so that it may be replaced.
-pub(super) async fn token(headers: &HeaderMap, file: Option<&Path>) -> Result<(), Refusal> {
+/// Checks the token of a write. The file is read each time, so that it may be replaced. Who is known to be of the same
+/// user needs none.
+pub(super) async fn token(headers: &HeaderMap, file: Option<&Path>, ends: Ends) -> Result<(), Refusal> {
+    if ends.same_user {
+        return Ok(());
+    }
     use http::StatusCode;
     use tokio::io::AsyncReadExt;
     let off = || (StatusCode::FORBIDDEN, "writes are switched off: set `rustLb.api.tokenFile`".to_owned());
@@ -140,7 +156,11 @@ mod tests {
 
     #[test]
     fn loopback_is_what_both_ends_say() {
-        let ends = |local: &str, peer: &str| Ends { local: local.parse().unwrap(), peer: peer.parse().unwrap() };
+        let ends = |local: &str, peer: &str| Ends {
+            local: local.parse().unwrap(),
+            peer: peer.parse().unwrap(),
+            same_user: false,
+        };
         assert!(ends("127.0.0.1:1", "127.0.0.1:2").loopback());
         assert!(ends("[::ffff:127.0.0.1]:1", "[::1]:2").loopback());
         assert!(!ends("10.0.0.1:1", "10.0.0.1:2").loopback());

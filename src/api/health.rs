@@ -37,7 +37,10 @@ pub fn judge(readiness: Readiness, statuses: &[SourceStatus]) -> Health {
     if readiness.terminating {
         say("terminating", None, "the process is terminating".to_owned());
     }
-    if !readiness.listeners_bound {
+    if readiness.standby {
+        let message = "a standby: the public ports are not bound until `POST /api/activate`".to_owned();
+        say("standby", None, message);
+    } else if !readiness.listeners_bound {
         say("not_bound", None, "not every entry point listens yet".to_owned());
     }
     // A first answer is not all of it: routes are known once a whole inventory is.
@@ -105,8 +108,13 @@ mod tests {
         status
     }
 
-    const UP: Readiness =
-        Readiness { terminating: false, listeners_bound: true, last_good_loaded: false, control_failing: false };
+    const UP: Readiness = Readiness {
+        terminating: false,
+        standby: false,
+        listeners_bound: true,
+        last_good_loaded: false,
+        control_failing: false,
+    };
 
     fn check(readiness: Readiness, statuses: &[SourceStatus], status: &str, ready: bool, codes: &[&str]) {
         let health = judge(readiness, statuses);
@@ -125,6 +133,10 @@ mod tests {
         check(UP, &[connected.clone(), starting], "degraded", true, &["provider_starting"]);
         let unbound = Readiness { listeners_bound: false, ..UP };
         check(unbound, std::slice::from_ref(&connected), "starting", false, &["not_bound"]);
+        let standby = Readiness { standby: true, ..unbound };
+        check(standby, std::slice::from_ref(&connected), "starting", false, &["standby"]);
+        let asked_there = Readiness { standby: true, ..UP };
+        check(asked_there, std::slice::from_ref(&connected), "degraded", true, &["standby"]);
         let mut reading = status(SourceState::Starting, true);
         reading.last_change = None;
         check(UP, &[reading], "starting", false, &["no_table", "provider_starting"]);

@@ -1,8 +1,8 @@
 //! The admin entry point: what the proxy is, does and suffers from, as HTTP. Paths and shapes are
 //! Traefik's (<https://doc.traefik.io/traefik/operations/api/>) where it has them.
 //!
-//! It only reads, through [`Source`]; the exceptions, `POST /api/forget` and `PUT /api/providers/rest`, need
-//! a token. It runs
+//! It only reads, through [`Source`]; the exceptions, `POST /api/forget`, `POST /api/activate` and
+//! `PUT /api/providers/rest`, need a token, or a peer of the same user on a Unix socket. It runs
 //! on the control runtime and never touches the data side's state. What always holds: no secret is
 //! shown; an address that is not loopback serves ping and metrics alone unless `api.insecure`;
 //! every client is bounded in size, time and number.
@@ -17,9 +17,10 @@ mod server;
 mod tcp_views;
 mod views;
 
+pub use guard::is_own;
 pub use health::{Health, Reason, judge};
 pub use rest::Documents;
-pub use server::serve;
+pub use server::{serve, serve_peer};
 
 use crate::catalog::SourceStatus;
 use crate::certs::Certificate;
@@ -110,6 +111,8 @@ pub struct Change {
 pub struct Readiness {
     /// SIGTERM has come.
     pub terminating: bool,
+    /// The public ports are another process's until they are asked for.
+    pub standby: bool,
     /// Every entry point listens.
     pub listeners_bound: bool,
     /// The last good table from disk is served.
@@ -171,6 +174,10 @@ pub trait Source: Send + Sync + 'static {
     fn metrics_text(&self, admin: usize) -> BoxFuture<'_, Option<Vec<u8>>>;
     /// Ends the hold of removals after a catalog reset; gives how many names were let go.
     fn forget(&self) -> usize;
+    /// Binds the public ports of a standby: where they are then, or what went wrong.
+    fn activate(&self) -> BoxFuture<'_, Result<Bound, String>> {
+        Box::pin(async { Err("this is no standby".to_owned()) })
+    }
     /// What takes dynamic configuration; `None` when the REST provider is off.
     fn documents(&self) -> Option<Arc<dyn Documents>> {
         None

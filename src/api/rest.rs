@@ -54,7 +54,7 @@ impl Admin {
             return answer;
         }
         if !documents.insecure()
-            && let Err((status, text)) = guard::token(request.headers(), self.options.token_file.as_deref()).await
+            && let Err((status, text)) = guard::token(request.headers(), self.options.token_file.as_deref(), ends).await
         {
             return refused(status, &text);
         }

@@ -3,7 +3,7 @@
 use super::guard::{self, Ends, Refusal};
 use super::page::{decode, page};
 use super::views::{self, Kind};
-use super::{Admin, explain, health, tcp_views};
+use super::{Admin, Readiness, explain, health, tcp_views};
 use crate::observe::metrics;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -120,8 +120,16 @@ impl Admin {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         if segments == ["api", "forget"] {
             allows(method, "POST")?;
-            guard::token(request.headers(), self.options.token_file.as_deref()).await.map_err(refusal)?;
+            guard::token(request.headers(), self.options.token_file.as_deref(), ends).await.map_err(refusal)?;
             return Ok(ok(&json!({"forgotten": self.source.forget()})));
+        }
+        if segments == ["api", "activate"] {
+            allows(method, "POST")?;
+            guard::token(request.headers(), self.options.token_file.as_deref(), ends).await.map_err(refusal)?;
+            return Ok(match self.source.activate().await {
+                Ok(bound) => ok(&json!({"bound": bound})),
+                Err(error) => message(StatusCode::CONFLICT, &error),
+            });
         }
         let query = request.uri().query().unwrap_or_default();
         if segments == ["api", "explain"] {
@@ -133,21 +141,22 @@ impl Admin {
             let told = self.explain(asked.map_err(refusal)?).await.map_err(refusal)?;
             return Ok(answer(StatusCode::OK, JSON, told));
         }
-        let Some(answer) = self.read(&segments, query).await else { return Ok(not_found()) };
+        let Some(answer) = self.read(&segments, query, ends).await else { return Ok(not_found()) };
         allows(method, "GET, HEAD")?;
         Ok(answer)
     }
 
     /// What is only read; `None` for a path that is not there.
-    async fn read(&self, segments: &[&str], query: &str) -> Option<Answer> {
+    async fn read(&self, segments: &[&str], query: &str, ends: Ends) -> Option<Answer> {
         let source = &*self.source;
+        let readiness = || as_asked(source.readiness(), ends);
         Some(match segments {
             ["health"] => {
-                let health = health::judge(source.readiness(), &source.statuses());
+                let health = health::judge(readiness(), &source.statuses());
                 json_with(available(health.ready), &health)
             }
             ["ready"] => {
-                let health = health::judge(source.readiness(), &source.statuses());
+                let health = health::judge(readiness(), &source.statuses());
                 let status = if health.ready { "ready" } else { health.status };
                 let reasons = if health.ready { &[] } else { &*health.reasons };
                 json_with(available(health.ready), &json!({"status": status, "reasons": reasons}))
@@ -180,6 +189,11 @@ impl Admin {
             _ => return None,
         })
     }
+}
+
+/// Who asks on a standby's own socket asks whether requests may come there.
+fn as_asked(readiness: Readiness, ends: Ends) -> Readiness {
+    Readiness { listeners_bound: readiness.listeners_bound || ends.same_user, ..readiness }
 }
 
 fn available(ready: bool) -> StatusCode {

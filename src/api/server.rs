@@ -8,10 +8,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +38,9 @@ impl Drop for Open {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -52,17 +55,28 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationT
         if admin.open.fetch_add(1, Ordering::Relaxed) >= admin.options.limits.connections {
             continue;
         }
-        tokio::spawn(connection(stream, Ends { local, peer }, open));
+        let ends = Ends { local, peer, same_user: false };
+        tokio::spawn(async move {
+            // The head's timer does not cover the wait for the first byte.
+            if matches!(timeout(open.0.options.limits.head, stream.readable()).await, Ok(Ok(()))) {
+                connection(stream, ends, open).await;
+            }
+        });
     }
 }
 
-async fn connection(stream: TcpStream, ends: Ends, open: Open) {
+/// Serves a connection of a process of the same user, which somebody else accepted and on which a request has come.
+pub async fn serve_peer(stream: UnixStream, admin: Arc<Admin>) {
+    let open = Open(admin.clone());
+    if admin.open.fetch_add(1, Ordering::Relaxed) < admin.options.limits.connections {
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        connection(stream, Ends { local: here, peer: here, same_user: true }, open).await;
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, ends: Ends, open: Open) {
     let admin = &open.0;
     let limits = &admin.options.limits;
-    // The head's timer does not cover the wait for the first byte.
-    if !matches!(timeout(limits.head, stream.readable()).await, Ok(Ok(()))) {
-        return;
-    }
     let service = service_fn(|request| async move {
         Ok::<_, Infallible>(match rest::is_for(&request) {
             true => admin.put_rest(request, ends).await,

@@ -163,6 +163,9 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
         Ok(catalog) => catalog,
         Err(e) => return fail(stderr, FAILED, format_args!("{e}")),
     };
+    if config::standby(&input.args).is_some() {
+        return fail(stderr, USAGE, format_args!("`dev` is no standby: `rust-lb serve --standby` is"));
+    }
     let state = state_dir(&input);
     if let Err(e) = std::fs::create_dir_all(state.join("certs")) {
         return fail(

@@ -16,6 +16,7 @@ mod version;
 
 use crate::config::Input;
 use crate::diagnostic::Diagnostic;
+use crate::runtime;
 use output::Style;
 use std::io::{IsTerminal, Write};
 
@@ -78,6 +79,7 @@ pub fn run(mut args: Vec<String>) -> u8 {
         },
         "version" => version::run(&args, stdout, stderr),
         "serve" => serve::run(Input::of_process(args), stdout, stderr),
+        runtime::holder::COMMAND => serve::work(Input::of_process(args), stderr),
         "dev" => dev::run(Input::of_process(args), stdout, stderr),
         "check" => run_check(args, stdout, stderr),
         "explain" => {

@@ -140,9 +140,10 @@ pub(super) fn flags(args: &[String]) -> Flags {
             continue;
         }
         if is("standby") {
-            let d = Diagnostic::error("not_served", "`--standby` is not served yet");
-            out.diagnostics.push(d.with_origin(Origin { file: Some(source.into()), ..Origin::default() }));
-            args.next_if(|next| value.is_none() && !next.starts_with('-'));
+            let value = value.or_else(|| args.next_if(|next| !next.starts_with('-')).cloned());
+            if let Err(d) = standby_path(value.as_deref()) {
+                out.diagnostics.push(d.with_origin(Origin { file: Some(source.into()), ..Origin::default() }));
+            }
             continue;
         }
         let config_file = is("configFile") || is("c");
@@ -183,6 +184,40 @@ fn find(path: &[String]) -> Option<&'static Node> {
         })
     };
     root().find(names(true)).or_else(|| root().find(names(false)))
+}
+
+/// Where `--standby unix:PATH` says.
+fn standby_path(value: Option<&str>) -> Result<PathBuf, Diagnostic> {
+    let Some(value) = value else { return Err(Diagnostic::error("missing_value", "`--standby` needs a value")) };
+    match value.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => {
+            let message = format!("expected `unix:PATH`, got `{}`", super::value::shown(value));
+            Err(Diagnostic::error("bad_value", message))
+        }
+    }
+}
+
+/// The socket of `--standby unix:PATH`; the last one counts.
+pub fn standby(args: &[String]) -> Option<PathBuf> {
+    let mut found = None;
+    for (at, arg) in args.iter().enumerate() {
+        let Some(name) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else { continue };
+        let (name, value) = match name.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (name, args.get(at + 1).map(String::as_str)),
+        };
+        if name.eq_ignore_ascii_case("standby") {
+            found = standby_path(value).ok();
+        }
+    }
+    found
+}
+
+/// True when the flags ask for one process that does everything (`--single-process`).
+pub fn wants_single_process(args: &[String]) -> bool {
+    let names = |arg: &str| arg.split('=').next().is_some_and(|name| name.eq_ignore_ascii_case("single-process"));
+    args.iter().any(|arg| arg.starts_with('-') && names(arg.trim_start_matches('-')))
 }
 
 /// True when the flags ask for a check instead of a start (`--check`).
@@ -248,7 +283,9 @@ mod tests {
             (vec!["--"], "unexpected_argument"),
             (vec!["--log.level"], "missing_value"),
             (vec!["-c"], "missing_value"),
-            (vec!["--standby", "unix:/x"], "not_served"),
+            (vec!["--standby"], "missing_value"),
+            (vec!["--standby", "/x"], "bad_value"),
+            (vec!["--standby=unix:"], "bad_value"),
         ] {
             let (_, flags) = said(&args);
             let codes: Vec<_> = flags.diagnostics.iter().map(|d| d.code.to_string()).collect();
@@ -256,6 +293,22 @@ mod tests {
         }
         let (pairs, flags) = said(&["--bogus", "value", "--api"]);
         assert_eq!((pairs.len(), flags.diagnostics.len()), (2, 0));
+    }
+
+    #[test]
+    fn words_of_the_command_itself_are_seen() {
+        let args = |args: &[&str]| args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
+        for (given, path) in [
+            (&["--standby", "unix:/x"][..], Some("/x")),
+            (&["--Standby=unix:///run/x"], Some("/run/x")),
+            (&["--standby"], None),
+            (&["standby"], None),
+        ] {
+            assert_eq!(standby(&args(given)), path.map(PathBuf::from), "{given:?}");
+            assert_eq!(said(given).0, [], "no configuration");
+        }
+        assert!(wants_single_process(&args(&["--workers=1", "--single-process"])));
+        assert!(!wants_single_process(&args(&["--single", "single-process"])));
     }
 
     #[test]

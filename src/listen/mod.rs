@@ -3,7 +3,9 @@
 //!
 //! What always holds: a port is first bound alone, so that one that another process has is an
 //! error that names it (unless sharing is meant); then every worker gets a listener of its own on
-//! it, and the kernel spreads connections over them (`SO_REUSEPORT`).
+//! it, and the kernel spreads connections over them (`SO_REUSEPORT`). Sockets that the process
+//! before this one listened on are taken over all of them, since what waits in the queue of one
+//! that is closed is reset.
 
 mod owner;
 
@@ -13,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Connections that wait to be accepted, for each listener; the kernel has a limit of its own.
@@ -39,6 +42,21 @@ pub struct Listening {
     pub workers: Vec<WorkerListeners>,
     /// The addresses, with the ports that the kernel chose.
     pub bound: BTreeMap<Arc<str>, Vec<SocketAddr>>,
+    /// For who keeps sockets beyond this process: a copy of each that is new, by [`Endpoint::key`]; also keys of which
+    /// none is new.
+    pub fresh: Held,
+}
+
+/// Sockets that outlive the process that uses them, by what was asked for when they were bound.
+pub type Held = BTreeMap<String, Vec<OwnedFd>>;
+
+impl Endpoint {
+    /// What says that a socket is for this endpoint, also in another process with another configuration.
+    pub fn key(&self) -> String {
+        let Self { name, host, port } = self;
+        // Which one is which of those that the kernel chose, their names alone can say.
+        if *port == 0 { format!("tcp {host}:0 {name}") } else { format!("tcp {host}:{port}") }
+    }
 }
 
 /// Why an entry point could not be bound.
@@ -94,17 +112,54 @@ fn owner_text(owner: &Option<Owner>) -> String {
 /// # Errors
 /// The first entry point that cannot be bound; what was bound before it is closed again.
 pub fn bind(endpoints: &[Endpoint], workers: usize, overlap: bool) -> Result<Listening, ListenError> {
+    take_over(endpoints, workers, overlap, &mut Held::new())
+}
+
+/// As [`bind`], but an endpoint of which sockets are held takes these out of `held`, all of them, and binds only what is
+/// missing to one for each worker. Those that are added do not listen yet: see [`start`].
+///
+/// # Errors
+/// As [`bind`].
+pub fn take_over(
+    endpoints: &[Endpoint],
+    workers: usize,
+    overlap: bool,
+    held: &mut Held,
+) -> Result<Listening, ListenError> {
     let workers = workers.max(1);
-    let mut listening = Listening { workers: Vec::new(), bound: BTreeMap::new() };
+    let mut listening = Listening { workers: Vec::new(), bound: BTreeMap::new(), fresh: Held::new() };
     listening.workers.resize_with(workers, Vec::new);
     for endpoint in endpoints {
+        let fresh = listening.fresh.entry(endpoint.key()).or_default();
+        if let Some(sockets) = held.remove(&endpoint.key()).filter(|sockets| !sockets.is_empty()) {
+            let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, endpoint.port));
+            let failed = |error| ListenError::Failed { name: endpoint.name.clone(), address: unknown, error };
+            let mut sockets: Vec<Socket> = sockets.into_iter().map(Socket::from).collect();
+            let address = match sockets.first() {
+                Some(first) => first.local_addr().map_err(failed)?.as_socket().unwrap_or(unknown),
+                None => unknown,
+            };
+            while sockets.len() < workers {
+                let added = open(address, true).map_err(failed)?;
+                fresh.push(added.try_clone().map_err(failed)?.into());
+                sockets.push(added);
+            }
+            for (at, socket) in sockets.into_iter().enumerate() {
+                listening.workers[at % workers].push((endpoint.name.clone(), socket.into()));
+            }
+            listening.bound.entry(endpoint.name.clone()).or_default().push(address);
+            continue;
+        }
         let (first, address) = bind_first(endpoint, overlap)?;
         let failed = |error| ListenError::Failed { name: endpoint.name.clone(), address, error };
         let address = first.local_addr().map_err(failed)?.as_socket().unwrap_or(address);
         for (at, listeners) in listening.workers.iter_mut().enumerate() {
             let socket =
                 if at == 0 { first.try_clone().map_err(failed)? } else { open(address, true).map_err(failed)? };
-            listeners.push((endpoint.name.clone(), listen(socket).map_err(failed)?));
+            fresh.push(socket.try_clone().map_err(failed)?.into());
+            let listener = TcpListener::from(socket);
+            start(&listener).map_err(failed)?;
+            listeners.push((endpoint.name.clone(), listener));
         }
         listening.bound.entry(endpoint.name.clone()).or_default().push(address);
     }
@@ -168,9 +223,12 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listen(socket: Socket) -> io::Result<TcpListener> {
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+/// Lets the kernel queue connections for a listener; nothing where it does already.
+///
+/// # Errors
+/// The port was taken meanwhile.
+pub fn start(listener: &TcpListener) -> io::Result<()> {
+    socket2::SockRef::from(listener).listen(BACKLOG)
 }
 
 #[cfg(test)]
@@ -195,6 +253,37 @@ mod tests {
         for _ in 0..8 {
             TcpStream::connect(address).expect("a connection");
         }
+    }
+
+    #[test]
+    fn sockets_that_are_held_are_taken_over_whatever_the_number_of_workers() {
+        let wanted = [endpoint("127.0.0.1", 0)];
+        let before = bind(&wanted, 2, false).expect("a port");
+        let address = before.bound["web"][0];
+        let mut held = before.fresh;
+        let waiting = TcpStream::connect(address).expect("queued");
+        drop(before.workers);
+        assert_eq!(held["tcp 127.0.0.1:0 web"].len(), 2);
+        let copies = |held: &Held| -> Held {
+            let copy = |sockets: &Vec<OwnedFd>| sockets.iter().map(|s| s.try_clone().expect("a copy")).collect();
+            held.iter().map(|(key, sockets)| (key.clone(), copy(sockets))).collect()
+        };
+        let mut kept = copies(&held);
+        // More workers: the ones that are added take nothing before they are started.
+        let more = take_over(&wanted, 3, false, &mut held).expect("taken over");
+        assert!(held.is_empty());
+        assert_eq!(more.bound["web"], [address]);
+        assert_eq!(more.workers.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+        assert_eq!(more.fresh.into_values().next().expect("the key").len(), 1);
+        drop(more.workers);
+        // Fewer: none is closed.
+        let fewer = take_over(&wanted, 1, false, &mut kept).expect("taken over");
+        assert_eq!(fewer.workers.iter().map(Vec::len).collect::<Vec<_>>(), [2]);
+        assert_eq!(fewer.fresh.into_values().next().expect("the key").len(), 0);
+        // What came before waits in one of the two.
+        let peer = waiting.local_addr().expect("an address");
+        let found = fewer.workers[0].iter().any(|(_, l)| l.accept().is_ok_and(|(_, from)| from == peer));
+        assert!(found);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::handshake;
 use super::settings::EntryPoint;
 use super::worker::{Order, Worker};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -77,7 +77,7 @@ async fn run(
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = orders.wait_for(|order| *order != Order::Serve) => break,
+            _ = orders.wait_for(|order| !order.accepts()) => break,
             accepted = next(worker, entry, &listener) => accepted,
         };
         match accepted {
@@ -100,6 +100,10 @@ async fn run(
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+    // Somebody else takes what waits.
+    if matches!(*orders.borrow(), Order::Drain { handed_over: true, .. }) {
+        return;
     }
     // The kernel has shaken hands with these; closing the listener would reset them.
     let Ok(listener) = listener.into_std() else { return };
@@ -134,6 +138,41 @@ fn begin(
     // An IPv4 client of a socket for both families is an IPv4 client.
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     tokio::task::spawn_local(handshake::run(open, stream, peer));
+}
+
+/// Connections that somebody else accepted, for this worker alone.
+pub(super) struct Adopted {
+    worker: Rc<Worker>,
+    seat: Seat,
+}
+
+impl Adopted {
+    pub(super) fn new(worker: &Rc<Worker>) -> Self {
+        // A crew of one: nobody passes on to it, and it passes nothing on.
+        let (seat, _) = Seat::new(Arc::default(), (Ipv4Addr::UNSPECIFIED, 0).into(), worker.gauges.clone());
+        Self { worker: worker.clone(), seat }
+    }
+
+    pub(super) fn take(
+        &self,
+        entry: EntryPoint,
+        stream: std::net::TcpStream,
+        peer: SocketAddr,
+        secure: Option<Arc<str>>,
+    ) {
+        let place = self.seat.keep();
+        let entry = Rc::new(entry);
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => {
+                let open = Open::new(self.worker.clone(), entry, Some(peer), place);
+                match secure {
+                    None => tokio::task::spawn_local(handshake::run(open, stream, peer)),
+                    Some(options) => tokio::task::spawn_local(handshake::as_encrypted(open, stream, peer, options)),
+                };
+            }
+            Err(error) => tracing::warn!(entry_point = %entry.name, %error, "connection lost"),
+        }
+    }
 }
 
 fn is_clients_fault(error: &io::Error) -> bool {

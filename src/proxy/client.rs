@@ -83,16 +83,30 @@ impl Client {
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     rung: Cell<bool>,
+    /// Until when a connection without a request may wait for one; its answer then says that it was the last.
+    patience: Cell<Option<tokio::time::Instant>>,
     sleepers: RefCell<Slab<Waker>>,
 }
 
 impl Bell {
-    /// Rings for good.
-    pub(super) fn ring(&self) {
+    /// Rings for good. Connections without a request end at once, or by `patience`.
+    pub(super) fn ring(&self, patience: Option<tokio::time::Instant>) {
         self.rung.set(true);
+        self.patience.set(patience);
         for (_, sleeper) in self.sleepers.borrow().iter() {
             sleeper.wake_by_ref();
         }
+    }
+
+    /// Until when a connection without a request may wait for one, once it has rung; `None`: no longer.
+    pub(super) fn patience(&self) -> Option<tokio::time::Instant> {
+        self.patience.get()
+    }
+
+    /// By when a client that has asked nothing yet has to begin.
+    pub(super) fn first_by(&self) -> tokio::time::Instant {
+        let soon = tokio::time::Instant::now() + super::handshake::FIRST_REQUEST;
+        self.patience.get().map_or(soon, |patience| soon.max(patience))
     }
 
     /// Whether it has rung.

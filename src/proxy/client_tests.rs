@@ -24,7 +24,7 @@ fn a_bell_wakes_all_that_listen() {
     assert!(!bell.has_rung());
     assert!(![&first, &second, &third].iter().any(|woken| woken.take()));
 
-    bell.ring();
+    bell.ring(None);
     assert!(bell.has_rung());
     assert!(first.take() && second.take());
     assert!(!third.take(), "it has left");
@@ -45,6 +45,6 @@ fn a_place_that_was_left_is_somebody_elses() {
     }
     let mut listener = Listener::new(&bell);
     assert!(!listener.hears(&Context::from_waker(&new_waker)));
-    bell.ring();
+    bell.ring(None);
     assert!(new.take() && !old.take());
 }

@@ -59,6 +59,12 @@ pub(super) async fn run(mut open: Open, mut stream: TcpStream, mut peer: SocketA
     http1::serve(client, ClientStream::Plain(stream), read, clock).await;
 }
 
+/// Serves plain requests that count as encrypted: whoever passed the connection on says so.
+pub(super) async fn as_encrypted(open: Open, stream: TcpStream, peer: SocketAddr, options: Arc<str>) {
+    let client = Rc::new(Client::new(open, peer, Some((TlsInfo::new(0, 0), options)), Protocol::Http11));
+    http1::serve(client, ClientStream::Plain(stream), Vec::new(), Deadline::default()).await;
+}
+
 /// What was read of a connection so far.
 pub(super) struct Begun {
     pub(super) read: Vec<u8>,
@@ -119,7 +125,7 @@ pub(super) async fn first(
                         clock.set(Some(Instant::now() + limit));
                     }
                     if bell.hears(cx) {
-                        clock.at_most(Instant::now() + FIRST_REQUEST);
+                        clock.at_most(worker.bell.first_by());
                     }
                     ready!(clock.poll(cx));
                     return Poll::Ready(false);
@@ -140,7 +146,7 @@ async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAdd
         shaken = within(open.entry.read_timeout, shake(&open, &source, stream)) => shaken,
         () = async {
             open.worker.draining().await;
-            tokio::time::sleep(FIRST_REQUEST).await;
+            tokio::time::sleep_until(open.worker.bell.first_by()).await;
         } => return,
     };
     let (stream, options) = match shaken {

@@ -15,7 +15,7 @@ use crate::table::Table;
 use crate::upstream::{Pools, Registry};
 use arc_swap::ArcSwap;
 use std::cell::{Cell, RefCell};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -23,11 +23,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use std::{io, thread};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// How often unused connections and forgotten servers are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How long a connection without a request is kept by a worker that has retired: its next answer tells the client that it
+/// is the last. One that is closed without a word may meet a request on its way.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a worker starts with.
 pub struct WorkerConfig {
@@ -49,6 +52,35 @@ pub struct WorkerConfig {
     pub sink: Box<dyn FnOnce() -> Rc<dyn Sink> + Send>,
 }
 
+/// What a worker is given while it runs.
+#[derive(Debug)]
+enum Given {
+    /// A listener, to accept from.
+    Listener(Box<EntryPoint>, TcpListener),
+    /// A connection that somebody else accepted; `secure`: requests on it count as encrypted, by these TLS options.
+    Connection { entry: Box<EntryPoint>, stream: TcpStream, peer: SocketAddr, secure: Option<Arc<str>> },
+}
+
+/// Things that may be on their way to one worker.
+const GIVEN: usize = 256;
+
+/// Gives a running worker listeners and connections.
+#[derive(Debug, Clone)]
+pub struct Inlet(mpsc::Sender<Given>);
+
+impl Inlet {
+    /// Hands over a listener; false when the worker takes no more.
+    pub fn listen(&self, entry: EntryPoint, listener: TcpListener) -> bool {
+        self.0.try_send(Given::Listener(Box::new(entry), listener)).is_ok()
+    }
+
+    /// Hands over a connection of any stream socket, from which nothing has been read; false when the worker takes no
+    /// more. With `secure`, plain requests on it count as encrypted, as by a handshake with these TLS options.
+    pub fn serve(&self, entry: EntryPoint, stream: TcpStream, peer: SocketAddr, secure: Option<Arc<str>>) -> bool {
+        self.0.try_send(Given::Connection { entry: Box::new(entry), stream, peer, secure }).is_ok()
+    }
+}
+
 /// What a worker is doing; read from outside.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -65,8 +97,24 @@ pub struct Gauges {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Serve,
+    /// Serve, but tell clients that each answer is the last on its connection; those that ask nothing until then go.
+    Announce {
+        until: Instant,
+    },
     StopAccepting,
-    Drain { deadline: Instant },
+    Drain {
+        deadline: Instant,
+        /// Who else accepts from the listeners goes on: what waits there is theirs, and clients may take their time
+        /// with what they have open here.
+        handed_over: bool,
+    },
+}
+
+impl Order {
+    /// Whether connections are still accepted.
+    pub(super) fn accepts(self) -> bool {
+        matches!(self, Self::Serve | Self::Announce { .. })
+    }
 }
 
 /// A running worker. Dropping the handle ends it at once.
@@ -74,14 +122,26 @@ pub(super) enum Order {
 pub struct WorkerHandle {
     orders: watch::Sender<Order>,
     gauges: Arc<Gauges>,
+    inlet: Inlet,
     thread: Option<JoinHandle<()>>,
 }
 
 impl WorkerHandle {
+    /// Where it is given listeners and connections.
+    pub fn inlet(&self) -> &Inlet {
+        &self.inlet
+    }
+
+    /// Goes on accepting and serving, but tells clients that each answer is the last on its connection; what is without a
+    /// request by `until` from now on ends.
+    pub fn announce(&self, until: Duration) {
+        self.orders.send_replace(Order::Announce { until: Instant::now() + until });
+    }
+
     /// Takes no more connections; those that the kernel took already are still served.
     pub fn stop_accepting(&self) {
         self.orders.send_if_modified(|order| {
-            let serving = *order == Order::Serve;
+            let serving = order.accepts();
             if serving {
                 *order = Order::StopAccepting;
             }
@@ -92,7 +152,12 @@ impl WorkerHandle {
     /// Stops accepting, lets the requests in flight end, tells clients to come no more on these
     /// connections, and ends when all are closed or after `grace`.
     pub fn drain(&self, grace: Duration) {
-        self.orders.send_replace(Order::Drain { deadline: Instant::now() + grace });
+        self.orders.send_replace(Order::Drain { deadline: Instant::now() + grace, handed_over: false });
+    }
+
+    /// As [`Self::drain`], where another process accepts from the same listeners: leaves what waits there to it.
+    pub fn retire(&self, grace: Duration) {
+        self.orders.send_replace(Order::Drain { deadline: Instant::now() + grace, handed_over: true });
     }
 
     /// What it is doing.
@@ -123,6 +188,7 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
     let shared = gauges.clone();
     // It belongs to its thread, so it is made there; whether that went well is waited for.
     let (made, outcome) = std::sync::mpsc::sync_channel(1);
+    let (inlet, given) = mpsc::channel(GIVEN);
     let thread = thread::Builder::new().name(format!("worker-{}", config.index)).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = match runtime {
@@ -130,12 +196,12 @@ pub fn spawn(config: WorkerConfig) -> io::Result<WorkerHandle> {
             Err(error) => return drop(made.send(Err(error))),
         };
         drop(made.send(Ok(())));
-        runtime.block_on(run(config, shared, received));
+        runtime.block_on(run(config, shared, received, given));
         // What is still running at the deadline is cut here.
         runtime.shutdown_background();
     })?;
     outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the worker's thread ended")))?;
-    Ok(WorkerHandle { orders, gauges, thread: Some(thread) })
+    Ok(WorkerHandle { orders, gauges, inlet: Inlet(inlet), thread: Some(thread) })
 }
 
 /// What all tasks of a worker share; never leaves its thread.
@@ -196,7 +262,12 @@ impl Worker {
     }
 }
 
-async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::Receiver<Order>) {
+async fn run(
+    mut config: WorkerConfig,
+    gauges: Arc<Gauges>,
+    mut orders: watch::Receiver<Order>,
+    given: mpsc::Receiver<Given>,
+) {
     // Values that each request copies must not be counted together with other workers.
     let hostname = config.settings.hostname.take();
     config.settings.hostname = hostname.and_then(|name| HeaderValue::from_bytes(name.as_bytes()).ok());
@@ -220,29 +291,57 @@ async fn run(mut config: WorkerConfig, gauges: Arc<Gauges>, mut orders: watch::R
         ended: Notify::new(),
     });
     for (entry_point, listener) in config.listeners {
-        let name = entry_point.name.clone();
-        if let Err(error) = accept::start(&worker, entry_point, listener) {
-            tracing::error!(entry_point = %name, %error, "listener cannot be used");
-        }
+        open(&worker, entry_point, listener);
     }
     tokio::task::spawn_local(housekeeping(Rc::downgrade(&worker)));
-    let Ok(Order::Drain { deadline }) =
-        orders.wait_for(|order| matches!(order, Order::Drain { .. })).await.map(|order| *order)
-    else {
-        return;
+    tokio::task::spawn_local(take(worker.clone(), given));
+    let mut deadline = loop {
+        match *orders.borrow_and_update() {
+            Order::Announce { until } => worker.bell.ring(Some(until)),
+            Order::Drain { deadline, handed_over } => {
+                let patience = handed_over.then(|| deadline.min(Instant::now() + PATIENCE));
+                worker.bell.ring(patience);
+                break deadline;
+            }
+            Order::Serve | Order::StopAccepting => {}
+        }
+        if orders.changed().await.is_err() {
+            return;
+        }
     };
-    worker.bell.ring();
     // The deadline may be brought forward by a second order.
-    let mut deadline = deadline;
     while worker.accepting.get() > 0 || gauges.connections.load(Relaxed) > 0 {
         tokio::select! {
             () = worker.ended.notified() => {}
             () = tokio::time::sleep_until(deadline) => break,
             changed = orders.changed() => match changed.map(|()| *orders.borrow_and_update()) {
-                Ok(Order::Drain { deadline: sooner }) => deadline = deadline.min(sooner),
+                Ok(Order::Drain { deadline: sooner, handed_over }) => {
+                    if !handed_over {
+                        worker.bell.ring(None);
+                    }
+                    deadline = deadline.min(sooner);
+                }
                 Ok(_) => {}
                 Err(_) => break,
             },
+        }
+    }
+}
+
+fn open(worker: &Rc<Worker>, entry_point: EntryPoint, listener: TcpListener) {
+    let name = entry_point.name.clone();
+    if let Err(error) = accept::start(worker, entry_point, listener) {
+        tracing::error!(entry_point = %name, %error, "listener cannot be used");
+    }
+}
+
+/// Takes what the worker is given while it runs.
+async fn take(worker: Rc<Worker>, mut given: mpsc::Receiver<Given>) {
+    let adopted = accept::Adopted::new(&worker);
+    while let Some(given) = given.recv().await {
+        match given {
+            Given::Listener(entry_point, listener) => open(&worker, *entry_point, listener),
+            Given::Connection { entry, stream, peer, secure } => adopted.take(*entry, stream, peer, secure),
         }
     }
 }

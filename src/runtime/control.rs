@@ -181,6 +181,7 @@ impl Control {
     fn note_read(&mut self, snapshots: &[Snapshot]) {
         if snapshots.iter().all(|snapshot| snapshot.inventory.is_some()) && self.direct.all_read() {
             self.unread = None;
+            self.state.all_read.send_replace(true);
         }
     }
 

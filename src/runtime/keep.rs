@@ -56,6 +56,9 @@ const RETRY: Duration = Duration::from_secs(10);
 struct Slot {
     newest: Option<Latest>,
     ended: bool,
+    /// Another process writes: nothing is written, and only the newest is remembered.
+    held: bool,
+    writing: bool,
     problem: Option<Diagnostic>,
 }
 
@@ -81,7 +84,7 @@ impl Keeper {
     /// Hands over the newest value; never waits for the disk.
     pub fn keep(&self, value: Latest) {
         lock(&self.shared.0).newest = Some(value);
-        self.shared.1.notify_one();
+        self.shared.1.notify_all();
     }
 
     /// What writing suffers from, to be looked at any time.
@@ -89,15 +92,45 @@ impl Keeper {
         Trouble(self.shared.clone())
     }
 
+    /// What says whether this process writes at all.
+    pub fn pen(&self) -> Pen {
+        Pen(self.shared.clone())
+    }
+
     /// Writes what is still to be written, and ends; gives up after `patience`.
     pub fn finish(mut self, patience: Duration) {
         lock(&self.shared.0).ended = true;
-        self.shared.1.notify_one();
+        self.shared.1.notify_all();
         let Some(thread) = self.thread.take() else { return };
         let end = Instant::now() + patience;
         while !thread.is_finished() && Instant::now() < end {
             std::thread::park_timeout(Duration::from_millis(2));
         }
+    }
+}
+
+/// Whether this process is the one that writes: two that serve one after the other on the same sockets have one state
+/// directory, and what the older one knows must not replace what the newer one knows.
+#[derive(Clone)]
+pub struct Pen(Arc<(Mutex<Slot>, Condvar)>);
+
+impl Pen {
+    /// Writes no more from now on.
+    pub fn hold(&self) {
+        lock(&self.0.0).held = true;
+    }
+
+    /// Writes no more, and waits until the write that is under way has ended, or for `patience`.
+    pub fn put_down(&self, patience: Duration) {
+        let mut slot = lock(&self.0.0);
+        slot.held = true;
+        drop(self.0.1.wait_timeout_while(slot, patience, |slot| slot.writing));
+    }
+
+    /// Writes from now on, what was handed over meanwhile first.
+    pub fn take_up(&self) {
+        lock(&self.0.0).held = false;
+        self.0.1.notify_all();
     }
 }
 
@@ -116,10 +149,12 @@ fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
     loop {
         let (value, ended) = {
             let mut slot = lock(&shared.0);
-            while slot.newest.is_none() && !slot.ended {
+            while (slot.newest.is_none() || slot.held) && !slot.ended {
                 slot = shared.1.wait(slot).unwrap_or_else(PoisonError::into_inner);
             }
-            (slot.newest.take(), slot.ended)
+            let newest = slot.newest.take().filter(|_| !slot.held);
+            slot.writing = newest.is_some();
+            (newest, slot.ended)
         };
         let mut pause = PAUSE;
         if let Some(value) = value {
@@ -128,6 +163,8 @@ fn write_newest(store: &Store<LastGood>, shared: &(Mutex<Slot>, Condvar)) {
             pause = pause.max(start.elapsed().saturating_mul(REST).min(LONGEST_PAUSE));
             let failed = outcome.is_err();
             let mut slot = lock(&shared.0);
+            slot.writing = false;
+            shared.1.notify_all();
             report(&mut slot.problem, outcome);
             if failed {
                 pause = RETRY;
@@ -164,4 +201,30 @@ fn report(problem: &mut Option<Diagnostic>, outcome: Result<(), StoreError>) {
 
 fn lock(mutex: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_have_the_pen_writes_nothing_not_even_at_the_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::new(dir.path(), "last-good.json");
+        let path = store.path().to_owned();
+        let keeper = Keeper::start(store.clone()).expect("a thread");
+        let pen = keeper.pen();
+        pen.hold();
+        keeper.keep(Latest::default());
+        keeper.finish(Duration::from_secs(5));
+        assert!(!path.exists());
+
+        let keeper = Keeper::start(store).expect("a thread");
+        let pen = keeper.pen();
+        pen.hold();
+        keeper.keep(Latest::default());
+        pen.take_up();
+        keeper.finish(Duration::from_secs(5));
+        assert!(path.exists(), "what was handed over before is written after");
+    }
 }

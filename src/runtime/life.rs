@@ -2,38 +2,160 @@
 //!
 //! What always holds: nothing here waits for a file system, so that the end can be asked for at any time.
 
+use super::doors::Doors;
+use super::holder::channel::{Why, Word};
+use super::keep::Pen;
+use super::rest::Rest;
 use super::signals::{self, Asked};
 use super::{Parts, Started, tell, translate};
+use crate::api::{self, Readiness};
 use crate::config::{self, Input};
 use crate::diagnostic::Diagnostic;
 use crate::proxy::worker::WorkerHandle;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::task::JoinHandle as Task;
+use tokio::time::Instant;
+
+/// How long a worker that takes over waits for every catalog to be read, where it has something to serve by.
+const READ: Duration = Duration::from_secs(5);
+/// And where nobody serves meanwhile, but what was served last is known.
+const SOON: Duration = Duration::from_millis(500);
+/// How long a new worker waits for something to serve by, while another one serves. The holder waits longer.
+const READY: Duration = Duration::from_secs(60);
+/// How often it looks, then.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the write that is under way may take at a hand-over; the holder waits longer.
+const PEN_DOWN: Duration = Duration::from_secs(4);
+
+/// Why the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was asked to.
+    Asked,
+    /// Another one serves on the same sockets.
+    Retired,
+    /// The sockets are nobody's any more.
+    HolderGone,
+    /// It could not take over in time.
+    NotReady,
+    /// A part ended by a defect; its name.
+    Defect(&'static str),
+}
 
 impl Parts {
-    /// Waits until the end is asked for, or until a part ended by a defect: then with its name. Gives the signals back: a
-    /// second one hurries.
+    /// Waits until there is something to serve by, then takes the sockets over. Why it ends, where it does before.
+    pub(super) async fn take_over(
+        &self,
+        why: Why,
+        signals: &mut Option<signals::Stream>,
+        started: &mut Started,
+        doors: Doors,
+    ) -> Option<Ending> {
+        let mut all_read = self.state.all_read.subscribe();
+        let begun = Instant::now();
+        // Whoever serves in the meantime does it better than one that has not read everything.
+        let mut alone = why == Why::Replace;
+        let mut wait = begun + if alone && self.knows_routes() { SOON } else { READ };
+        loop {
+            tokio::select! {
+                _ = all_read.wait_for(|all| *all) => break,
+                () = tokio::time::sleep_until(wait) => {
+                    if alone || self.knows_routes() {
+                        tracing::warn!("not every catalog has answered; serving without");
+                        break;
+                    }
+                    if begun.elapsed() >= READY {
+                        let reasons = self.health().reasons.into_iter().map(|reason| reason.message);
+                        tracing::error!("nothing to serve by after {READY:?}: {}", reasons.collect::<Vec<_>>().join("; "));
+                        return Some(Ending::NotReady);
+                    }
+                    wait = Instant::now() + LOOK;
+                }
+                asked = next(signals) => match asked {
+                    Asked::Terminate | Asked::Hurry | Asked::Retire => return Some(Ending::Asked),
+                    Asked::HolderGone => return Some(Ending::HolderGone),
+                    Asked::ReopenLogs => self.reopen_logs(),
+                    Asked::Alone => {
+                        alone = true;
+                        if self.knows_routes() {
+                            wait = wait.min(Instant::now() + SOON);
+                        }
+                    }
+                    Asked::Reload | Asked::Upgrade => {}
+                },
+                _ = &mut started.control => return Some(Ending::Defect("the control loop")),
+                () = any_ended(&started.workers) => return Some(Ending::Defect("a worker")),
+            }
+        }
+        if let Err(error) = self.open(doors, started, alone) {
+            tracing::error!("{error}");
+            return Some(Ending::NotReady);
+        }
+        if alone {
+            self.is_alone(started);
+        }
+        None
+    }
+
+    /// Whether a request would be answered by what is known of routes.
+    fn knows_routes(&self) -> bool {
+        self.health().ready
+    }
+
+    /// As if it served.
+    fn health(&self) -> api::Health {
+        let readiness = Readiness {
+            listeners_bound: true,
+            last_good_loaded: self.state.restored.load(Relaxed),
+            ..Readiness::default()
+        };
+        api::judge(readiness, &self.state.statuses())
+    }
+
+    /// No other process writes to what both would write to, or answers questions.
+    fn is_alone(&self, started: &mut Started) {
+        started.pen.iter().for_each(Pen::take_up);
+        if let Some(rest) = started.rest.clone() {
+            tokio::task::spawn_blocking(move || Rest::look_again(&rest));
+        }
+        if let Some(admin) = started.closed_admin.take()
+            && let Err(error) = self.open_admin(admin, started)
+        {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Waits until the end is asked for, or until a part ended by a defect.
     pub(super) async fn serve(
         &self,
-        mut signals: Option<signals::Stream>,
+        signals: &mut Option<signals::Stream>,
         reload: Option<Input>,
         started: &mut Started,
-    ) -> (Option<signals::Stream>, Option<&'static str>) {
+    ) -> Ending {
         let mut reading = None::<Task<Result<config::Loaded, Vec<Diagnostic>>>>;
         loop {
             let asked = tokio::select! {
                 () = self.stop.cancelled() => Asked::Terminate,
-                asked = next(&mut signals) => asked,
+                asked = next(signals) => asked,
                 read = finished(&mut reading) => {
                     self.reloaded(read);
                     continue;
                 }
-                _ = &mut started.control => return (signals, Some("the control loop")),
-                () = any_ended(&started.workers) => return (signals, Some("a worker")),
+                Some(asker) = started.activations.recv() => {
+                    let outcome = self.activate(started, signals.as_ref());
+                    // Who asked may be gone.
+                    drop(asker.send(outcome));
+                    continue;
+                }
+                _ = &mut started.control => return Ending::Defect("the control loop"),
+                () = any_ended(&started.workers) => return Ending::Defect("a worker"),
             };
             match asked {
-                Asked::Terminate => return (signals, None),
+                Asked::Terminate | Asked::Hurry => return Ending::Asked,
+                Asked::Retire => return Ending::Retired,
+                Asked::HolderGone => return Ending::HolderGone,
+                Asked::Alone => self.is_alone(started),
                 Asked::Reload if reading.is_some() => tracing::warn!("the configuration is being read already"),
                 Asked::Reload => {
                     self.certificates.rescan(Duration::ZERO);
@@ -43,9 +165,7 @@ impl Parts {
                 }
                 Asked::ReopenLogs => self.reopen_logs(),
                 Asked::Upgrade => {
-                    tracing::warn!(
-                        "SIGUSR2: handing the sockets to a new process is not in this version; restart instead"
-                    );
+                    tracing::warn!("SIGUSR2: a single process hands its sockets to nobody; restart instead");
                 }
             }
         }
@@ -84,26 +204,49 @@ impl Parts {
         });
     }
 
-    /// Lets everything that is in flight end, within the limits; a second signal ends it at once.
-    pub(super) async fn drain(&self, workers: &[WorkerHandle], signals: &mut Option<signals::Stream>) {
-        self.state.terminating.store(true, Relaxed);
+    /// Lets everything that is in flight end, within the limits; who asks again hurries.
+    pub(super) async fn drain(&self, ending: Ending, started: &Started, signals: &mut Option<signals::Stream>) {
+        // Whoever still asks one that has retired asks about the sockets, which are served.
+        self.state.terminating.store(ending != Ending::Retired, Relaxed);
         let lifecycle = &self.settled.lifecycle;
+        let workers = &started.workers;
         tracing::info!(grace = ?lifecycle.grace, "draining");
-        let hurried = async { while next(signals).await != Asked::Terminate {} };
+        if ending == Ending::Retired {
+            started.admin_stop.cancel();
+            workers.iter().for_each(|worker| worker.retire(lifecycle.grace));
+            let pen = started.pen.clone();
+            let put_down = tokio::task::spawn_blocking(move || pen.iter().for_each(|pen| pen.put_down(PEN_DOWN)));
+            // A defect there would end in nothing being written either.
+            drop(put_down.await);
+            signals.as_ref().and_then(signals::Stream::holder).into_iter().for_each(|h| h.say(&Word::Retired));
+        }
         let ended = async {
-            tokio::time::sleep(lifecycle.request_accept_grace).await;
-            workers.iter().for_each(|worker| worker.drain(lifecycle.grace));
+            match ending {
+                Ending::Asked if !lifecycle.request_accept_grace.is_zero() => {
+                    workers.iter().for_each(|worker| worker.announce(lifecycle.request_accept_grace));
+                    tokio::time::sleep(lifecycle.request_accept_grace).await;
+                    workers.iter().for_each(|worker| worker.drain(lifecycle.grace));
+                }
+                Ending::Retired => {}
+                _ => workers.iter().for_each(|worker| worker.drain(lifecycle.grace)),
+            }
             for worker in workers {
                 worker.ended().await;
             }
         };
-        tokio::select! {
-            () = hurried => {
-                tracing::warn!("asked again: ending at once");
-                workers.iter().for_each(|worker| worker.drain(Duration::ZERO));
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                () = &mut ended => return,
+                asked = next(signals) => match asked {
+                    Asked::Hurry => break,
+                    Asked::ReopenLogs => self.reopen_logs(),
+                    _ => {}
+                },
             }
-            () = ended => {}
         }
+        tracing::warn!("asked again: ending at once");
+        workers.iter().for_each(|worker| worker.drain(Duration::ZERO));
     }
 }
 

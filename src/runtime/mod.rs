@@ -2,20 +2,25 @@
 //! spawns what lives as long as the process.
 //!
 //! Start: cryptography, log, certificates, sockets, last good state, workers, watchers, admin API. The last good table is in
-//! force before the first connection is accepted; ports in use and other faults are told before anything runs.
+//! force before the first connection is accepted; ports in use and other faults are told before anything runs. Where
+//! another process serves until now, or connections wait for one that died, the catalogs are read before the first is
+//! accepted, if they answer soon.
 //! End: `/ready` turns to 503, listeners stay open for `requestAcceptGraceTimeout`, then the workers drain.
 
 mod control;
 mod control_plane;
 mod credentials;
 mod direct;
+mod doors;
 mod files;
+pub mod holder;
 mod keep;
 mod life;
 mod providers;
 mod rest;
 mod signals;
 mod source;
+mod standby;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,37 +32,38 @@ mod view;
 pub(crate) use files::read as read_files;
 pub(crate) use translate::{build_options, entry_point, services_allow, tag_options};
 
-use crate::api::{self, Admin};
+use crate::api::Admin;
 use crate::catalog::{self, Before, Spawn};
 use crate::certs::{self, Store as Certificates};
-use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Input, Settled};
+use crate::config::{self, Bound, Input, Settled};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::explain::Door;
-use crate::listen::{self, ListenError, Listening};
+use crate::listen::{ListenError, Listening};
 use crate::observe::access::{self, AccessLogError, AccessLogWriter};
 use crate::observe::log::{self, Log, LogError};
 use crate::observe::metrics::Metrics;
-use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
-use crate::proxy::{self, EntryPoint};
+use crate::proxy::worker::WorkerHandle;
 use crate::table::{Planner, Store, Stored, Transport};
 use crate::tags::{self, Decoder};
 use crate::upstream::{self, Prober, Registry, Transports};
+use arc_swap::ArcSwap;
 use control::Control;
 use credentials::Credentials;
 use direct::Direct;
-use keep::{Keeper, LastGood, Trouble};
+use doors::Doors;
+use holder::channel::{Why, Word};
+use keep::{Keeper, LastGood, Pen};
+use life::Ending;
 use rest::Rest;
 use source::Source;
 use state::State;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
-use transport::{Loaded, Loader, TransportProblems};
+use transport::{Loaded, Loader};
 
 /// How the process takes part in its surroundings; a test runs the proxy without.
 #[derive(Debug, Default)]
@@ -82,6 +88,9 @@ pub enum StartError {
     /// A port cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The socket of a standby cannot be had.
+    #[error(transparent)]
+    Standby(#[from] standby::StandbyError),
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -164,11 +173,28 @@ impl Drop for Running {
     }
 }
 
+/// Where the process stands beside others.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// Who started it, to do the work for it.
+    pub holder: Option<holder::Link>,
+    /// The path of a Unix socket to serve on instead of the public ports, until they are asked for.
+    pub standby: Option<PathBuf>,
+}
+
 /// Starts the proxy on threads of its own.
 ///
 /// # Errors
 /// What keeps it from starting, before it has served anything.
 pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartError> {
+    start_in(loaded, options, Place::default())
+}
+
+/// Starts the proxy in its place beside others.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> Result<Running, StartError> {
     certs::install_provider();
     let config::Loaded { settled, diagnostics, notes, default_entry_points } = loaded;
     let log = if options.log { Some(log::init(&translate::log_options(&settled.log))?) } else { None };
@@ -188,17 +214,13 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
     let loaded = transport::load(&transport).or_fail()?;
     let nomad_tls = control_plane::nomad(&settled).and_then(|(_, tls)| tls).map(transport::agent_config).transpose()?;
 
-    let (admin, public): (Vec<_>, Vec<_>) =
-        settled.entry_points.values().map(translate::endpoint).partition(|e| &*e.name == ADMIN_ENTRY_POINT);
-    let public = listen::bind(&public, settled.own.workers, settled.own.overlap)?;
-    let admin = listen::bind(&admin, 1, settled.own.overlap)?;
-    let mut bound = public.bound.clone();
-    bound.extend(admin.bound.clone());
-    for (name, addresses) in &bound {
-        for address in addresses {
-            tracing::info!(entry_point = %name, %address, "listening");
-        }
+    let held = place.holder.as_mut().map(|link| std::mem::take(&mut link.held)).unwrap_or_default();
+    let (doors, fresh) = doors::bind(&settled, place.standby.as_deref(), held)?;
+    if let Some(link) = &place.holder {
+        link.offer(fresh);
     }
+    let bound = doors.bound();
+    doors::tell(&bound);
 
     let stop = CancellationToken::new();
     let root = certificates.root_pem_path().map(Path::to_owned);
@@ -216,7 +238,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
         nomad_tls,
         access,
         log,
-        bound: bound.clone(),
+        bound: Arc::new(ArcSwap::from_pointee(bound.clone())),
         stop: stop.clone(),
     };
     let (tell, told) = mpsc::channel();
@@ -232,7 +254,7 @@ pub fn start(loaded: config::Loaded, options: Options) -> Result<Running, StartE
                 }
             };
             let local = tokio::task::LocalSet::new();
-            let code = local.block_on(&runtime, parts.run(public, admin, options, tell, unread));
+            let code = local.block_on(&runtime, parts.run(doors, options, place.holder, tell, unread));
             // Whoever hangs in a blocking call (a name server, a file) does not keep the process.
             runtime.shutdown_background();
             code
@@ -282,7 +304,8 @@ struct Parts {
     nomad_tls: Option<Arc<rustls::ClientConfig>>,
     access: Option<AccessLogWriter>,
     log: Option<Log>,
-    bound: Bound,
+    /// Where the entry points listen.
+    bound: Arc<ArcSwap<Bound>>,
     stop: CancellationToken,
 }
 
@@ -292,8 +315,9 @@ type Unread = mpsc::Sender<()>;
 
 impl Parts {
     /// The control thread's life. Gives the exit code.
-    async fn run(self, public: Listening, admin: Listening, options: Options, tell: Tell, unread: Unread) -> u8 {
-        let signals = match options.signals.then(signals::Stream::open).transpose() {
+    async fn run(self, doors: Doors, options: Options, link: Option<holder::Link>, tell: Tell, unread: Unread) -> u8 {
+        let why = link.as_ref().map_or(Why::First, |link| link.why);
+        let mut signals = match options.signals.then(|| signals::Stream::open(link)).transpose() {
             Ok(signals) => signals,
             Err(e) => {
                 drop(tell.send(Err(system("signal handlers")(e))));
@@ -301,21 +325,49 @@ impl Parts {
             }
         };
         let watchers = CancellationToken::new();
-        let mut started = match self.begin(public, admin, &watchers, unread) {
+        let mut started = match self.begin(why, &watchers, unread) {
             Ok(started) => started,
             Err(e) => {
                 drop(tell.send(Err(e)));
                 return FAILED;
             }
         };
+        let mut closed = Some(doors);
+        if why == Why::First
+            && let Some(doors) = closed.take()
+            && let Err(e) = self.open(doors, &mut started, true)
+        {
+            drop(tell.send(Err(e)));
+            return FAILED;
+        }
+        let holder = |signals: &Option<signals::Stream>, word| {
+            signals.as_ref().and_then(signals::Stream::holder).into_iter().for_each(|holder| holder.say(&word));
+        };
+        holder(&signals, Word::Started);
         if tell.send(Ok(())).is_err() {
             return FAILED;
         }
-        let (mut hurry, defect) = self.serve(signals, options.reload, &mut started).await;
-        if let Some(what) = defect {
-            tracing::error!("{what} ended by a defect; ending, to be started again");
+        let mut ending = None;
+        if let Some(doors) = closed {
+            if why == Why::Replace {
+                tracing::warn!("started in place of a worker that died");
+            }
+            ending = self.take_over(why, &mut signals, &mut started, doors).await;
         }
-        self.drain(&started.workers, &mut hurry).await;
+        if ending.is_none() {
+            holder(&signals, Word::Ready);
+        }
+        let ending = match ending {
+            Some(ending) => ending,
+            None => self.serve(&mut signals, options.reload, &mut started).await,
+        };
+        match ending {
+            Ending::Defect(what) => tracing::error!("{what} ended by a defect; ending, to be started again"),
+            Ending::NotReady => tracing::error!("ending: not ready in time to take over"),
+            Ending::HolderGone => tracing::error!("the holder is gone, and the sockets with it; ending"),
+            Ending::Asked | Ending::Retired => {}
+        }
+        self.drain(ending, &started, &mut signals).await;
         watchers.cancel();
         // Where the control loop is what ended, there is nothing to wait for.
         if !started.control.is_finished()
@@ -328,17 +380,14 @@ impl Parts {
             access.close(LAST_WRITE);
         }
         tracing::info!("ended");
-        if defect.is_some() { FAILED } else { 0 }
+        match ending {
+            Ending::Asked | Ending::Retired => 0,
+            Ending::Defect(_) | Ending::NotReady | Ending::HolderGone => FAILED,
+        }
     }
 
-    /// Puts the last good table in force, then starts workers, watchers, control loop and admin API.
-    fn begin(
-        &self,
-        public: Listening,
-        admin: Listening,
-        watchers: &CancellationToken,
-        unread: Unread,
-    ) -> Result<Started, StartError> {
+    /// Puts the last good table in force, then starts workers, watchers and control loop; nothing is accepted yet.
+    fn begin(&self, why: Why, watchers: &CancellationToken, unread: Unread) -> Result<Started, StartError> {
         let store = Store::new(&self.state_dir, "last-good.json");
         let restored = self.restore(&store);
         let max_age = self.settled.own.last_good_max_age;
@@ -347,6 +396,10 @@ impl Parts {
             None => None,
         };
         let trouble = keeper.as_ref().map(Keeper::trouble);
+        let pen = keeper.as_ref().map(Keeper::pen);
+        if why == Why::Upgrade {
+            pen.iter().for_each(Pen::hold);
+        }
         let sources = self.watch(watchers, &restored)?;
         let (tag_options, build_options) =
             (translate::tag_options(&self.settled), translate::build_options(&self.settled));
@@ -392,21 +445,13 @@ impl Parts {
         let schemes = self.settled.own.fabio_auth.values();
         let users = schemes.map(|scheme| scheme.file.display().to_string().into()).collect();
         self.credentials.start(&self.state, users, watchers.clone());
-        let workers = self.workers(public, &transports)?;
+        let workers = self.workers(&transports)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
-        self.admin(admin, watchers, trouble, rest, loader.problems())?;
-        Ok(Started { workers, control, _files: files })
-    }
-
-    /// An entry point as workers are told of it.
-    fn entry_point(&self, ep: &config::EntryPoint) -> EntryPoint {
-        let built_in = self.default_entry_points && &*ep.name == "web";
-        let to_tls = built_in.then(|| translate::to_tls(&self.bound, &self.certificates)).flatten();
-        EntryPoint {
-            not_found: self.default_entry_points.then_some(translate::HIND_NOT_FOUND),
-            ..translate::entry_point(ep, &self.bound, to_tls)
-        }
+        let (activate, activations) = tokio::sync::mpsc::channel(1);
+        let admin = self.admin(activate, trouble, rest.clone(), loader.problems());
+        let admin_stop = watchers.child_token();
+        Ok(Started { workers, control, admin, admin_stop, closed_admin: None, pen, rest, activations, _files: files })
     }
 
     /// How servers are reached.
@@ -418,90 +463,6 @@ impl Parts {
         let loader = loader.clone();
         let load = move |transport: &Arc<Transport>| loader.start(transport);
         translate::transports(&self.settled, default, self.nomad_tls.clone(), load)
-    }
-
-    /// Starts the worker threads.
-    fn workers(&self, public: Listening, transports: &Transports) -> Result<Vec<WorkerHandle>, StartError> {
-        let entry_points: Vec<EntryPoint> = self.settled.entry_points.values().map(|ep| self.entry_point(ep)).collect();
-        let of = |name: &Arc<str>| entry_points.iter().find(|ep| ep.name == *name).cloned();
-        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-        let settings = proxy::Settings {
-            user_files: self.credentials.files(),
-            tls_options: proxy::TlsByName::new({
-                let tls = self.tls.clone();
-                move |name| tls.named(name)
-            }),
-            ..translate::settings(&self.settled, transports.clone(), hostname)
-        };
-        let start = |(index, listeners): (usize, listen::WorkerListeners)| {
-            let (tls, table) = (self.tls.clone(), self.state.table.clone());
-            let metrics = self.metrics.clone();
-            let access = self.access.as_ref().map(AccessLogWriter::handle);
-            worker::spawn(WorkerConfig {
-                index,
-                listeners: listeners.into_iter().filter_map(|(name, l)| Some((of(&name)?, l))).collect(),
-                table: self.state.table.clone(),
-                generation: self.state.generation.subscribe(),
-                tls: Some(Arc::new(move |entry_point, name| tls.choose(&table.load(), entry_point, name))),
-                registry: self.registry.clone(),
-                settings: settings.clone(),
-                sink: Box::new(move || {
-                    let observer = Rc::new(metrics.observer(access));
-                    tokio::task::spawn_local(observer.clone().serve());
-                    observer
-                }),
-            })
-        };
-        let workers: Result<_, _> = public.workers.into_iter().enumerate().map(start).collect();
-        workers.map_err(system("a worker thread"))
-    }
-
-    /// Starts the admin API.
-    fn admin(
-        &self,
-        listening: Listening,
-        last: &CancellationToken,
-        trouble: Option<Trouble>,
-        rest: Option<Arc<Rest>>,
-        transport_problems: TransportProblems,
-    ) -> Result<(), StartError> {
-        let public = self.settled.entry_points.values().filter(|ep| &*ep.name != ADMIN_ENTRY_POINT);
-        let doors = public.map(|ep| {
-            let bound = self.bound.get(&ep.name).and_then(|addresses| addresses.first());
-            Door::of(self.entry_point(ep), bound.map_or(ep.address.port, |bound| bound.port()), ep.tls)
-        });
-        let view = view::View {
-            doors: doors.collect(),
-            tag_options: translate::tag_options(&self.settled),
-            primary: translate::build_options(&self.settled).primary,
-            state: self.state.clone(),
-            registry: self.registry.clone(),
-            certificates: self.certificates.clone(),
-            metrics: self.metrics.clone(),
-            metrics_on: self.settled.metrics.is_some(),
-            access: self.access.as_ref().map(AccessLogWriter::handle),
-            entry_points: self.settled.entry_points.values().cloned().collect(),
-            bound: self.bound.clone(),
-            trouble,
-            rest: rest.zip(self.settled.rest.as_ref().map(|rest| rest.insecure)),
-            credentials: self.credentials.clone(),
-            transport_problems,
-            services_allow: services_allow(&self.settled),
-        };
-        let options = api::Options {
-            insecure: self.settled.api_insecure,
-            metrics: self.settled.metrics.is_some(),
-            access_log: self.settled.access_log.is_some(),
-            token_file: self.settled.own.api_token_file.clone(),
-            started: SystemTime::now(),
-            limits: api::Limits::default(),
-        };
-        let admin = Arc::new(Admin::new(Arc::new(view), options));
-        for (_, listener) in listening.workers.into_iter().flatten() {
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(system("the admin listener"))?;
-            tokio::spawn(api::serve(listener, admin.clone(), last.clone()));
-        }
-        Ok(())
     }
 }
 
@@ -529,6 +490,14 @@ const FAILED: u8 = 1;
 struct Started {
     workers: Vec<WorkerHandle>,
     control: tokio::task::JoinHandle<Option<Keeper>>,
+    admin: Arc<Admin>,
+    /// Takes no more questions.
+    admin_stop: CancellationToken,
+    /// The admin listeners of a worker that another one still answers for.
+    closed_admin: Option<Listening>,
+    pen: Option<Pen>,
+    rest: Option<Arc<Rest>>,
+    activations: tokio::sync::mpsc::Receiver<doors::Activation>,
     /// Ends the watching of files with it.
     _files: Option<files::Watch>,
 }

@@ -53,6 +53,25 @@ impl Rest {
         self.sender.subscribe()
     }
 
+    /// Reads again what is kept: another process may have been given something after this one started. Needs the
+    /// time of a disk.
+    pub fn look_again(&self) {
+        let Some(stored) = self.store.as_ref().and_then(Self::restore) else { return };
+        self.sender.send_if_modified(|current| {
+            if current.dynamic == stored.value {
+                return false;
+            }
+            let mut said = Said::clone(current);
+            said.revision += 1;
+            said.status.index = said.revision;
+            said.status.last_change = Some(stored.written);
+            said.status.services_seen = stored.value.http.services.len();
+            said.dynamic = stored.value;
+            *current = Arc::new(said);
+            true
+        });
+    }
+
     /// Takes a document in the place of the last one; gives its warnings.
     ///
     /// # Errors

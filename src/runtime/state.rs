@@ -88,6 +88,10 @@ pub(super) struct State {
     pub table: Arc<ArcSwap<Table>>,
     /// Its number; a worker looks at it where a request waits for a server.
     pub generation: tokio::sync::watch::Sender<u64>,
+    /// Every catalog has been read and its services are in the table.
+    pub all_read: watch::Sender<bool>,
+    /// The public ports are not bound: they are another process's.
+    pub standby: AtomicBool,
     /// SIGTERM has come.
     pub terminating: AtomicBool,
     /// What is served came from disk, and no catalog has answered yet.
@@ -109,6 +113,8 @@ impl State {
         Self {
             table: Arc::new(ArcSwap::from_pointee(Table::default())),
             generation: tokio::sync::watch::channel(0).0,
+            all_read: watch::channel(false).0,
+            standby: AtomicBool::new(false),
             terminating: AtomicBool::new(false),
             restored: AtomicBool::new(false),
             control_failing: AtomicBool::new(false),

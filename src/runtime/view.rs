@@ -1,6 +1,7 @@
 //! The admin API's view: everything read from where it lives, nothing kept.
 
 use super::credentials::Credentials;
+use super::doors::Activation;
 use super::keep::Trouble;
 use super::rest::Rest;
 use super::state::State;
@@ -18,11 +19,13 @@ use crate::observe::metrics::{CertificateFact, Facts, Metrics, ProviderFact, Ser
 use crate::table::Server;
 use crate::tags::TagOptions;
 use crate::upstream::Registry;
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime};
+use tokio::sync::{mpsc, oneshot};
 
 /// Implements [`api::Source`] over what the runtime holds.
 pub(super) struct View {
@@ -34,7 +37,9 @@ pub(super) struct View {
     pub metrics_on: bool,
     pub access: Option<AccessLog>,
     pub entry_points: Vec<EntryPoint>,
-    pub bound: Bound,
+    pub bound: Arc<ArcSwap<Bound>>,
+    /// Where a standby is asked for the public ports.
+    pub activate: mpsc::Sender<Activation>,
     /// What writing the last good state suffers from.
     pub trouble: Option<Trouble>,
     /// Takes dynamic configuration, and whether without a token.
@@ -184,7 +189,7 @@ impl Source for View {
     }
 
     fn bound(&self) -> Bound {
-        self.bound.clone()
+        (**self.bound.load()).clone()
     }
 
     fn certificates(&self) -> Vec<Certificate> {
@@ -194,8 +199,9 @@ impl Source for View {
     fn readiness(&self) -> Readiness {
         Readiness {
             terminating: self.state.is_terminating(),
-            // The API is served only once everything is bound.
-            listeners_bound: true,
+            standby: self.state.standby.load(Relaxed),
+            // The API is served only once everything is bound that is to be.
+            listeners_bound: !self.state.standby.load(Relaxed),
             last_good_loaded: self.state.restored.load(Relaxed),
             control_failing: self.state.control_failing.load(Relaxed),
         }
@@ -261,6 +267,15 @@ impl Source for View {
 
     fn forget(&self) -> usize {
         self.state.forget()
+    }
+
+    fn activate(&self) -> BoxFuture<'_, Result<Bound, String>> {
+        Box::pin(async move {
+            let ended = || "the process is ending".to_owned();
+            let (tell, told) = oneshot::channel();
+            self.activate.send(tell).await.map_err(|_| ended())?;
+            told.await.unwrap_or_else(|_| Err(ended()))
+        })
     }
 
     fn documents(&self) -> Option<Arc<dyn Documents>> {

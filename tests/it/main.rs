@@ -16,6 +16,7 @@ mod grpc;
 mod h1;
 mod health;
 mod hind;
+mod holder;
 mod proxy;
 mod real;
 mod render;

@@ -19,7 +19,6 @@ mod write_tests;
 use super::buffers::poll_fill;
 use super::client::{Client, Listener};
 use super::deadline::Deadline;
-use super::handshake::FIRST_REQUEST;
 use super::head;
 use super::stream::ClientStream;
 use crate::http::h1::{self, Fault, Parsed, RequestFraming, RequestLine};
@@ -186,11 +185,13 @@ impl Session {
                 Poll::Ready(_) => return Poll::Ready(Next::End),
                 Poll::Pending => {
                     if bell.hears(cx) && head.is_empty() {
-                        if self.client.requests.get() > 0 {
-                            return Poll::Ready(Next::End);
+                        match worker.bell.patience() {
+                            None if self.client.requests.get() > 0 => return Poll::Ready(Next::End),
+                            // Who is told by an answer that it is the last sends no request into a closed connection.
+                            Some(patience) if self.client.requests.get() > 0 => self.clock.at_most(patience),
+                            // Who has asked nothing yet may still do so for a moment.
+                            _ => self.clock.at_most(worker.bell.first_by()),
                         }
-                        // Who has asked nothing yet may still do so for a moment.
-                        self.clock.at_most(Instant::now() + FIRST_REQUEST);
                     }
                     ready!(self.clock.poll(cx));
                     return Poll::Ready(if head.is_empty() { Next::End } else { Next::Late });

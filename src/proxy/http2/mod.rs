@@ -8,7 +8,6 @@ mod exchange;
 
 use super::client::{Client, Listener};
 use super::deadline::Deadline;
-use super::handshake::FIRST_REQUEST;
 use super::stream::{ClientStream, Prefixed};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -120,7 +119,7 @@ pub(super) async fn serve(client: Rc<Client>, stream: Prefixed<ClientStream>) {
             }
             let rung = bell.hears(cx);
             if rung && client.requests.get() == 0 {
-                clock.at_most(Instant::now() + FIRST_REQUEST);
+                clock.at_most(worker.bell.first_by());
             }
             let over = clock.poll(cx).is_ready();
             if over && activity.running.get() > 0 && !rung && !activity.enough.get() {

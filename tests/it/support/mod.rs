@@ -5,6 +5,7 @@ pub mod binary;
 pub mod client;
 pub mod program;
 pub mod proxy;
+pub mod serve;
 pub mod server;
 pub mod stand;
 pub mod tls;

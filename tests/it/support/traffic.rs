@@ -31,7 +31,10 @@ impl Traffic {
                     connection = None;
                 }
                 let answer = match connection.take().map_or_else(|| Connection::open(web), Ok) {
-                    Ok(mut open) => open.get(&host, "/").inspect(|_| connection = Some(open)),
+                    // A client that is told that an answer was the last does not ask again.
+                    Ok(mut open) => open.get(&host, "/").inspect(|answer| {
+                        connection = (answer.header("connection") != Some("close")).then_some(open);
+                    }),
                     Err(e) => Err(e),
                 };
                 match answer {
