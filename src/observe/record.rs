@@ -1,6 +1,6 @@
 //! What is known of a request when it has ended.
 
-use crate::http::{Failure, Protocol, Reason, TlsInfo};
+use crate::http::{Cause, Failure, Protocol, Reason, TlsInfo};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -89,6 +89,9 @@ pub trait Sink {
     /// `delta` connections more (or fewer) are open on an entry point. `protocol` is Traefik's
     /// label of the transport: `TCP` or `UDP`. A `delta` of 0 makes the entry point known.
     fn connection(&self, entry_point: &Arc<str>, protocol: &'static str, delta: i32);
+
+    /// A connection of a TCP router could not be served.
+    fn failed(&self, _cause: Cause) {}
 
     /// Which heads records should carry. The same for as long as the sink lives.
     fn wants_heads(&self) -> WantedHeads {

@@ -277,7 +277,7 @@ pub(super) struct Shard {
     pub(super) connections: HashMap<Arc<str>, ByTransport>,
     /// Answers that the proxy made itself.
     pub(super) reasons: By<Reason>,
-    /// Failures of requests that have no service, or of all where services are not counted.
+    /// Failures of requests that have no service, or of all where services are not counted, and of TCP connections.
     pub(super) failures: By<Cause>,
 }
 
@@ -316,6 +316,11 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Counts a failure that belongs to no request.
+    pub(super) fn failed(&mut self, cause: Cause) {
+        count(&mut self.failures, cause, 1);
     }
 
     pub(super) fn connection(&mut self, entry_point: &Arc<str>, protocol: &'static str, delta: i32) {

@@ -8,6 +8,7 @@ use super::memo::Memo;
 use super::metrics::Options;
 use super::record::{RequestRecord, Sink, WantedHeads};
 use super::shard::{Bounds, Live, Shard};
+use crate::http::Cause;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -134,6 +135,10 @@ impl Sink for Observer {
 
     fn wants_heads(&self) -> WantedHeads {
         self.heads
+    }
+
+    fn failed(&self, cause: Cause) {
+        self.shard.borrow_mut().0.failed(cause);
     }
 
     fn connection(&self, entry_point: &Arc<str>, protocol: &'static str, delta: i32) {

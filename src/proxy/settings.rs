@@ -18,7 +18,9 @@ pub type TlsSource = Arc<dyn Fn(&str, Option<&str>) -> Option<TlsChoice> + Send 
 
 /// Gives what handshakes with TLS options of a name go by: those that TCP routers ask for.
 #[derive(Clone, Default)]
-pub struct TlsByName(Option<Arc<dyn Fn(&str) -> Option<TlsChoice> + Send + Sync>>);
+pub struct TlsByName(Option<Arc<ByName>>);
+
+type ByName = dyn Fn(&str) -> Option<TlsChoice> + Send + Sync;
 
 impl TlsByName {
     /// Options as the function knows them; it must not wait.

@@ -463,7 +463,7 @@ fn what_is_not_served_is_declared_all_the_same() {
     let errors: Vec<&str> = decoded.diagnostics.iter().filter(|p| p.is_error()).map(|p| &*p.code).collect();
     assert_eq!(errors, ["tcp_router_without_rule"]);
     let warned = decoded.diagnostics.iter().filter(|p| &*p.code == "not_served").count();
-    assert_eq!(warned, 3, "of TCP and UDP one a definition: {:#?}", decoded.diagnostics);
+    assert_eq!(warned, 1, "of UDP one a definition: {:#?}", decoded.diagnostics);
 }
 
 /// Pieces that tags are made of, well and badly put together.

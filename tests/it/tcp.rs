@@ -109,8 +109,10 @@ fn servers_take_turns_and_one_that_refuses_is_passed_over() {
 #[test]
 fn without_a_server_that_answers_the_connection_is_closed() {
     let closed = peers::closed();
-    let rig = Rig::start(&routed(ANY, "", "", &[closed.address]), &[]);
+    let rig = Rig::start(&routed(ANY, "", "", &[closed.address]), &["--metrics.prometheus=true"]);
     assert_eq!(peers::rest(&mut dial(rig.db())), "");
+    let metrics = rig.proxy.admin("/metrics").text();
+    assert!(metrics.contains("rust_lb_failures_total{cause=\"refused\",service=\"\"} 1"), "{metrics}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub(super) async fn route(opening: Opening) -> Option<Opening> {
             return None;
         }
     }
-    let enough = |read: &[u8]| !read.is_empty() && !(tls && postgres::may_become(read));
+    let enough = |read: &[u8]| !(read.is_empty() || tls && postgres::may_become(read));
     if !first(&open, &mut stream, &mut peer, &mut clock, &mut begun, &enough).await {
         return None;
     }

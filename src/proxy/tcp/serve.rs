@@ -2,7 +2,9 @@
 
 use super::bound::Tried;
 use super::{postgres, relay};
+use crate::http::{Cause, TlsFailure};
 use crate::proxy::accept::Open;
+use crate::proxy::failure;
 use crate::proxy::stream::ClientStream;
 use crate::table::tcp::{MiddlewareKind, Router};
 use crate::upstream::{ClientPlace, Connection, InFlight, Proxied};
@@ -72,15 +74,18 @@ async fn server(
     let client = open.local.map(|local| Proxied { source: peer, destination: local });
     let begun = Instant::now();
     let mut tried: SmallVec<[Tried; 4]> = SmallVec::new();
+    let mut last = Cause::NoServer;
     loop {
         let Some((of, at)) = bound.choose(&tried, &worker.registry) else {
             let tried = tried.len();
+            worker.sink.failed(last);
             tracing::debug!(entry_point = %open.entry.name, %peer, service = %bound.id(), tried, "no server reached");
             return None;
         };
         let pool = &of.pools[at];
         let patience = pool.settings().dial_timeout;
         if !tried.is_empty() && !patience.is_zero() && begun.elapsed() >= patience {
+            worker.sink.failed(last);
             return None;
         }
         let in_flight = pool.enter();
@@ -92,6 +97,7 @@ async fn server(
                     && !tokio::time::timeout(limit, postgres::ask(&mut connection.stream)).await.unwrap_or_default()
                 {
                     tracing::debug!(server = %pool.state().id().url, "the server does not agree to TLS");
+                    worker.sink.failed(Cause::Tls(TlsFailure::Other));
                     return None;
                 }
                 return Some((of.termination_delay, connection, in_flight));
@@ -101,6 +107,7 @@ async fn server(
                     pool.state().unreachable(worker.registry.millis(std::time::Instant::now()));
                 }
                 tracing::debug!(server = %pool.state().id().url, %error, "server not reached");
+                last = failure::connect(&error).cause;
                 tried.push((std::rc::Rc::as_ptr(&of), at));
             }
         }

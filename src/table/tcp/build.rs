@@ -27,6 +27,8 @@ pub(super) struct Making<'a> {
     pub old: &'a Tcp,
     pub tcp: Tcp,
     pub problems: BTreeMap<(&'static str, Name), Vec<Diagnostic>>,
+    /// Services that were looked at, whatever came of it.
+    pub seen: BTreeSet<Name>,
 }
 
 impl Making<'_> {
@@ -78,6 +80,7 @@ impl Builder<'_> {
             old: &old,
             tcp: Tcp::default(),
             problems: BTreeMap::new(),
+            seen: BTreeSet::new(),
         };
         parts::make(&mut making);
         let rank = |provider| self.rank(provider);

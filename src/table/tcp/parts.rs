@@ -29,10 +29,7 @@ pub(super) fn make(making: &mut Making<'_>) {
     }
     let broken = |tcp: &declare::Tcp| tcp.broken.services.iter().map(|(name, _)| name.clone()).collect();
     for of in names(making.inputs, |tcp| &tcp.services, broken) {
-        // one that another one names may be there already
-        if !making.tcp.services.contains_key(&qualified(&of.1, of.0)) {
-            service(making, &of, &mut Vec::new());
-        }
+        service(making, &of, &mut Vec::new());
     }
 }
 
@@ -159,8 +156,9 @@ fn read_middleware(declared: &declare::TcpMiddleware) -> Result<MiddlewareKind, 
 /// A service; `None` where there is none that can be used. `path` are the services that ask for it.
 fn service(making: &mut Making<'_>, of: &Name, path: &mut Vec<Name>) -> Option<Arc<Service>> {
     let id = qualified(&of.1, of.0);
-    if let Some(made) = making.tcp.services.get(&id) {
-        return Some(made.clone());
+    // one that another one names was looked at already
+    if making.seen.contains(of) {
+        return making.tcp.services.get(&id).cloned();
     }
     let old = making.old.services.get(&id).cloned();
     let tcp = making.declared(of.0)?;
@@ -204,6 +202,7 @@ fn service(making: &mut Making<'_>, of: &Name, path: &mut Vec<Name>) -> Option<A
         }
     };
     making.tcp.services.set(&id, made.clone());
+    making.seen.insert(of.clone());
     made
 }
 

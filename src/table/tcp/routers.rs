@@ -75,7 +75,7 @@ impl<'a, 'b> Doors<'a, 'b> {
             Err(problem) => {
                 let router = self.kept(of, old);
                 let help = kept(router.is_some());
-                (router, Some(problem.with_help(help)))
+                (router, Some((*problem).with_help(help)))
             }
         };
         if let Some(problem) = problem {
@@ -128,11 +128,11 @@ impl<'a, 'b> Doors<'a, 'b> {
         id: &Arc<str>,
         declared: &Arc<declare::TcpRouter>,
         old: Option<&Router>,
-    ) -> Result<Router, Diagnostic> {
+    ) -> Result<Router, Box<Diagnostic>> {
         let provider = *provider;
         let refuse = |code: &str, option: &str, message: String| {
             let origin = origin_of(&declared.source, provider, option);
-            Diagnostic::error(code, format!("{ROUTER} `{name}`{message}")).with_origin(origin)
+            Box::new(Diagnostic::error(code, format!("{ROUTER} `{name}`{message}")).with_origin(origin))
         };
         if declared.rule.is_empty() {
             return Err(refuse("bad_rule", "rule", " has no rule".to_owned()));
@@ -140,9 +140,9 @@ impl<'a, 'b> Doors<'a, 'b> {
         let rule = &declared.rule;
         let parsed = rule::parse(rule, Kind::Tcp, Syntax::named(&declared.rule_syntax));
         let bad = |error: rule::RuleError| {
-            let span = error.span.clone();
-            refuse("bad_rule", "rule", format!(": the rule `{rule}` is refused: {error}"))
-                .with_span(span.start, span.end)
+            let mut problem = refuse("bad_rule", "rule", format!(": the rule `{rule}` is refused: {error}"));
+            problem.span = Some((error.span.start, error.span.end));
+            problem
         };
         let parsed = parsed.map_err(bad)?;
         let domains = parsed.domains();
@@ -203,8 +203,8 @@ impl<'a, 'b> Doors<'a, 'b> {
         &self,
         wanted: &Arc<str>,
         from: Provider,
-        refuse: &dyn Fn(&str, &str, String) -> Diagnostic,
-    ) -> Result<Arc<str>, Diagnostic> {
+        refuse: &dyn Fn(&str, &str, String) -> Box<Diagnostic>,
+    ) -> Result<Arc<str>, Box<Diagnostic>> {
         if matches!(&**wanted, "" | DEFAULT_TLS_OPTIONS) {
             return Ok(DEFAULT_TLS_OPTIONS.into());
         }
