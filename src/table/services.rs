@@ -89,7 +89,7 @@ impl Builder<'_> {
         if let Some(declared) = http.services.get(name) {
             found = self.service_of(name, *provider, declared, known);
             if let (None, Some(known)) = (&found.0, known) {
-                let (kept, _) = self.service_of(name, *provider, &known.declared, Some(known));
+                let (kept, _) = self.service_of(name, *provider, &with_servers_of(known, declared), Some(known));
                 if kept.is_some() {
                     let message = format!("service `{name}`: its last good definition stays in force");
                     let origin = origin(&declared.source, *provider);
@@ -100,11 +100,7 @@ impl Builder<'_> {
         }
         // of a service that cannot be read the accepted settings stay, with the servers of today
         if let (Some(today), Some(known)) = (http.broken.services.get(name), known) {
-            let mut declared = (*known.declared).clone();
-            if let (Some(kept), Some(today)) = (&mut declared.load_balancer, &today.load_balancer) {
-                kept.servers.clone_from(&today.servers);
-            }
-            let declared = if declared == *known.declared { known.declared.clone() } else { Arc::new(declared) };
+            let declared = with_servers_of(known, today);
             let (service, problems) = self.service_of(name, *provider, &declared, Some(known));
             found.1.extend(problems);
             found.0 = service;
@@ -263,5 +259,21 @@ impl Builder<'_> {
         });
         let fault = if declared { TransportFault::Refused } else { TransportFault::Unknown };
         (old.and_then(|old| old.transport.clone()), Some(fault))
+    }
+}
+
+/// The accepted definition of a service with the servers that another one declares.
+fn with_servers_of(known: &GoodService, today: &declare::Service) -> Arc<declare::Service> {
+    let servers = today.load_balancer.as_ref().map(|lb| &lb.servers);
+    let kept = known.declared.load_balancer.as_ref().map(|lb| &lb.servers);
+    match (kept, servers) {
+        (Some(kept), Some(servers)) if kept != servers => {
+            let mut declared = (*known.declared).clone();
+            if let Some(lb) = &mut declared.load_balancer {
+                lb.servers.clone_from(servers);
+            }
+            Arc::new(declared)
+        }
+        _ => known.declared.clone(),
     }
 }

@@ -20,7 +20,7 @@ fn mirrors_get_their_part_of_the_requests_and_nobody_sees_their_answers() {
             ("some", servers(&[some.addr], "")),
             ("m", mirroring("main", &[("all", 100), ("some", 25), ("gone", 50)], "")),
         ],
-        &[],
+        &["--metrics.prometheus=true"],
     );
     assert_eq!(counts(&rig.shares("m", 40), "main"), 40);
     eventually("the copies came", || (all.requests() == 40 && some.requests() == 10).then_some(()));
@@ -73,7 +73,7 @@ fn a_mirror_that_hangs_does_no_harm() {
             ("dead", servers(&[nobody()], "")),
             ("m", mirroring("main", &[("hanging", 100), ("dead", 100)], "")),
         ],
-        &["--workers=1"],
+        &["--workers=1", "--metrics.prometheus=true"],
     );
     let mut connection = Connection::open(rig.proxy.web()).expect("a connection");
     for _ in 0..400 {

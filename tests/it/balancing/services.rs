@@ -96,7 +96,7 @@ fn cycles_and_several_kinds_are_refused_and_the_last_good_form_stays() {
     bad[1].1 = weighted(&[("two", 1)], "");
     bad[3].1 = format!("{{failover: {{service: a}}, {}", servers(&[a.addr], "").trim_start_matches('{'));
     rig.replace(&bad);
-    eventually("the cycle is told", || rig.problems().contains("service_cycle").then_some(()));
+    eventually("the cycle is told", || rig.problems().contains("`one@file` -> `two@file`").then_some(()));
     let problems = rig.problems();
     assert!(problems.contains("`one@file` -> `two@file` -> `one@file`"), "{problems}");
     assert!(problems.contains("of several kinds"), "{problems}");

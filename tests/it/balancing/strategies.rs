@@ -99,9 +99,9 @@ fn ten_thousand_servers_are_one_list() {
     let _server = Server::on(listener, "many");
     let all: Vec<SocketAddr> =
         (0..10_000u32).map(|at| SocketAddr::from(([127, 1, (at / 250) as u8, (1 + at % 250) as u8], port))).collect();
-    let strategies = ["wrr", "p2c", "hrw", "leasttime", "least_conn", "random", "ip_hash", "hash_header:X-User"];
+    let strategies = ["wrr", "leasttime", "hrw"];
     let more = |strategy: &str| format!(", strategy: '{strategy}', sticky: {{cookie: {{name: lb}}}}");
-    let listed: Vec<(&str, String)> = ["a", "b", "c", "d", "e", "f", "g", "h"]
+    let listed: Vec<(&str, String)> = ["a", "b", "c"]
         .into_iter()
         .zip(strategies)
         .map(|(name, strategy)| (name, servers(&all, &more(strategy))))
