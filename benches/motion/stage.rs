@@ -1,6 +1,6 @@
 //! The embedded catalog on a thread of its own, and the real binary that watches it.
 
-use super::client::Conn;
+use super::client::{Conn, Head};
 use super::load::number;
 use super::origin::{Ledger, Origin, Reserved};
 use super::until;
@@ -202,6 +202,15 @@ impl Proxy {
 
     /// Asks until the service's answer comes from this server; how long after `begin` that was.
     pub fn wait_for_server(&self, service: &str, server: &str, begin: Instant, limit: Duration) -> Option<Duration> {
+        self.wait_for(service, begin, limit, |head| head.status == 200 && head.server == server)
+    }
+
+    /// As [`Proxy::wait_for_server`], for any answer with this status.
+    pub fn wait_for_status(&self, service: &str, status: u16, begin: Instant, limit: Duration) -> Option<Duration> {
+        self.wait_for(service, begin, limit, |head| head.status == status)
+    }
+
+    fn wait_for(&self, service: &str, begin: Instant, limit: Duration, so: impl Fn(&Head) -> bool) -> Option<Duration> {
         let host = format!("{service}.test");
         self.asks.block_on(async {
             let mut kept = None;
@@ -212,7 +221,7 @@ impl Proxy {
                 };
                 let asked = tokio::time::timeout(limit, conn.ask("GET", &host, "/", number(), b"")).await;
                 if let Ok(Ok(head)) = asked {
-                    if head.status == 200 && head.server == server {
+                    if so(&head) {
                         return Some(begin.elapsed());
                     }
                     kept = (!head.close).then_some(conn);
