@@ -12,6 +12,7 @@ use http_body_util::Full;
 use serde::Serialize;
 use serde_json::json;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -143,11 +144,11 @@ impl Admin {
         let source = &*self.source;
         Some(match segments {
             ["health"] => {
-                let health = health::judge(source.readiness(), &source.statuses());
+                let health = health::judge(source.readiness(), &source.statuses(), SystemTime::now());
                 json_with(available(health.ready), &health)
             }
             ["ready"] => {
-                let health = health::judge(source.readiness(), &source.statuses());
+                let health = health::judge(source.readiness(), &source.statuses(), SystemTime::now());
                 let status = if health.ready { "ready" } else { health.status };
                 let reasons = if health.ready { &[] } else { &*health.reasons };
                 json_with(available(health.ready), &json!({"status": status, "reasons": reasons}))

@@ -214,9 +214,9 @@ async fn accept<A: Api>(listener: TcpListener, api: Arc<A>, state: Arc<State>, r
             tokio::select! {
                 biased;
                 () = kill.cancelled() => {}
-                () = served.as_mut() => {}
                 // It holds its socket, and nothing comes of it any more.
                 () = stranded => kill.cancelled().await,
+                () = served.as_mut() => {}
             }
         });
     }
