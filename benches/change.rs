@@ -133,7 +133,10 @@ fn run(kind: Kind, services: usize, watch: Option<usize>, changes: usize, flags:
         }));
     }
     let (median, max) = (ms(quantile(&mut all, 0.5)), ms(quantile(&mut all, 1.0)));
-    let head = format!("{}, {services} services, {strategy}: {median:.2} ms beyond the catalog (median), {max:.2} ms at most", kind.name());
+    let head = format!(
+        "{}, {services} services, {strategy}: {median:.2} ms beyond the catalog (median), {max:.2} ms at most",
+        kind.name()
+    );
     let holds = match strategy.as_str() {
         "doorbell" => median < 50.0 + 0.25 * services as f64,
         _ => median < 20.0 && max < 100.0,

@@ -210,7 +210,10 @@ fn run(kind: Kind, flags: &Flags, report: &mut Report) {
         report.bar(&format!("{name}, {trouble}: {failed} failed requests, {wrong} wrong ones"), failed + wrong == 0);
         let took = recovery.map_or_else(|| "never".to_owned(), |ms| format!("{:.2} s", ms / 1e3));
         let aim = if limit > 60.0 { format!(", aimed at {AIM} s") } else { String::new() };
-        report.bar(&format!("{name}, {trouble}: recovery {took} (limit {limit} s{aim})"), recovery.is_some_and(|ms| ms <= limit * 1e3));
+        report.bar(
+            &format!("{name}, {trouble}: recovery {took} (limit {limit} s{aim})"),
+            recovery.is_some_and(|ms| ms <= limit * 1e3),
+        );
         catalog.deregister(kind, &marker);
     }
     drop(load.finish());

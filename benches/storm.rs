@@ -154,12 +154,16 @@ fn run(kind: Kind, flags: &Flags, report: &mut Report) {
     }
     let name = kind.name();
     let (p99_calm, p99_storm) = (median(&calm_p99), median(&storm_p99));
-    report.bar(&format!("{name}: {failed_gets} failed GETs, {failed_posts} failed POSTs"), failed_gets + failed_posts == 0);
+    report.bar(
+        &format!("{name}: {failed_gets} failed GETs, {failed_posts} failed POSTs"),
+        failed_gets + failed_posts == 0,
+    );
     report.bar(&format!("{name}: {broken} broken streams"), broken == 0);
     report.bar(&format!("{name}: {closed} closed keep-alive connections"), closed == 0);
     report.bar(&format!("{name}: {wrong} answers from a wrong service"), wrong == 0);
     let limit = (p99_calm * 1.2).max(p99_calm + 2.0);
-    report.bar(&format!("{name}: p99 {p99_storm:.2} ms in the storm, {p99_calm:.2} ms in the calm"), p99_storm <= limit);
+    report
+        .bar(&format!("{name}: p99 {p99_storm:.2} ms in the storm, {p99_calm:.2} ms in the calm"), p99_storm <= limit);
     drop((load.finish(), open));
 
     // What a change costs by itself.
@@ -201,5 +205,8 @@ fn memory(kind: Kind, storm: &Proxy, changes: &mut Changes<'_>, many: usize, rep
     let (second, two) = settled(changes, many.saturating_sub(100));
     let name = kind.name();
     report.run(json!({"catalog": name, "rss_after_100_mb": first, "rss_after_many_mb": second, "many": many, "last_routed": one && two, "rss_after_storms_mb": after_storm}));
-    report.bar(&format!("{name}: RSS {first:.1} MB after 100 changes, {second:.1} MB after {many}"), second <= first * 1.05 && one && two);
+    report.bar(
+        &format!("{name}: RSS {first:.1} MB after 100 changes, {second:.1} MB after {many}"),
+        second <= first * 1.05 && one && two,
+    );
 }

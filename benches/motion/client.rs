@@ -96,7 +96,8 @@ impl Conn {
             }
             self.more().await?;
         };
-        let size = std::str::from_utf8(&self.buffer[..line]).ok().and_then(|s| usize::from_str_radix(s.trim(), 16).ok());
+        let size =
+            std::str::from_utf8(&self.buffer[..line]).ok().and_then(|s| usize::from_str_radix(s.trim(), 16).ok());
         let size = size.ok_or(ErrorKind::InvalidData)?;
         self.buffer.drain(..line + 2);
         let mut chunk = self.exactly(size + 2).await?;

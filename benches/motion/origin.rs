@@ -53,7 +53,8 @@ impl Reserved {
         Self::at(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    fn at(addr: SocketAddr) -> Result<Self> {
+    /// A certain one, also while it is reserved already.
+    pub fn at(addr: SocketAddr) -> Result<Self> {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&addr.into())?;
@@ -62,11 +63,26 @@ impl Reserved {
     }
 }
 
+/// What a server does instead of answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    Good,
+    /// Takes the request and says nothing.
+    Silent,
+    /// Bytes that are not HTTP.
+    Garbage,
+    /// A body shorter than it was announced.
+    Short,
+    /// The end of the connection.
+    Closes,
+}
+
 /// A server.
 #[derive(Debug)]
 pub struct Origin {
     pub addr: SocketAddr,
     pub name: Arc<str>,
+    manner: Arc<Mutex<Manner>>,
     kill: CancellationToken,
     drain: CancellationToken,
 }
@@ -76,6 +92,7 @@ pub struct Origin {
 struct Life {
     name: Arc<str>,
     ledger: Arc<Ledger>,
+    manner: Arc<Mutex<Manner>>,
     kill: CancellationToken,
     drain: CancellationToken,
 }
@@ -94,9 +111,16 @@ impl Origin {
         let listener = TcpListener::from_std(port.socket.into())?;
         let name: Arc<str> = name.into();
         let (kill, drain) = (CancellationToken::new(), CancellationToken::new());
-        let life = Life { name: name.clone(), ledger: ledger.clone(), kill: kill.clone(), drain: drain.clone() };
+        let manner = Arc::new(Mutex::new(Manner::Good));
+        let (ledger, kills, drains) = (ledger.clone(), kill.clone(), drain.clone());
+        let life = Life { name: name.clone(), ledger, manner: manner.clone(), kill: kills, drain: drains };
         on.spawn(listen(listener, life));
-        Ok(Self { addr: port.addr, name, kill, drain })
+        Ok(Self { addr: port.addr, name, manner, kill, drain })
+    }
+
+    /// From now on it behaves so.
+    pub fn behave(&self, manner: Manner) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
     }
 
     /// As SIGKILL, only harsher: every connection is reset, new ones are refused.
@@ -175,6 +199,17 @@ async fn serve(stream: &mut TcpStream, life: &Life) -> Result<()> {
         }
         buffer.drain(..length);
         let request = field("x-request").unwrap_or_default();
+        let manner = *life.manner.lock().unwrap_or_else(PoisonError::into_inner);
+        let bad: &[u8] = match manner {
+            Manner::Good => b"",
+            Manner::Silent => std::future::pending().await,
+            Manner::Garbage => b"\x15\x03\x01\x00\x02\x02\x46",
+            Manner::Short => b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort",
+            Manner::Closes => return Ok(()),
+        };
+        if !bad.is_empty() {
+            return stream.write_all(bad).await;
+        }
         if head.starts_with("POST ") {
             life.ledger.post(request.parse().unwrap_or_default());
         }

@@ -129,7 +129,7 @@ pub struct Proxy {
     child: Child,
     pub web: SocketAddr,
     pub admin: SocketAddr,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
     asks: Runtime,
 }
 
@@ -143,6 +143,12 @@ impl Drop for Proxy {
 impl Proxy {
     /// Starts `rust-lb serve` over one catalog and waits until it is ready. `RUST_LB_LOG_FILE` keeps what it says.
     pub fn start(catalog: &Catalog, kind: Kind, flags: &[String]) -> Self {
+        let log = std::env::var_os("RUST_LB_LOG_FILE").map(std::path::PathBuf::from);
+        Self::start_logging(catalog, kind, flags, log.as_deref())
+    }
+
+    /// As [`Proxy::start`], with what it says behind what is in this file.
+    pub fn start_logging(catalog: &Catalog, kind: Kind, flags: &[String], log: Option<&std::path::Path>) -> Self {
         let (web, admin) = (free_port(), free_port());
         let state = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_rust-lb"));
@@ -159,13 +165,12 @@ impl Proxy {
             .args(flags)
             .env_clear()
             .stdin(Stdio::null());
-        let log = std::env::var_os("RUST_LB_LOG_FILE").map(|file| {
-            std::fs::OpenOptions::new().create(true).append(true).open(file).expect("RUST_LB_LOG_FILE")
-        });
+        let log = log
+            .map(|file| std::fs::OpenOptions::new().create(true).append(true).open(file).expect("a file for the log"));
         command.stdout(Stdio::null()).stderr(log.map_or_else(Stdio::null, Stdio::from));
         let child = command.spawn().expect("the proxy starts");
         let asks = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let proxy = Self { child, web, admin, _state: state, asks };
+        let proxy = Self { child, web, admin, state, asks };
         until(Duration::from_secs(60), || proxy.try_admin("/ready").is_ok_and(|(status, _)| status == 200))
             .expect("the proxy is ready within a minute");
         proxy
@@ -176,6 +181,11 @@ impl Proxy {
             let (head, body) = Conn::open(self.admin).await?.exchange("GET", "127.0.0.1", path, number(), b"").await?;
             Ok((head.status, body))
         })
+    }
+
+    /// Where it keeps its state.
+    pub fn state_dir(&self) -> std::path::PathBuf {
+        self.state.path().join("state")
     }
 
     /// The body of an admin answer.

@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(120);
 pub enum Beat {
     /// An answer came.
     Answered,
-    /// None came, over the old connection or a fresh one.
+    /// None came, over the old connection or over fresh ones.
     Silent,
     /// Fresh connections work, and what was open at this time does not.
     Lost(Instant),
@@ -80,7 +80,8 @@ async fn run<F: Future<Output = Result<(), Error>>>(
         sleep(pause).await;
         let asked = Instant::now();
         let mut old = std::pin::pin!(ask(false, LONG));
-        let mut outcome = timeout(every, old.as_mut()).await.ok();
+        let mut outcome = timeout(every / 2, old.as_mut()).await.ok();
+        let mut unanswered = 0;
         while !outcome.as_ref().is_some_and(answered) {
             // The fresh one has its own time, so that the first packet after a cut is soon sent.
             let begin = Instant::now();
@@ -94,6 +95,7 @@ async fn run<F: Future<Output = Result<(), Error>>>(
                 }
                 fresh = fresh => answered(&fresh),
             };
+            unanswered += 1;
             let beat = if alive {
                 if waits && let Ok(answer) = timeout(begin.elapsed() + GRACE, old.as_mut()).await {
                     outcome = Some(answer);
@@ -103,7 +105,8 @@ async fn run<F: Future<Output = Result<(), Error>>>(
             } else {
                 Beat::Silent
             };
-            if beats.send(beat).await.is_err() {
+            // One alone may be an agent that is slow.
+            if (beat != Beat::Silent || unanswered > 1) && beats.send(beat).await.is_err() {
                 return;
             }
             if alive {
@@ -152,9 +155,7 @@ mod tests {
         for (old, fresh) in [((1, true), (1, true)), ((3000, true), (3000, true)), ((2100, true), (1, true))] {
             let mut pulse = pulse(&script(old, fresh));
             for _ in 0..5 {
-                let beat = pulse.beat().await;
-                let slow = old.0 > 3500;
-                assert!(beat == Beat::Answered || slow && beat == Beat::Silent, "{old:?} {fresh:?}: {beat:?}");
+                assert_eq!(pulse.beat().await, Beat::Answered, "{old:?} {fresh:?}");
             }
         }
     }
@@ -167,7 +168,7 @@ mod tests {
             let script = script(old, (5, true));
             let mut pulse = pulse(&script);
             let Beat::Lost(since) = pulse.beat().await else { panic!("{old:?}: not lost") };
-            assert!(begin.elapsed() < Duration::from_millis(5300), "{:?}", begin.elapsed());
+            assert!(begin.elapsed() < Duration::from_millis(4300), "{:?}", begin.elapsed());
             assert!(since >= begin && since < Instant::now());
             script.lock().unwrap()[0] = (Duration::from_millis(1), true);
             for _ in 0..3 {

@@ -134,6 +134,11 @@ impl Control {
         lock(&self.state.faults).push_back((path_prefix.into(), fault));
     }
 
+    /// Takes back what was to be spoilt and was not yet.
+    pub fn unspoil(&self) {
+        lock(&self.state.faults).clear();
+    }
+
     /// As SIGSTOP: connections are accepted by the kernel and nothing is answered or ended any
     /// more; as SIGCONT: what waited is answered.
     pub fn freeze(&self, on: bool) {

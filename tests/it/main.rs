@@ -4,6 +4,7 @@ mod admin;
 mod architecture;
 mod auth;
 mod catalog;
+mod chaos;
 mod cli;
 mod config;
 mod corpora;
