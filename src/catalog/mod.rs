@@ -197,8 +197,8 @@ fn as_rfc3339<S: serde::Serializer>(t: &Option<SystemTime>, serializer: S) -> Re
 }
 
 impl SourceStatus {
-    /// How long ago the catalog last answered; `None` when it never has. The agent is asked every 2 s whether it is there, so that this
-    /// is the age of what is believed, however long nothing has changed.
+    /// How old what is believed is: how long ago the catalog last answered; `None` when it never has. While it is watched the agent is
+    /// asked every 2 s whether it is there, so that it does not age because nothing changes.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         Some(now.duration_since(self.last_contact?).unwrap_or_default())
     }

@@ -35,7 +35,7 @@ impl Publisher {
         });
     }
 
-    /// The agent is there. Receivers see it with the next change.
+    /// The agent is there, and what waits there for changes too: what is known holds. Receivers see it with the next change.
     pub fn beat(&self) {
         self.sender.send_if_modified(|s| {
             s.status.last_contact = Some(SystemTime::now());

@@ -44,6 +44,11 @@ impl Pulse {
     /// Starts to ask over this lane, `every` so often.
     pub fn start(agent: Agent, lane: Lane, every: Duration) -> Self {
         let (sender, beats) = mpsc::channel(4);
+        let turns = lane.clone();
+        let turn = move || {
+            let lane = turns.clone();
+            async move { lane.turn().await }
+        };
         let ask = move |fresh: bool, limit: Duration| {
             let (agent, lane) = (agent.clone(), lane.clone());
             async move {
@@ -51,7 +56,7 @@ impl Pulse {
                 lane.get(PATH, limit).await.map(drop)
             }
         };
-        Self { beats, _task: AbortOnDropHandle::new(tokio::spawn(run(ask, every, sender))) }
+        Self { beats, _task: AbortOnDropHandle::new(tokio::spawn(run(turn, ask, every, sender))) }
     }
 
     /// The next beat.
@@ -69,7 +74,8 @@ fn answered(answer: &Result<(), Error>) -> bool {
     !matches!(answer, Err(Error::Connect(_) | Error::Cut(_) | Error::Deadline(_) | Error::Tls(_) | Error::File { .. }))
 }
 
-async fn run<F: Future<Output = Result<(), Error>>>(
+async fn run<T, W: Future<Output = T>, F: Future<Output = Result<(), Error>>>(
+    turn: impl Fn() -> W,
     ask: impl Fn(bool, Duration) -> F,
     every: Duration,
     beats: mpsc::Sender<Beat>,
@@ -78,6 +84,7 @@ async fn run<F: Future<Output = Result<(), Error>>>(
         // Many proxies of one agent do not ask together.
         let pause = every.mul_f64(rand::random_range(0.9..=1.1));
         sleep(pause).await;
+        let _turn = turn().await;
         let asked = Instant::now();
         let mut old = std::pin::pin!(ask(false, LONG));
         let mut outcome = timeout(every / 2, old.as_mut()).await.ok();
@@ -142,7 +149,7 @@ mod tests {
                 if answers { Ok(()) } else { Err(Error::Cut("reset".into())) }
             }
         };
-        Pulse { beats, _task: AbortOnDropHandle::new(tokio::spawn(run(ask, EVERY, sender))) }
+        Pulse { beats, _task: AbortOnDropHandle::new(tokio::spawn(run(|| std::future::ready(()), ask, EVERY, sender))) }
     }
 
     fn script(old: (u64, bool), fresh: (u64, bool)) -> Script {

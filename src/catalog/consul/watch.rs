@@ -450,8 +450,10 @@ impl Watch {
         let now = Instant::now();
         let trust = match self.phase {
             Phase::Reading(trust) if idle => trust,
-            // A re-reading may change thousands of names one by one.
-            Phase::Live if idle || now - self.published > Duration::from_millis(20) => {
+            // A re-reading may change thousands of names one by one; what came of it so far is followed at once.
+            Phase::Live | Phase::Reading(_)
+                if self.publisher.is_complete() && (idle || now - self.published > Duration::from_millis(20)) =>
+            {
                 self.published = now;
                 return self.publish();
             }

@@ -10,11 +10,17 @@ impl Watch {
     pub(super) fn beat(&mut self, beat: Beat) {
         match beat {
             Beat::Answered => {
-                self.publisher.beat();
-                if std::mem::take(&mut self.silent) && self.phase == Phase::Live {
-                    self.publisher.connected(false, self.agent.connections());
+                let silent = std::mem::take(&mut self.silent);
+                // What is not complete, or may not be read, is not confirmed by somebody being there.
+                if self.phase == Phase::Live {
+                    self.publisher.beat();
+                    if silent {
+                        self.publisher.connected(false, self.agent.connections());
+                    }
                 }
             }
+            // Where something else failed, that says more.
+            Beat::Silent if self.phase != Phase::Live => {}
             Beat::Silent => {
                 self.silent = true;
                 self.publisher.failed("it does not answer", self.agent.connections());
