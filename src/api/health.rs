@@ -6,6 +6,7 @@ use super::Readiness;
 use crate::catalog::{SourceState, SourceStatus};
 use crate::model::Provider;
 use serde::Serialize;
+use std::time::SystemTime;
 
 /// One thing that keeps the state from being `ok`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,8 +20,19 @@ pub struct Reason {
     pub message: String,
 }
 
+/// How old what is known of a provider is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Freshness {
+    /// Which provider.
+    pub provider: Provider,
+    /// How it stands.
+    pub state: SourceState,
+    /// Seconds since the catalog last answered; `null` when it never has.
+    pub age: Option<f64>,
+}
+
 /// The verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Health {
     /// `ok`, `degraded`, `starting` or `terminating`.
     pub status: &'static str,
@@ -28,10 +40,12 @@ pub struct Health {
     pub ready: bool,
     /// Everything that is not as it should be; what keeps it from being ready comes first.
     pub reasons: Vec<Reason>,
+    /// How old what each catalog said is.
+    pub providers: Vec<Freshness>,
 }
 
 /// Judges from what the runtime and the providers say.
-pub fn judge(readiness: Readiness, statuses: &[SourceStatus]) -> Health {
+pub fn judge(readiness: Readiness, statuses: &[SourceStatus], now: SystemTime) -> Health {
     let mut reasons = Vec::new();
     let mut say = |code, provider, message: String| reasons.push(Reason { code, provider, message });
     if readiness.terminating {
@@ -92,13 +106,18 @@ pub fn judge(readiness: Readiness, statuses: &[SourceStatus]) -> Health {
         (_, _, true) => "ok",
         _ => "degraded",
     };
-    Health { status, ready, reasons }
+    let freshness = |status: &SourceStatus| Freshness {
+        provider: status.provider,
+        state: status.state,
+        age: status.age(now).map(super::views::seconds),
+    };
+    Health { status, ready, reasons, providers: statuses.iter().map(freshness).collect() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
+    use std::time::Duration;
 
     fn status(state: SourceState, answered: bool) -> SourceStatus {
         let mut status = SourceStatus::starting(Provider::Nomad, "http://127.0.0.1:4646");
@@ -117,9 +136,12 @@ mod tests {
     };
 
     fn check(readiness: Readiness, statuses: &[SourceStatus], status: &str, ready: bool, codes: &[&str]) {
-        let health = judge(readiness, statuses);
+        let health = judge(readiness, statuses, SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
         let got: Vec<_> = health.reasons.iter().map(|reason| reason.code).collect();
         assert_eq!((health.status, health.ready, &*got), (status, ready, codes));
+        let ages: Vec<_> = health.providers.iter().map(|provider| provider.age).collect();
+        let wanted: Vec<_> = statuses.iter().map(|status| status.last_contact.map(|_| 1.5)).collect();
+        assert_eq!(ages, wanted);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use serde::Serialize;
 use serde_json::json;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -152,11 +153,11 @@ impl Admin {
         let readiness = || as_asked(source.readiness(), ends);
         Some(match segments {
             ["health"] => {
-                let health = health::judge(readiness(), &source.statuses());
+                let health = health::judge(readiness(), &source.statuses(), SystemTime::now());
                 json_with(available(health.ready), &health)
             }
             ["ready"] => {
-                let health = health::judge(readiness(), &source.statuses());
+                let health = health::judge(readiness(), &source.statuses(), SystemTime::now());
                 let status = if health.ready { "ready" } else { health.status };
                 let reasons = if health.ready { &[] } else { &*health.reasons };
                 json_with(available(health.ready), &json!({"status": status, "reasons": reasons}))

@@ -5,6 +5,7 @@
 use super::page::Item;
 use super::tcp_views;
 use super::{Connections, Options, Refused, Routing, Source};
+use crate::catalog::SourceStatus;
 use crate::config::EntryPoint;
 use crate::declare::{self, MiddlewareKind};
 use crate::explain::masked;
@@ -281,9 +282,20 @@ pub(super) fn raw_data(source: &dyn Source) -> Value {
             item.insert(key.to_owned(), json!(section));
         }
     }
-    let providers: BTreeMap<_, _> = source.statuses().into_iter().map(|s| (s.provider.as_str(), s)).collect();
+    let now = SystemTime::now();
+    let provider = |status: SourceStatus| {
+        let mut shown = object(json!(status));
+        shown.insert("age".to_owned(), json!(status.age(now).map(seconds)));
+        (status.provider.as_str(), shown)
+    };
+    let providers: BTreeMap<_, _> = source.statuses().into_iter().map(provider).collect();
     item.insert("providers".to_owned(), json!(providers));
     Value::Object(item)
+}
+
+/// With the precision that a person reads.
+pub(super) fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
 }
 
 fn provider_word(provider: Provider) -> &'static str {

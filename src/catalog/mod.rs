@@ -13,6 +13,7 @@ pub mod names;
 pub mod nomad;
 pub mod poll;
 mod publish;
+mod pulse;
 mod source;
 
 pub use merge::merge;
@@ -22,7 +23,7 @@ use crate::model::{Map, Provider};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A service within a catalog: Consul's community edition has the empty namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -196,6 +197,12 @@ fn as_rfc3339<S: serde::Serializer>(t: &Option<SystemTime>, serializer: S) -> Re
 }
 
 impl SourceStatus {
+    /// How old what is believed is: how long ago the catalog last answered; `None` when it never has. While it is watched the agent is
+    /// asked every 2 s whether it is there, so that it does not age because nothing changes.
+    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+        Some(now.duration_since(self.last_contact?).unwrap_or_default())
+    }
+
     /// The status of a source that has not been asked yet.
     pub fn starting(provider: Provider, address: impl Into<String>) -> Self {
         Self {

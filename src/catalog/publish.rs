@@ -35,6 +35,14 @@ impl Publisher {
         });
     }
 
+    /// The agent is there, and what waits there for changes too: what is known holds. Receivers see it with the next change.
+    pub fn beat(&self) {
+        self.sender.send_if_modified(|s| {
+            s.status.last_contact = Some(SystemTime::now());
+            false
+        });
+    }
+
     /// Reads succeed. `stale`: only from a server without a leader, beyond the accepted age.
     pub fn connected(&self, stale: bool, connections: usize) {
         let state = if stale { SourceState::Stale } else { SourceState::Connected };

@@ -83,6 +83,10 @@ pub struct Timing {
     pub stream_retry: Duration,
     /// First and longest pause after failures (100 ms, 5 s).
     pub backoff: (Duration, Duration),
+    /// Longest pause while nobody listens, which costs the agent nothing (1.5 s).
+    pub reconnect: Duration,
+    /// How often the agent is asked whether it is there (2 s).
+    pub pulse: Duration,
     /// Age up to which a read without a leader counts as current (10 s).
     pub stale_bound: Duration,
 }
@@ -99,6 +103,8 @@ impl Default for Timing {
             lag: s(1),
             stream_retry: s(60),
             backoff: (Duration::from_millis(100), s(5)),
+            reconnect: Duration::from_millis(1500),
+            pulse: s(2),
             stale_bound: STALE_BOUND,
         }
     }

@@ -219,6 +219,7 @@ impl ConsulApi {
         let rest = |prefix: &str| path.strip_prefix(prefix);
         match path {
             "/v1/catalog/services" => return get().map(|()| self.catalog_services(request))?.await,
+            "/v1/catalog/nodes" => return get().map(|()| self.nodes(request))?.await,
             "/v1/status/leader" => return get().map(|()| self.leader()),
             "/v1/agent/self" => return get().and_then(|()| self.agent_self(request)),
             "/v1/agent/service/register" => return put().and_then(|()| self.put_service(request)),
@@ -252,6 +253,14 @@ impl ConsulApi {
             body.insert(name, Value::Array(tags));
         }
         Ok(self.listed(&Value::Object(body), index, &asked))
+    }
+
+    /// Nodes; what narrows them, and waiting, is not served.
+    async fn nodes(&self, request: &Request) -> Result<Answer, Refusal> {
+        let asked = self.asked(request, &["filter", "node-meta", "near", "cached", "index"])?;
+        let (index, nodes) = self.read(&asked, request, ConsulStore::nodes).await?;
+        let seen = if asked.rights.nodes { nodes } else { Vec::new() };
+        Ok(self.listed(&Value::Array(seen), index, &asked))
     }
 
     /// `health/service` or `catalog/service`.

@@ -90,6 +90,12 @@ impl Stats {
 pub(crate) struct State {
     leader: watch::Sender<Leader>,
     frozen: watch::Sender<bool>,
+    /// Cut off from its clients.
+    apart: watch::Sender<bool>,
+    /// Counts how often the connections that were open were lost on the way.
+    strands: watch::Sender<u64>,
+    /// How late answers are.
+    lateness: watch::Sender<Duration>,
     stats: watch::Sender<Stats>,
     faults: Mutex<VecDeque<(String, Fault)>>,
     limit: Mutex<usize>,
@@ -112,6 +118,9 @@ impl Control {
         let state = State {
             leader: watch::Sender::new(Leader::Known),
             frozen: watch::Sender::new(false),
+            apart: watch::Sender::new(false),
+            strands: watch::Sender::new(0),
+            lateness: watch::Sender::new(Duration::ZERO),
             stats: watch::Sender::new(Stats::default()),
             faults: Mutex::default(),
             limit: Mutex::new(limit),
@@ -125,10 +134,33 @@ impl Control {
         lock(&self.state.faults).push_back((path_prefix.into(), fault));
     }
 
+    /// Takes back what was to be spoilt and was not yet.
+    pub fn unspoil(&self) {
+        lock(&self.state.faults).clear();
+    }
+
     /// As SIGSTOP: connections are accepted by the kernel and nothing is answered or ended any
     /// more; as SIGCONT: what waited is answered.
     pub fn freeze(&self, on: bool) {
         self.state.frozen.send_replace(on);
+    }
+
+    /// As a network that is cut: what is open stays open and silent, and a new connection's first packet is
+    /// dropped (the kernel does so once the queue of a listener is full), so that connecting takes for ever; nothing is refused or
+    /// ended. Joined again, what waited is answered.
+    pub fn partition(&self, on: bool) {
+        self.state.apart.send_replace(on);
+    }
+
+    /// As a firewall that forgets: every connection open now stays silent for ever, and is neither answered nor ended;
+    /// new ones are served.
+    pub fn strand(&self) {
+        self.state.strands.send_modify(|times| *times += 1);
+    }
+
+    /// Every answer is so late: what it says is by then as old. Lines of event streams, too.
+    pub fn slow(&self, by: Duration) {
+        self.state.lateness.send_replace(by);
     }
 
     /// There is no leader, and was none for `since`: default reads fail with 500 after `hang`,
@@ -176,9 +208,39 @@ impl State {
         faults.remove(at).map(|(_, fault)| fault)
     }
 
-    /// Completes when the process is not paused.
+    /// Completes when the process is neither paused nor cut off.
     pub(crate) async fn thawed(&self) {
-        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+        loop {
+            let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+            let _ = self.apart.subscribe().wait_for(|apart| !apart).await;
+            if !*self.frozen.borrow() {
+                return;
+            }
+        }
+    }
+
+    /// Waits as long as answers are late now.
+    pub(crate) async fn late(&self) {
+        let by = *self.lateness.borrow();
+        if !by.is_zero() {
+            tokio::time::sleep(by).await;
+        }
+    }
+
+    /// Whether it is cut off, now and from now on.
+    pub(crate) fn apart(&self) -> watch::Receiver<bool> {
+        self.apart.subscribe()
+    }
+
+    /// Completes when what is open now is stranded.
+    pub(crate) fn stranded(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut strands = self.strands.subscribe();
+        let before = *strands.borrow_and_update();
+        async move {
+            if strands.wait_for(|times| *times != before).await.is_err() {
+                std::future::pending().await
+            }
+        }
     }
 
     /// Waits as a server does that must find its leader; false when there is none and the read

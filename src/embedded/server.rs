@@ -28,6 +28,9 @@ use tokio_util::task::TaskTracker;
 /// Largest request body taken.
 const MAX_BODY: usize = 1 << 20;
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 /// One of the two APIs.
 pub(crate) trait Api: Send + Sync + 'static {
     /// Answers one request; may wait as long as a blocking query does.
@@ -162,7 +165,7 @@ fn socket(addr: SocketAddr) -> std::io::Result<socket2::Socket> {
 fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = socket(addr)?;
     socket.set_nonblocking(true)?;
-    socket.listen(1024)?;
+    socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
@@ -173,13 +176,23 @@ fn hold(addr: SocketAddr) -> std::io::Result<socket2::Socket> {
 
 async fn accept<A: Api>(listener: TcpListener, api: Arc<A>, state: Arc<State>, run: Run) {
     let mut turned_away = Bucket::new();
+    let mut apart = state.apart();
+    let mut plug = Plug::default();
     loop {
+        let cut = *apart.borrow_and_update();
+        if cut != plug.is_in() {
+            plug.set(cut, &listener).await;
+        }
         let accepted = tokio::select! {
             biased;
             () = run.kill.cancelled() => return,
             () = run.drain.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            Ok(()) = apart.changed() => continue,
+            accepted = listener.accept(), if !cut => accepted,
         };
+        if accepted.as_ref().is_ok_and(|(_, client)| plug.is_of(*client)) {
+            continue;
+        }
         let Ok((stream, client)) = accepted else {
             // Out of descriptors, or a connection that was gone already: not a reason to end.
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -196,13 +209,52 @@ async fn accept<A: Api>(listener: TcpListener, api: Arc<A>, state: Arc<State>, r
         let (api, state, kill, drain) = (api.clone(), state.clone(), run.kill.clone(), run.drain.clone());
         run.tasks.spawn(async move {
             let _open = open;
-            let served = serve(stream, api, state, drain, place);
+            let stranded = state.stranded();
+            let mut served = std::pin::pin!(serve(stream, api, state, drain, place));
             tokio::select! {
                 biased;
                 () = kill.cancelled() => {}
-                () = served => {}
+                // It holds its socket, and nothing comes of it any more.
+                () = stranded => kill.cancelled().await,
+                () = served.as_mut() => {}
             }
         });
+    }
+}
+
+/// What keeps the queue of a listener full, so that the kernel drops who knocks.
+#[derive(Default)]
+struct Plug {
+    is_in: bool,
+    held: Vec<TcpStream>,
+    /// Where its connections come from, so that they pass for nobody's.
+    from: Vec<SocketAddr>,
+}
+
+impl Plug {
+    fn is_in(&self) -> bool {
+        self.is_in
+    }
+
+    fn is_of(&self, client: SocketAddr) -> bool {
+        self.from.contains(&client)
+    }
+
+    async fn set(&mut self, cut: bool, listener: &TcpListener) {
+        self.is_in = cut;
+        if !cut {
+            self.held.clear();
+            let _ = socket2::SockRef::from(listener).listen(BACKLOG);
+            return;
+        }
+        self.from.clear();
+        let Ok(addr) = listener.local_addr() else { return };
+        let _ = socket2::SockRef::from(listener).listen(0);
+        // A queue of none takes one; who comes then is dropped, which shows by nothing.
+        while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(addr)).await {
+            self.from.extend(stream.local_addr());
+            self.held.push(stream);
+        }
     }
 }
 
@@ -279,6 +331,7 @@ async fn exchange<A: Api>(
         None => api.reply(request).await,
         Some(fault) => spoilt(api, request, fault).await,
     };
+    state.late().await;
     state.thawed().await;
     reply
 }

@@ -124,6 +124,7 @@ async fn send(
                 },
             },
         };
+        state.late().await;
         state.thawed().await;
         if !api.may_stream(request, wanted) {
             // The server notices that the rights are gone, and says nothing of it.

@@ -14,7 +14,7 @@ use crate::catalog::{Snapshot, SourceState, World, merge};
 use crate::diagnostic::Problems;
 use crate::model::Provider;
 use crate::observe::metrics::{Live, Metrics};
-use crate::table::{Change, Diff, Planner, Table};
+use crate::table::{Cause, Change, Diff, Planner, Table};
 use crate::tags::{Decoder, Step};
 use crate::upstream::{Prober, Transports};
 use std::any::Any;
@@ -224,6 +224,8 @@ impl Control {
         let now = SystemTime::now();
         let change = change(now, diff);
         tracing::info!(
+            cause = shortly(change.causes.iter().map(shown)),
+            routes = shortly(change.added.iter().chain(&change.changed).chain(&change.removed)),
             added = change.added.len(),
             changed = change.changed.len(),
             removed = change.removed.len(),
@@ -274,6 +276,33 @@ fn change(at: SystemTime, diff: Diff) -> api::Change {
         }
     }
     change
+}
+
+/// A cause as people write it: `namespace/service@provider`, or the provider alone.
+fn shown(cause: &Cause) -> String {
+    let Cause { provider, namespace, service } = cause;
+    match (&**namespace, &**service) {
+        (_, "") => provider.to_string(),
+        ("", service) => format!("{service}@{provider}"),
+        (namespace, service) => format!("{namespace}/{service}@{provider}"),
+    }
+}
+
+/// The first few, and how many more there are: a change may concern thousands.
+fn shortly<T: AsRef<str>>(all: impl Iterator<Item = T>) -> String {
+    const SHOWN: usize = 8;
+    let (mut text, mut more) = (String::new(), 0);
+    for (place, one) in all.enumerate() {
+        match place {
+            0 => text.push_str(one.as_ref()),
+            1..SHOWN => text.extend([", ", one.as_ref()]),
+            _ => more += 1,
+        }
+    }
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
 }
 
 /// What a panic said.

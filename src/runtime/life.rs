@@ -110,7 +110,7 @@ impl Parts {
             last_good_loaded: self.state.restored.load(Relaxed),
             ..Readiness::default()
         };
-        api::judge(readiness, &self.state.statuses())
+        api::judge(readiness, &self.state.statuses(), std::time::SystemTime::now())
     }
 
     /// No other process writes to what both would write to, or answers questions.

@@ -227,7 +227,11 @@ fn ping_ready_and_health_answer_their_own_questions() {
         let ping = admin.get("/ping").await;
         assert_eq!((ping.status, &*ping.body), (200, "OK"));
         assert_eq!(admin.json("/ready").await, json!({"status": "ready", "reasons": []}));
-        assert_eq!(admin.json("/health").await, json!({"status": "ok", "ready": true, "reasons": []}));
+        let mut health = admin.json("/health").await;
+        let providers = health.as_object_mut().and_then(|health| health.remove("providers")).expect("providers");
+        assert_eq!(health, json!({"status": "ok", "ready": true, "reasons": []}));
+        assert_eq!((&providers[0]["provider"], &providers[0]["state"]), (&json!("nomad"), &json!("connected")));
+        assert!(providers[0]["age"].as_f64().is_some_and(|age| age >= 0.0), "{providers}");
 
         admin.fake.statuses.lock().unwrap()[0].state = SourceState::Retrying;
         admin.fake.statuses.lock().unwrap()[0].missing_rights.push("needs `read-job`".to_owned());

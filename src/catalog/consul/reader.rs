@@ -104,7 +104,9 @@ impl Readers {
                         Job::Service(name) => paths.service(name, ""),
                         Job::Nodes => paths.nodes(),
                     };
+                    let turn = lane.turn().await;
                     let answer = lane.read(&path, stale, timing.waits.read, timing.stale_bound).await;
+                    drop(turn);
                     if sender.send((job, answer)).await.is_err() {
                         return;
                     }

@@ -6,6 +6,7 @@
 //! read of the list, not a return of hundreds of watchers, finds out whether the agent is back.
 
 mod doorbell;
+mod pulse;
 
 use super::decode;
 use super::reader::{Job, Paths, Readers};
@@ -16,6 +17,7 @@ use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
 use crate::catalog::names::Names;
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Step};
 use crate::catalog::publish::Publisher;
+use crate::catalog::pulse::Pulse;
 use crate::catalog::{Instance, Spawn};
 use crate::config::ConsulProvider;
 use rand::SeedableRng;
@@ -102,6 +104,12 @@ pub struct Watch {
 
     missing: BTreeSet<&'static str>,
     published: Instant,
+    pulse: Pulse,
+    /// The agent does not answer; since when the last complete read stands.
+    silent: bool,
+    live_since: Instant,
+    /// How often everything is read anew because connections were lost.
+    losses: Bucket,
 }
 
 /// Rights in the words of Consul's policies.
@@ -124,6 +132,8 @@ impl Watch {
         let timing = spawn.timing;
         let stale = config.common.stale;
         let read_lanes = Readers::lanes(&agent)?;
+        // Mostly idle, and as old as the others.
+        let pulse_lane = read_lanes[0].clone();
         let now = Instant::now();
         Ok(Self {
             readers: Readers::new(&read_lanes, &paths, stale, timing),
@@ -164,6 +174,10 @@ impl Watch {
             ring_at: None,
             missing: BTreeSet::new(),
             published: now,
+            pulse: Pulse::start(agent.clone(), pulse_lane, timing.pulse),
+            silent: false,
+            live_since: now,
+            losses: Bucket::new(2, Duration::from_secs(30)),
             agent,
             paths,
             stale,
@@ -184,6 +198,7 @@ impl Watch {
                 Some(told) = self.told.1.recv() => self.told(told),
                 Some((job, answer)) = self.readers.answers.recv() => self.answered(job, answer),
                 (answer, asked) = pending(&mut self.rung) => self.rung(answer, asked),
+                beat = self.pulse.beat() => self.beat(beat),
                 () = forget.notified() => self.forget(),
                 () = sleep_until(wake) => self.timers(Instant::now()),
             }
@@ -435,8 +450,10 @@ impl Watch {
         let now = Instant::now();
         let trust = match self.phase {
             Phase::Reading(trust) if idle => trust,
-            // A re-reading may change thousands of names one by one.
-            Phase::Live if idle || now - self.published > Duration::from_millis(20) => {
+            // A re-reading may change thousands of names one by one; what came of it so far is followed at once.
+            Phase::Live | Phase::Reading(_)
+                if self.publisher.is_complete() && (idle || now - self.published > Duration::from_millis(20)) =>
+            {
                 self.published = now;
                 return self.publish();
             }
@@ -446,7 +463,7 @@ impl Watch {
             self.lack(NODES, true);
             return self.fail("services are listed, but no instance of any may be seen");
         }
-        self.phase = Phase::Live;
+        (self.phase, self.live_since) = (Phase::Live, now);
         self.backoff.succeeded();
         self.publish();
         self.publisher.connected(trust == Trust::Aged, self.agent.connections());
@@ -461,7 +478,13 @@ impl Watch {
         };
         match answer {
             Ok(answer) if empty(&answer) => self.nothing_visible(),
-            Ok(answer) => self.take(&NOTHING, answer.meta, Step::Same, Instant::now()),
+            Ok(answer) => {
+                self.take(&NOTHING, answer.meta, Step::Same, Instant::now());
+                // Rights that came back between list and nodes wake nobody who waits: ask for the list again.
+                if !self.state.belief.services().is_empty() {
+                    self.list.failed();
+                }
+            }
             Err(error) if error.is_refusal() || self.denies => self.nothing_visible(),
             Err(error) if error.is_of_one_answer() => {
                 let meta = Meta { known_leader: true, ..Meta::default() };
@@ -483,6 +506,9 @@ impl Watch {
             self.rights();
         }
         self.fail(&error.to_string());
+        if let (Error::Connect(_), Phase::Waiting(at)) = (error, &mut self.phase) {
+            *at = (*at).min(Instant::now() + self.spawn.timing.reconnect);
+        }
     }
 
     /// A failure: what is known stays, everything is asked for again after a pause.

@@ -25,12 +25,21 @@ pub struct Lane {
     client: reqwest::Client,
     base: Arc<str>,
     counted: Arc<Mutex<Option<Counted>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// The right to ask over a lane that is shared, until dropped.
+pub type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 impl Lane {
     pub(super) fn new(agent: &Agent) -> Result<Self, Error> {
         let base = base(agent).into();
-        Ok(Self { agent: agent.clone(), client: client(agent)?, base, counted: Arc::default() })
+        Ok(Self { agent: agent.clone(), client: client(agent)?, base, counted: Arc::default(), turn: Arc::default() })
+    }
+
+    /// Waits until nobody else who keeps to turns asks over this lane and its clones, so that they never use two connections.
+    pub async fn turn(&self) -> Turn {
+        self.turn.clone().lock_owned().await
     }
 
     /// Asks for `path` (with its parameters, from `/v1` on) and reads the whole answer.

@@ -13,7 +13,7 @@ mod token;
 
 pub use answer::{Answer, Error, MAX_BODY, Meta};
 pub use endpoint::Endpoint;
-pub use lane::{Lane, Lines};
+pub use lane::{Lane, Lines, Turn};
 pub use parked::Parked;
 
 use super::Timing;

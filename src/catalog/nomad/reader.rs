@@ -76,7 +76,9 @@ impl Reader {
                     Job::Service(key) => paths.service(key),
                     Job::Token => "/v1/acl/token/self".to_owned(),
                 };
+                let turn = lane.turn().await;
                 let answer = lane.read(&path, stale, timing.waits.read, timing.stale_bound).await;
+                drop(turn);
                 if sender.send((job, answer)).await.is_err() {
                     return;
                 }

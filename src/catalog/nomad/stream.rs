@@ -28,6 +28,8 @@ pub enum Signal {
     },
     /// It ended, broke or fell silent.
     Ended(String),
+    /// There is no connection to be had.
+    Unreached(Error),
 }
 
 /// A running stream; ends when dropped.
@@ -57,6 +59,7 @@ async fn follow(lane: Lane, path: &str, timing: Timing, sender: &mpsc::Sender<Si
         Err(error @ Error::Status { code: 400..=428 | 430..=499 | 501, .. }) => {
             return refused(&error);
         }
+        Err(error @ Error::Connect(_)) => return Signal::Unreached(error),
         Err(error) => return Signal::Ended(error.to_string()),
     };
     let mut limit = timing.hello;

@@ -5,6 +5,7 @@
 //! holds: whatever fails, the last good services stay; after any failure the next reads are
 //! without index and follow the shared back-off; the stream is never reopened in a tight loop.
 
+mod pulse;
 mod tell;
 
 use super::decode;
@@ -16,6 +17,7 @@ use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
 use crate::catalog::names::Names;
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Query, Step};
 use crate::catalog::publish::Publisher;
+use crate::catalog::pulse::Pulse;
 use crate::catalog::{ServiceKey, Spawn};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -99,6 +101,12 @@ pub struct Watch {
     /// How often everything is read anew because the index went back.
     resets: Bucket,
     published: Instant,
+    pulse: Pulse,
+    /// The agent does not answer; since when the last complete read stands.
+    silent: bool,
+    live_since: Instant,
+    /// How often everything is read anew because connections were lost.
+    losses: Bucket,
 }
 
 /// Least time between two lists while the stream tells of changes.
@@ -145,6 +153,10 @@ impl Watch {
             list_early: Early::default(),
             resets: Bucket::new(2, Duration::from_secs(5)),
             published: now,
+            pulse: Pulse::start(agent.clone(), read_lane.clone(), timing.pulse),
+            silent: false,
+            live_since: now,
+            losses: Bucket::new(2, Duration::from_secs(30)),
             agent,
             paths,
             stale,
@@ -167,6 +179,7 @@ impl Watch {
                 signal = signal(&mut self.stream) => self.signal(signal),
                 Some((job, answer)) = self.reader.answers.recv() => self.answered(job, answer),
                 answer = answer(&mut self.blocked) => self.listed_blocked(answer),
+                beat = self.pulse.beat() => self.beat(beat),
                 () = forget.notified() => self.forget(),
                 () = sleep_until(wake) => self.timers(Instant::now()),
             }
@@ -289,6 +302,10 @@ impl Watch {
                     self.read_list();
                 }
             }
+            Signal::Unreached(error) => {
+                self.stream = None;
+                self.refuse_or_fail(&error);
+            }
             Signal::Ended(reason) => {
                 self.stream = None;
                 if std::mem::take(&mut self.streaming) {
@@ -406,7 +423,7 @@ impl Watch {
         if let Phase::Reading(trust) = self.phase
             && self.outstanding.is_empty()
         {
-            self.phase = Phase::Live;
+            (self.phase, self.live_since) = (Phase::Live, Instant::now());
             self.state.complete_to(self.list.index());
             self.backoff.succeeded();
             self.publish();
@@ -534,18 +551,6 @@ impl Watch {
         self.fail("the token may read no namespace");
     }
 
-    fn refuse_or_fail(&mut self, error: &Error) {
-        if error.is_refusal() {
-            self.lack(true);
-        }
-        let hint = match error {
-            Error::Status { code: 429, .. } => "; raise `limits.http_max_conns_per_client` in nomad's configuration",
-            Error::Status { code: 404, .. } => "; services need Nomad 1.3 or later",
-            _ => "",
-        };
-        self.fail(&format!("{error}{hint}"));
-    }
-
     /// A failure: what is known stays, everything is asked for again after a pause. A stream
     /// that still runs is kept.
     fn fail(&mut self, reason: &str) {
@@ -559,12 +564,6 @@ impl Watch {
         self.list.failed();
         self.publisher.failed(reason, self.agent.connections());
         self.phase = Phase::Waiting(Instant::now() + self.backoff.failed(&mut self.rng));
-    }
-
-    fn forget(&mut self) {
-        let names = self.state.belief.forget();
-        self.publisher.dropped(&names);
-        self.publish();
     }
 
     fn publish(&mut self) {

@@ -114,3 +114,96 @@ fn a_catalog_that_hangs_half_open_loses_no_request() {
         traffic.finish();
     }
 }
+
+/// What `/api/rawdata` says of a provider.
+fn provider(proxy: &Proxy, side: &Side) -> serde_json::Value {
+    proxy.admin("/api/rawdata").json()["providers"][side.name].clone()
+}
+
+#[test]
+fn connections_lost_without_a_word_are_noticed_long_before_their_wait_is_over() {
+    for side in &SIDES {
+        let proxy = Proxy::start(&["--rustLb.linger.for=0s"]);
+        let lives = Server::start("lives");
+        (side.register)(&proxy, "lives", &lives);
+        proxy.wait_for("lives.test", "/", 200);
+        let traffic = Traffic::start(proxy.web(), "lives.test");
+        eventually("it waits for changes", || ((side.control)(&proxy).stats().blocked > 0).then_some(()));
+        side.suffers(&proxy, &traffic, "stranded", |control| control.strand());
+        traffic.finish();
+    }
+}
+
+#[test]
+fn a_catalog_that_is_cut_off_ages_and_is_followed_again_when_it_is_back() {
+    for side in &SIDES {
+        let proxy = Proxy::start(&["--rustLb.linger.for=0s"]);
+        let lives = Server::start("lives");
+        (side.register)(&proxy, "lives", &lives);
+        proxy.wait_for("lives.test", "/", 200);
+        let traffic = Traffic::start(proxy.web(), "lives.test");
+        (side.control)(&proxy).partition(true);
+        eventually("its silence is shown", || (provider(&proxy, side)["state"] == "retrying").then_some(()));
+        let age = |told: &serde_json::Value| told["age"].as_f64().expect("an age");
+        let before = age(&provider(&proxy, side));
+        eventually("what is known ages", || (age(&provider(&proxy, side)) > before).then_some(()));
+        let health = proxy.admin("/health").json();
+        let told = health["providers"].as_array().and_then(|all| all.iter().find(|p| p["provider"] == side.name));
+        assert!(age(told.expect("the provider")) >= before, "{health}");
+        let metric = format!("rust_lb_provider_last_contact_seconds{{provider=\"{}\"}}", side.name);
+        assert!(proxy.admin("/metrics").text().contains(&metric));
+        traffic.pass(50);
+        side.suffers(&proxy, &traffic, "joined", |control| control.partition(false));
+        eventually("it is young again", || (provider(&proxy, side)["state"] == "connected").then_some(()));
+        traffic.finish();
+    }
+}
+
+#[test]
+fn a_slow_catalog_is_not_taken_for_a_lost_one() {
+    for side in &SIDES {
+        let proxy = Proxy::start(&["--rustLb.linger.for=0s"]);
+        let lives = Server::start("lives");
+        (side.register)(&proxy, "lives", &lives);
+        proxy.wait_for("lives.test", "/", 200);
+        let traffic = Traffic::start(proxy.web(), "lives.test");
+        let control = (side.control)(&proxy);
+        control.slow(std::time::Duration::from_millis(1800));
+        let asked = |control: &Control| control.stats().requests_to("/v1/status/leader");
+        let before = asked(control);
+        eventually("the slow answers came", || (asked(control) >= before + 4).then_some(()));
+        assert_eq!(provider(&proxy, side)["state"], "connected");
+        side.suffers(&proxy, &traffic, "slow", |_| {});
+        traffic.finish();
+    }
+}
+
+#[test]
+fn a_catalog_that_returns_is_asked_for_each_name_once() {
+    const SERVICES: usize = 150;
+    let proxy = Proxy::start(&["--rustLb.linger.for=0s", "--providers.consulCatalog.watchConnections=160"]);
+    let server = Server::start("all");
+    for i in 0..SERVICES {
+        let name = format!("s{i}");
+        proxy
+            .catalog
+            .embedded
+            .consul()
+            .register(rust_lb::embedded::Definition::new(&name, server.addr).tags(tags(&name)));
+    }
+    let control = proxy.catalog.embedded.consul().control();
+    let watched =
+        || eventually("every name is watched", || (control.stats().blocked > SERVICES).then(|| control.stats()));
+    watched();
+    proxy.catalog.stop();
+    eventually("the outage is shown", || (provider(&proxy, &SIDES[0])["state"] == "retrying").then_some(()));
+    let before = control.stats();
+    proxy.catalog.resume();
+    let after = watched();
+    let requests = |stats: &rust_lb::embedded::Stats| stats.requests.values().sum::<u64>();
+    let asked = requests(&after) - requests(&before);
+    // Each is read once, and then waited on; beside that the list, and whether it is there.
+    assert!(asked <= 2 * SERVICES as u64 + 20, "{asked} requests");
+    let opened = after.accepted - before.accepted;
+    assert!(opened <= SERVICES as u64 + 20, "{opened} connections");
+}

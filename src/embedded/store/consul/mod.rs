@@ -226,6 +226,12 @@ impl ConsulStore {
         Read { index: self.services_index.max(1), value, changed: self.wakes.watch(Watch::Services) }
     }
 
+    /// `catalog/nodes`: every node.
+    pub fn nodes(&mut self) -> Read<Vec<Value>> {
+        let nodes = self.nodes.iter().map(|(name, node)| Value::Object(node_json(name, node, "Meta")));
+        Read { index: self.nodes_index, value: nodes.collect(), changed: self.wakes.watch(Watch::Services) }
+    }
+
     /// `health/service`: the instances of a name with node and checks.
     pub fn health_service(&mut self, name: &str) -> Read<Vec<Entry>> {
         let value: Vec<_> = self.keys_of(name).iter().filter_map(|key| self.health_entry(key)).collect();
