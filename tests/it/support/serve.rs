@@ -164,7 +164,9 @@ impl Serve {
     /// Waits for the end of all its processes.
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let status = eventually("it ends", || self.child.try_wait().expect("a child of ours"));
-        self.reader.take().map(std::thread::JoinHandle::join);
+        if let Some(reader) = self.reader.take() {
+            drop(reader.join());
+        }
         (status, self.said())
     }
 }
