@@ -141,7 +141,8 @@ pub(super) fn flags(args: &[String]) -> Flags {
         }
         if is("standby") {
             let value = value.or_else(|| args.next_if(|next| !next.starts_with('-')).cloned());
-            if let Err(d) = standby_path(value.as_deref()) {
+            if let Err((code, message)) = standby_path(value.as_deref()) {
+                let d = Diagnostic::error(code, message);
                 out.diagnostics.push(d.with_origin(Origin { file: Some(source.into()), ..Origin::default() }));
             }
             continue;
@@ -186,15 +187,12 @@ fn find(path: &[String]) -> Option<&'static Node> {
     root().find(names(true)).or_else(|| root().find(names(false)))
 }
 
-/// Where `--standby unix:PATH` says.
-fn standby_path(value: Option<&str>) -> Result<PathBuf, Diagnostic> {
-    let Some(value) = value else { return Err(Diagnostic::error("missing_value", "`--standby` needs a value")) };
+/// Where `--standby unix:PATH` says; a problem's code and text otherwise.
+fn standby_path(value: Option<&str>) -> Result<PathBuf, (&'static str, String)> {
+    let Some(value) = value else { return Err(("missing_value", "`--standby` needs a value".to_owned())) };
     match value.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => {
-            let message = format!("expected `unix:PATH`, got `{}`", super::value::shown(value));
-            Err(Diagnostic::error("bad_value", message))
-        }
+        _ => Err(("bad_value", format!("expected `unix:PATH`, got `{}`", super::value::shown(value)))),
     }
 }
 

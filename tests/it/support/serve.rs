@@ -63,13 +63,13 @@ impl Setup {
         let said = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let hears = said.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 hears.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 hears.1.notify_all();
             }
         });
-        Serve { child, said, _dir: self.dir }
+        Serve { child, said, reader: Some(reader), _dir: self.dir }
     }
 }
 
@@ -77,6 +77,7 @@ impl Setup {
 pub struct Serve {
     child: Child,
     said: Arc<(Mutex<Vec<String>>, Condvar)>,
+    reader: Option<std::thread::JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
 
@@ -160,9 +161,12 @@ impl Serve {
         self.says(" serves; worker ", number);
     }
 
-    /// Waits for the end.
+    /// Waits for the end of all its processes.
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let status = eventually("it ends", || self.child.try_wait().expect("a child of ours"));
+        if let Some(reader) = self.reader.take() {
+            drop(reader.join());
+        }
         (status, self.said())
     }
 }
