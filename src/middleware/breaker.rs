@@ -326,7 +326,7 @@ mod tests {
         for millis in 0..50 {
             breaker.ended(&fine, 500, Duration::ZERO, at(millis));
         }
-        let answers = |millis| breaker.measure(Measure::ResponseCodeRatio([500, 600, 0, 600]), millis * 1_000);
+        let answers = |millis: u64| breaker.measure(Measure::ResponseCodeRatio([500, 600, 0, 600]), millis * 1_000);
         assert_eq!(answers(9_999), 1.0);
         assert_eq!(answers(10_000), 0.0);
         breaker.ended(&fine, 200, Duration::ZERO, at(10_500));

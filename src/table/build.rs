@@ -286,7 +286,7 @@ impl Builder<'_> {
             }
             good.transports.set(&of.1, transport.clone());
             self.table.transports.set(&resolve::qualified(&of.1, of.0), transport);
-            self.touch_users(Part::Transport, &of);
+            self.touch_users(Part::Transport, &of, &mut Vec::new());
         }
         for of in once(&mut self.touched.services) {
             let (service, problems) = self.service_now(&of);
@@ -319,7 +319,7 @@ impl Builder<'_> {
                 named.collect()
             };
             self.set_uses(uses(was), uses(is));
-            self.touch_users(Part::Service, &of);
+            self.touch_users(Part::Service, &of, &mut Vec::new());
         }
         for of in once(&mut self.touched.middlewares) {
             let (middleware, not_served, problems) = self.middleware_now(&of);
@@ -337,10 +337,10 @@ impl Builder<'_> {
             good.not_served.set(&of.1, not_served);
             self.table.middlewares.set(&resolve::qualified(&of.1, of.0), middleware);
             self.set_uses(was, is);
-            self.touch_users(Part::Middleware, &of);
+            self.touch_users(Part::Middleware, &of, &mut Vec::new());
         }
         for of in once(&mut self.touched.tls_options) {
-            self.touch_users(Part::TlsOptions, &of);
+            self.touch_users(Part::TlsOptions, &of, &mut Vec::new());
         }
     }
 
@@ -361,11 +361,7 @@ impl Builder<'_> {
     }
 
     /// Touches the routers that name a part, themselves or by their service.
-    fn touch_users(&mut self, part: Part, of: &Name) {
-        self.touch_users_of(part, of, &mut Vec::new());
-    }
-
-    fn touch_users_of(&mut self, part: Part, of: &Name, seen: &mut Vec<Name>) {
+    fn touch_users(&mut self, part: Part, of: &Name, seen: &mut Vec<Name>) {
         let first = Use { part, of: of.clone(), by: User::Service((Provider::Internal, Arc::default())) };
         let users = self.uses.range(first..).take_while(|other| other.part == part && other.of == *of);
         let (mut services, mut chains) = (Vec::new(), Vec::new());
@@ -380,7 +376,7 @@ impl Builder<'_> {
             // one that holds itself is gone through once
             if !seen.contains(&chain) {
                 seen.push(chain.clone());
-                self.touch_users_of(part, &chain, seen);
+                self.touch_users(part, &chain, seen);
             }
         }
         if part == Part::Transport {
@@ -388,7 +384,7 @@ impl Builder<'_> {
             return self.touched.services.extend(services);
         }
         for service in services {
-            self.touch_users(Part::Service, &service);
+            self.touch_users(Part::Service, &service, &mut Vec::new());
         }
     }
 
@@ -581,17 +577,14 @@ fn chained(of: &Name, middleware: Option<&Arc<Middleware>>) -> Uses {
         Some(MiddlewareKind::Chain { middlewares }) => &middlewares[..],
         _ => &[],
     };
-    let named = names.iter().filter_map(|name| reference(name, of.0));
-    let by = || User::Middleware(of.clone());
-    let all = named.map(|(provider, name)| Use { part: Part::Middleware, of: (provider, name.into()), by: by() });
     // one may stand there twice
-    let mut uses = Uses::new();
-    for one in all {
-        if !uses.contains(&one) {
-            uses.push(one);
-        }
-    }
-    uses
+    let named: BTreeSet<_> = names.iter().filter_map(|name| reference(name, of.0)).collect();
+    let uses = named.into_iter().map(|(provider, name)| Use {
+        part: Part::Middleware,
+        of: (provider, name.into()),
+        by: User::Middleware(of.clone()),
+    });
+    uses.collect()
 }
 
 fn maps<V>(provider: Provider, before: &Map<Arc<str>, V>, after: &Map<Arc<str>, V>, touched: &mut Vec<Name>) {

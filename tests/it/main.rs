@@ -14,6 +14,7 @@ mod files;
 mod grpc;
 mod h1;
 mod hind;
+mod middleware;
 mod proxy;
 mod real;
 mod render;
