@@ -6,13 +6,14 @@
 use super::is_default;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Fields by name.
 pub type Fields = BTreeMap<Arc<str>, Arc<str>>;
 
 /// Options of `headers`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Headers {
     /// Fields of requests; an empty value takes a field off.
@@ -114,6 +115,17 @@ pub struct Headers {
     /// Of Traefik 2; does nothing, as in Traefik 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssl_force_host: Option<bool>,
+}
+
+impl fmt::Debug for Headers {
+    /// Without values: one may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |fields: &Fields| fields.keys().cloned().collect::<Vec<_>>();
+        f.debug_struct("Headers")
+            .field("request", &names(&self.custom_request_headers))
+            .field("response", &names(&self.custom_response_headers))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Headers {

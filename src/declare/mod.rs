@@ -13,6 +13,7 @@ pub mod options;
 mod read;
 pub(crate) mod reference;
 mod reference_files;
+mod reference_middlewares;
 pub mod rest;
 mod tcp;
 mod tls;

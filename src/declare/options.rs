@@ -10,6 +10,7 @@
 use super::GoDuration;
 use super::reference::{SECTIONS, Section};
 use super::reference_files::FILE_SECTIONS;
+use super::reference_middlewares::MIDDLEWARES;
 use crate::model::DurationError;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,7 +148,7 @@ pub struct OptionDef {
     pub doc: &'static str,
 }
 
-static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| listed(SECTIONS));
+static OPTIONS: LazyLock<Vec<OptionDef>> = LazyLock::new(|| [listed(SECTIONS), listed(MIDDLEWARES)].concat());
 
 /// The options in the form that files and the REST provider have: those of tags without what only
 /// tags can say (one server, named as such) or cannot say at all, and what stands there instead.

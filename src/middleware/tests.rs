@@ -284,3 +284,63 @@ fn a_host_of_its_own_goes_to_servers_until_a_reset() {
     exchange.reset();
     assert_eq!(exchange.host_for(true, server), b"h.test");
 }
+
+#[test]
+fn paths_are_replaced_and_stripped_as_traefik_does() {
+    let replace = |regex: &str, by: &str| json!({"replacePathRegex": {"regex": regex, "replacement": by}});
+    let strip = |regex: &str| json!({"stripPrefixRegex": {"regex": [regex, "^/x"]}});
+    for (declared, target, expected) in [
+        (json!({"replacePath": {"path": "/new%20x"}}), "/old?x=1", Ok("/new%20x?x=1")),
+        (json!({"replacePath": {"path": "/a?b"}}), "/old", Ok("/a%3Fb")),
+        (replace("^/api/(v[0-9]+)/(.*)$", "/$2/${1}/$1x"), "/api/v1/users?q", Ok("/users/v1/?q")),
+        (replace("^/u/(.*)", "/x?id=$1"), "/u/9", Ok("/x%3Fid=9")),
+        (replace("^/(?P<first>[^/]*?)/", "/${first}-"), "/a/b/c", Ok("/a-b/c")),
+        (replace("^/u", "/v"), "/a", Ok("/a")),
+        (replace("^/(.*)$", "/../$1"), "/a", Err(400)),
+        (replace("^/(.*)$", "//$1"), "/a", Err(400)),
+        (replace("^/", "/%zz"), "/a", Err(500)),
+        (strip("^/api/v[0-9]+"), "/api/v12/a%2Fb", Ok("/a%2Fb")),
+        (strip("^/a b"), "/a%20b/c", Ok("/c")),
+        (strip("/v[0-9]"), "/api/v1/x", Ok("/api/v1/x")),
+        (strip("^/api"), "/api../x", Err(400)),
+        (strip("^/api"), "/api%2F..%2Fx", Err(400)),
+        (strip("^/api"), "/x", Ok("/")),
+    ] {
+        let mut exchange = exchange(Method::GET, target, "h.test", false);
+        let made = enter(&chain([kind(declared.clone())]), &mut exchange, &UserFiles::default());
+        let came = match &made {
+            Some(made) => Err(made.head.status.as_u16()),
+            None => Ok(exchange.request.request_uri()),
+        };
+        assert_eq!(came.as_deref(), expected.as_deref(), "{declared} {target}");
+    }
+    let mut exchange = exchange(Method::GET, "/old/p%20q", "h.test", false);
+    exchange.keep_fields();
+    let new = chain([kind(json!({"replacePath": {"path": "/new"}}))]);
+    assert!(enter(&new, &mut exchange, &UserFiles::default()).is_none());
+    assert_eq!(exchange.request.headers.first("X-Replaced-Path"), Some(&b"/old/p%20q"[..]));
+    exchange.reset();
+    assert_eq!(exchange.request.headers.first("X-Replaced-Path"), None);
+}
+
+#[test]
+fn the_clients_address_is_chosen_as_traefik_does() {
+    for (strategy, said, passes) in [
+        (json!({}), "1.2.3.4", false),
+        (json!({"depth": 1}), "9.9.9.9, 1.2.3.4", true),
+        (json!({"depth": 1}), "1.2.3.4:80", true),
+        (json!({"depth": 2}), "1.2.3.4", false),
+        (json!({"depth": 2}), "1.2.3.4, 9.9.9.9", true),
+        (json!({"excludedIPs": ["9.0.0.0/8"]}), "7.7.7.7, 1.2.3.4, 9.9.9.9, ", true),
+        (json!({"excludedIPs": ["9.0.0.0/8"]}), "1.2.3.4, x, 9.9.9.9", false),
+        (json!({"excludedIPs": ["9.0.0.0/8"]}), "9.1.1.1", false),
+        (json!({"depth": 1, "ipv6Subnet": 64}), "2001:db8::5:6", true),
+        (json!({"depth": 1}), "2001:db8::5:6", false),
+    ] {
+        let list = json!({"ipAllowList": {"sourceRange": ["1.2.3.0/24", "2001:db8::"], "ipStrategy": strategy}});
+        let mut exchange = exchange(Method::GET, "/", "h.test", false);
+        exchange.request.headers.set(name::X_FORWARDED_FOR, HeaderValue::from_str(said).expect("a value"));
+        let made = enter(&chain([kind(list)]), &mut exchange, &UserFiles::default());
+        assert_eq!(made.is_none(), passes, "{strategy} {said}");
+    }
+}

@@ -481,17 +481,14 @@ fn chained(of: &Name, middleware: Option<&Arc<Middleware>>) -> Uses {
         Some(MiddlewareKind::Chain { middlewares }) => &middlewares[..],
         _ => &[],
     };
-    let named = names.iter().filter_map(|name| reference(name, of.0));
-    let by = || User::Middleware(of.clone());
-    let all = named.map(|(provider, name)| Use { part: Part::Middleware, of: (provider, name.into()), by: by() });
     // one may stand there twice
-    let mut uses = Uses::new();
-    for one in all {
-        if !uses.contains(&one) {
-            uses.push(one);
-        }
-    }
-    uses
+    let named: BTreeSet<_> = names.iter().filter_map(|name| reference(name, of.0)).collect();
+    let uses = named.into_iter().map(|(provider, name)| Use {
+        part: Part::Middleware,
+        of: (provider, name.into()),
+        by: User::Middleware(of.clone()),
+    });
+    uses.collect()
 }
 
 fn maps<V>(provider: Provider, before: &Map<Arc<str>, V>, after: &Map<Arc<str>, V>, touched: &mut Vec<Name>) {

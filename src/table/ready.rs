@@ -34,9 +34,7 @@ impl Middleware {
     /// The option that cannot be used, and why.
     pub fn new(id: Arc<str>, kind: MiddlewareKind) -> Result<Self, String> {
         let ready = match &kind {
-            MiddlewareKind::RedirectRegex { regex, .. } => {
-                Ready::Pattern(regex::Regex::new(regex).map_err(|error| format!("`regex`: {error}"))?)
-            }
+            MiddlewareKind::RedirectRegex { regex, .. } => Ready::Pattern(expression(regex)?),
             MiddlewareKind::Headers(declared) => Ready::Headers(Box::new(ReadyHeaders::new(declared)?)),
             MiddlewareKind::PrefixAllowList { source_range } | MiddlewareKind::PrefixDenyList { source_range } => {
                 let network = |text: &Arc<str>| text.parse().map_err(|_| format!("`{text}` is not a network"));

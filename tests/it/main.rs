@@ -18,6 +18,7 @@ mod h1;
 mod health;
 mod hind;
 mod holder;
+mod middleware;
 mod proxy;
 mod real;
 mod render;

@@ -232,7 +232,11 @@ fn edit(option: &str, name: &str, value: &str) -> Result<Edit, String> {
     if FRAMING.contains(&&*lower) && !value.is_empty() {
         return Err(format!("`{option}`: `{name}` is the proxy's own to set: it concerns one connection"));
     }
-    let value = (!value.is_empty()).then(|| valued(option, name, value)).transpose()?;
+    let mut value = (!value.is_empty()).then(|| valued(option, name, value)).transpose()?;
+    if let Some(value) = &mut value {
+        // It may be a password, and is not printed.
+        value.set_sensitive(true);
+    }
     Ok((lower.into(), value))
 }
 
