@@ -87,9 +87,9 @@ impl Builder<'_> {
         let known = self.accepted.providers.get(provider).and_then(|good| good.services.get(name));
         let mut found = (None, Vec::new());
         if let Some(declared) = http.services.get(name) {
-            found = self.service_of(name, *provider, declared, known);
+            found = self.service_of(name, *provider, declared, known, true);
             if let (None, Some(known)) = (&found.0, known) {
-                let (kept, _) = self.service_of(name, *provider, &with_servers_of(known, declared), Some(known));
+                let (kept, _) = self.service_of(name, *provider, &with_servers_of(known, declared), Some(known), false);
                 if kept.is_some() {
                     let message = format!("service `{name}`: its last good definition stays in force");
                     let origin = origin(&declared.source, *provider);
@@ -101,20 +101,22 @@ impl Builder<'_> {
         // of a service that cannot be read the accepted settings stay, with the servers of today
         if let (Some(today), Some(known)) = (http.broken.services.get(name), known) {
             let declared = with_servers_of(known, today);
-            let (service, problems) = self.service_of(name, *provider, &declared, Some(known));
+            let (service, problems) = self.service_of(name, *provider, &declared, Some(known), false);
             found.1.extend(problems);
             found.0 = service;
         }
         found
     }
 
-    /// What a definition of a service comes to; `None` if it cannot be used.
+    /// What a definition of a service comes to; `None` if it cannot be used. `new` tells whether it is the one of now: an
+    /// accepted one is not refused because others have come to name it.
     fn service_of(
         &self,
         name: &Arc<str>,
         provider: Provider,
         declared: &Arc<declare::Service>,
         known: Option<&Arc<GoodService>>,
+        new: bool,
     ) -> (Option<Arc<GoodService>>, Vec<Diagnostic>) {
         let old = known.map(|known| &known.service);
         let refuse = |code: &'static str, option: &str, message: String| {
@@ -135,7 +137,7 @@ impl Builder<'_> {
                 refuse("bad_service", "", message)
             }
             (1, None) => {
-                if let Some(cycle) = self.cycle(&(provider, name.clone())) {
+                if let Some(cycle) = self.cycle(&(provider, name.clone())).filter(|_| new) {
                     let message = format!("service `{name}` is a part of itself: {cycle}");
                     return refuse("service_cycle", "", message);
                 }

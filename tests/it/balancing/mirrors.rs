@@ -30,7 +30,7 @@ fn mirrors_get_their_part_of_the_requests_and_nobody_sees_their_answers() {
     assert_eq!((&item["type"], &item["mirroring"]["maxBodySize"]), (&"mirroring".into(), &(-1).into()), "{item}");
     eventually("the copies are counted", || {
         let metrics = rig.proxy.admin("/metrics").text();
-        metrics.contains("rust_lb_mirrored_requests_total{result=\"sent\",service=\"all@file\"} 40").then_some(())
+        metrics.contains("rust_lb_mirrored_requests_total{service=\"all@file\",result=\"sent\"} 40").then_some(())
     });
 }
 
@@ -85,7 +85,7 @@ fn a_mirror_that_hangs_does_no_harm() {
         let metrics = rig.proxy.admin("/metrics").text();
         let line = metrics
             .lines()
-            .find(|l| l.starts_with("rust_lb_mirrored_requests_total{result=\"dropped\",service=\"hanging@file\"}"))?;
+            .find(|l| l.starts_with("rust_lb_mirrored_requests_total{service=\"hanging@file\",result=\"dropped\"}"))?;
         line.rsplit(' ').next()?.parse::<u32>().ok().filter(|dropped| *dropped > 0)
     });
     assert!((1..=400).contains(&dropped), "{dropped}");

@@ -108,6 +108,8 @@ fn ten_thousand_servers_are_one_list() {
         .collect();
     let rig = Rig::start(&listed, &["--workers=1"]);
     for (name, _) in &listed {
+        // so long a file may take longer than the start waits for it
+        rig.proxy.wait_for(&format!("{name}.test"), "/", 200);
         assert_eq!(rig.shares(name, 5).len(), 1, "{name}");
     }
     assert_eq!(rig.service("a")["loadBalancer"]["servers"].as_array().map(Vec::len), Some(10_000));
