@@ -1,8 +1,8 @@
 //! State by identity, shared by all workers.
 
 use super::budget::Budget;
-use super::verdict::{Checked, Failures, Verdict};
 use super::clients::ClientCounts;
+use super::verdict::{Checked, Failures, Verdict};
 use crate::model::ServerId;
 use crate::table::Passive;
 use std::any::Any;

@@ -306,7 +306,7 @@ http:
   middlewares:
     strip: {stripPrefix: {prefixes: [/a]}}
     pass: {basicAuth: {usersFile: /nowhere}}
-    corp: {headers: {customRequestHeaders: {X-A: b}}}
+    corp: {compress: {minResponseBodyBytes: 5}}
   services:
     none: {loadBalancer: {servers: [{url: "http://10.0.0.9"}]}}
   routers:
@@ -328,7 +328,7 @@ fn files_of_the_static_configuration_count_offline() {
     let asks = "answer 401: `pass@file` asks for a password; the users in `/nowhere` are not read offline";
     assert!(code == 1 && out.contains(asks), "{out}");
     let (code, out, _) = ask("traefik.http.routers.a.middlewares=corp@file", &[]);
-    let refused = "router `a` needs the middleware `corp@file`, which is refused";
+    let refused = "router `a` needs the middleware `corp@file`, a `compress`, which is not served yet";
     assert!(code == 1 && out.contains(refused) && !out.contains("does not exist"), "{out}");
 }
 
@@ -365,7 +365,7 @@ fn check_tells_the_problems_of_tags_with_those_of_files() {
         assert!(err.contains(told), "{told}: {err}");
     }
     assert!(!err.contains("auth@nomad"), "what a catalog that is not given declares is not missed: {err}");
-    assert_eq!(err.matches("customRequestHeaders").count(), 2, "one message, and its line: {err}");
+    assert_eq!(err.matches("compress").count(), 2, "one message, and its line: {err}");
     let (code, _, err) = check(&["--provider=nomad"]);
     assert!(code == 1 && err.contains("services.json`: a registration cannot be read"), "{err}");
     for wrong in [&["--services"][..], &["--provider", "nomad"]] {

@@ -136,7 +136,8 @@ fn tags_make_the_configuration_that_traefik_recorded() {
 }
 
 const SHOP: &str = r#"[{"ID":"a","ServiceName":"shop","Namespace":"default","NodeID":"n1","Address":"10.0.0.1",
-    "Port":80,"Tags":["traefik.http.routers.shop.middlewares=users","traefik.http.middlewares.users.basicauth.users=a:b"]}]"#;
+    "Port":80,"Tags":["traefik.http.routers.shop.middlewares=users","traefik.http.middlewares.users.basicauth.users=a:b",
+    "traefik.http.middlewares.small.compress=true"]}]"#;
 
 #[test]
 fn prints_one_document_for_people_and_the_remarks_beside_it() {

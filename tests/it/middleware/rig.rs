@@ -59,7 +59,7 @@ impl Rig {
         let file = dir.path().join("routes.yaml");
         std::fs::write(&file, declared(routes, &middlewares)).expect("written");
         let provider = format!("--providers.file.filename={}", file.display());
-        let running = Running::dev(dir.path(), &["--no-samples", &provider]);
+        let running = Running::dev(dir.path(), &["--no-samples", "--rustLb.linger.wait=0s", &provider]);
         Self { running, file, _dir: dir }
     }
 
