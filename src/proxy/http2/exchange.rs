@@ -129,7 +129,7 @@ async fn forward(
                         finish.again();
                         chosen = choice.next(client, &finish, switches).await;
                     }
-                    Over::FailsOver(range, back) => {
+                    Over::Leave(range, back) => {
                         (finish, running) = (back.0, back.1);
                         body = back.2;
                         choice.leave(range);
@@ -214,7 +214,7 @@ enum Over {
     /// Another server may be tried, in place of this one.
     Next(usize, Failure, Back),
     /// The servers here are to be left, and others asked.
-    FailsOver(Range<usize>, Back),
+    Leave(Range<usize>, Back),
     /// The server speaks HTTP/1.1 only.
     Http1(Taken, Back),
 }
@@ -258,7 +258,7 @@ async fn over(
         Ok(answer) => {
             let other = service.fails_over(taken.at, answer.head.status.as_u16()).filter(|_| !has_body);
             if let Some(range) = other.filter(|range| choice.has_other(range)) {
-                return Over::FailsOver(range, (finish, running, None));
+                return Over::Leave(range, (finish, running, None));
             }
             Over::Done(Ok(respond_over(client, finish, running, taken, answer, transfer)))
         }
