@@ -145,6 +145,6 @@ fn percent(value: &Value) -> Result<bool, String> {
 
 /// Statuses and ranges of them.
 fn statuses(value: &Value) -> Result<bool, String> {
-    let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-    texts.map(|text| status_range(text).map(drop)).collect::<Result<(), String>>().map(|()| true)
+    let mut texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+    texts.try_for_each(|text| status_range(text).map(drop)).map(|()| true)
 }

@@ -127,13 +127,16 @@ pub(super) struct Asking<'a> {
     pub(super) left: &'a [Range<usize>],
 }
 
+/// A mirroring service that was passed, and its mirrors.
+pub(super) type Mirrored<'a> = (&'a ServiceState, &'a [Mirror]);
+
 /// What a choice came to.
 #[derive(Default)]
 pub(super) struct Choosing<'a> {
     /// Cookies to be set.
     pub(super) cookies: SmallVec<[HeaderValue; 1]>,
     /// Who gets copies of the request, as far as mirroring services were passed.
-    pub(super) mirrors: SmallVec<[(&'a ServiceState, &'a Rc<[Mirror]>); 1]>,
+    pub(super) mirrors: SmallVec<[Mirrored<'a>; 1]>,
 }
 
 /// What a walk through the tree goes by.

@@ -323,10 +323,10 @@ impl ServerState {
     pub fn answered_in(&self, time: Duration, millis: u64) {
         let ResponseTime { mean, at } = &self.response_time.0;
         let (before, sample) = (mean.load(Relaxed), u64::try_from(time.as_micros()).unwrap_or(u64::MAX >> SAMPLE_BITS));
-        let (count, total) = ((before & (1 << SAMPLE_BITS) - 1).min(SAMPLES - 1), before >> SAMPLE_BITS);
+        let (count, total) = ((before & ((1 << SAMPLE_BITS) - 1)).min(SAMPLES - 1), before >> SAMPLE_BITS);
         let sample = sample.min(LONGEST);
         let new = (total * count + sample) / (count + 1);
-        mean.store(new << SAMPLE_BITS | count + 1, Relaxed);
+        mean.store((new << SAMPLE_BITS) | (count + 1), Relaxed);
         at.store(millis, Relaxed);
     }
 

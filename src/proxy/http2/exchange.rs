@@ -155,7 +155,7 @@ async fn forward(
                         finish.again();
                         chosen = choice.next(client, &finish, switches).await;
                     }
-                    Over::FailsOver(range, back) => {
+                    Over::Leave(range, back) => {
                         (finish, running) = (back.0, back.1);
                         body = back.2;
                         choice.leave(range);
@@ -271,7 +271,7 @@ enum Over {
     /// Another server may be tried, in place of this one.
     Next(usize, Failure, Back),
     /// The servers here are to be left, and others asked.
-    FailsOver(Range<usize>, Back),
+    Leave(Range<usize>, Back),
     /// The server speaks HTTP/1.1 only.
     Http1(Taken, Back),
 }
@@ -317,7 +317,7 @@ async fn over(
             let status = answer.head.status.as_u16();
             let other = service.fails_over(taken.at, status).filter(|_| !has_body);
             if let Some(range) = other.filter(|range| choice.has_other(range)) {
-                return Over::FailsOver(range, (finish, running, None));
+                return Over::Leave(range, (finish, running, None));
             }
             if retrying.is_some_and(|retrying| retrying.after(&finish, status, (!has_body).then_some(0))) {
                 return Over::Again((finish, running, None));
