@@ -126,6 +126,8 @@ impl Source for Fake {
             rule: "Host(`web.example.org`)".into(),
             priority: 23,
             tls: false,
+            answers: false,
+            retries: false,
             middlewares: vec![strip.clone()],
             service: service.clone(),
             declared: Arc::new(declare::Router {
