@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_answers_is_there_however_slowly() {
-        for (old, fresh) in [((1, true), (1, true)), ((3000, true), (3000, true)), ((2100, true), (1, true))] {
+        for (old, fresh) in [((1, true), (1, true)), ((3000, true), (3000, true)), ((1900, true), (1, true))] {
             let mut pulse = pulse(&script(old, fresh));
             for _ in 0..5 {
                 assert_eq!(pulse.beat().await, Beat::Answered, "{old:?} {fresh:?}");

@@ -109,6 +109,11 @@ impl State {
         self.doubted.values().any(|doubt| !matches!(doubt, Doubt::Listed(_))) || self.sees_no_instance()
     }
 
+    /// Names that are listed while their reads are empty.
+    pub fn doubted(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.doubted.keys()
+    }
+
     /// Whether some name waits for a newer list.
     pub fn waits_for_list(&self) -> bool {
         self.doubted.values().any(|doubt| matches!(doubt, Doubt::Listed(_)))

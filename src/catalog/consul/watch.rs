@@ -241,7 +241,8 @@ impl Watch {
         }
         if self.broken_at.is_some_and(|at| at <= now) {
             self.broken_at = None;
-            let names = self.broken.keys().cloned().collect();
+            // What rights hid moves no index when they come back, so nobody who waits is woken for it.
+            let names = self.broken.keys().chain(self.state.doubted()).cloned().collect();
             self.ask(names, true);
         }
         if self.listen_at.is_some_and(|at| at <= now) {
@@ -375,8 +376,9 @@ impl Watch {
                 }
                 self.survived(&name);
                 self.contact(meta);
+                let empty = instances.is_empty();
                 self.read(&name, instances, meta);
-                self.watch(&name, meta.index);
+                self.watch(&name, meta.index, empty);
                 self.complete();
             }
             Err(error) if error.is_of_one_answer() && !error.is_refusal() => {
@@ -425,14 +427,18 @@ impl Watch {
             // The list usually follows by itself, within milliseconds.
             Read::Doubted => drop(self.list_at.get_or_insert(now + self.spawn.timing.lag / 10)),
             Read::Again => self.ask(vec![name.clone()], true),
-            Read::Taken | Read::Unseen => {}
+            Read::Unseen => {
+                let pause = Duration::from_millis(50) * self.state.doubted().len() as u32;
+                self.broken_at.get_or_insert(now + pause.max(self.spawn.timing.backoff.1));
+            }
+            Read::Taken => {}
         }
         let unseen = self.state.unseen();
         self.lack(NODES, unseen);
     }
 
     /// Puts a watcher on a name that was read, where that is the strategy.
-    fn watch(&mut self, name: &Arc<str>, index: Option<u64>) {
+    fn watch(&mut self, name: &Arc<str>, index: Option<u64>, empty: bool) {
         if self.doorbell || self.watchers.contains_key(name) || !self.state.listed().contains(name) {
             return;
         }
@@ -440,7 +446,7 @@ impl Watch {
         let Ok(parked) = self.agent.parked() else { return };
         let (waits, sender) = (self.spawn.timing.waits, self.told.0.clone());
         let index = index.unwrap_or_default();
-        let task = watcher::start(parked, name.clone(), index, self.paths.clone(), self.stale, waits, sender);
+        let task = watcher::start(parked, name.clone(), (index, empty), self.paths.clone(), self.stale, waits, sender);
         self.watchers.insert(name.clone(), task);
     }
 

@@ -24,11 +24,11 @@ pub struct Told {
     pub lasted: Duration,
 }
 
-/// Starts a watcher that goes on from the index of a read of the same name.
+/// Starts a watcher that goes on from the index of a read of the same name, and from whether that was empty.
 pub fn start(
     parked: Parked,
     name: Arc<str>,
-    index: u64,
+    (index, empty): (u64, bool),
     paths: Paths,
     stale: bool,
     waits: Waits,
@@ -43,7 +43,7 @@ pub fn start(
             rate: Bucket::new(4, Duration::from_millis(50)),
             early: Early::default(),
             pause: Duration::ZERO,
-            empty: false,
+            empty,
             asked: Instant::now(),
         };
         loop {

@@ -220,7 +220,8 @@ impl Watch {
         }
         if self.broken_at.is_some_and(|at| at <= now) {
             self.broken_at = None;
-            let names = self.broken.keys().cloned().collect();
+            // One refusal may be a token on its way to be replaced: what is listed is asked for again before its hold ends.
+            let names = self.broken.keys().chain(&self.forbidden).cloned().collect();
             self.ask(names);
         }
         if self.list_at.is_some_and(|at| at <= now) {
@@ -396,24 +397,6 @@ impl Watch {
         }
         if self.forbidden.remove(key) {
             self.rights();
-        }
-        self.complete();
-    }
-
-    /// A name that could not be read keeps what was last good.
-    fn unread(&mut self, key: &ServiceKey, error: &Error) {
-        self.outstanding.remove(key);
-        let now = Instant::now();
-        if error.is_refusal() {
-            self.forbidden.insert(key.clone());
-            self.rights();
-            self.state.belief.hold([key.clone()], now);
-        } else if error.is_of_one_answer() {
-            self.broken.insert(key.clone(), error.to_string());
-            self.broken_at = Some(now + self.spawn.timing.backoff.1);
-            self.notes();
-        } else {
-            return self.fail(&error.to_string());
         }
         self.complete();
     }

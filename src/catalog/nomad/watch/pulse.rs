@@ -1,9 +1,11 @@
-//! What becomes of the watcher when the agent refuses, is silent, or is there while the connections to it are lost.
+//! What becomes of the watcher when the agent or one answer refuses, is silent, or is there while the connections to it are lost.
 
 use super::{Phase, Watch};
+use crate::catalog::ServiceKey;
 use crate::catalog::http::Error;
 use crate::catalog::nomad::stream::Signal;
 use crate::catalog::pulse::Beat;
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Watch {
@@ -35,6 +37,26 @@ impl Watch {
             }
             Beat::Lost(_) => {}
         }
+    }
+
+    /// A name that could not be read keeps what was last good.
+    pub(super) fn unread(&mut self, key: &ServiceKey, error: &Error) {
+        self.outstanding.remove(key);
+        let now = Instant::now();
+        if error.is_refusal() {
+            self.forbidden.insert(key.clone());
+            let pause = self.spawn.timing.backoff.1.max(Duration::from_millis(50) * self.forbidden.len() as u32);
+            self.broken_at.get_or_insert(now + pause);
+            self.rights();
+            self.state.belief.hold([key.clone()], now);
+        } else if error.is_of_one_answer() {
+            self.broken.insert(key.clone(), error.to_string());
+            self.broken_at = Some(now + self.spawn.timing.backoff.1);
+            self.notes();
+        } else {
+            return self.fail(&error.to_string());
+        }
+        self.complete();
     }
 
     pub(super) fn refuse_or_fail(&mut self, error: &Error) {
