@@ -116,8 +116,6 @@ impl Source for Fake {
         let auth = Arc::new(table::Middleware { id: "auth@file".into(), kind: auth, ready: table::Ready::Nothing });
         let service = web_service(&["http://127.0.0.1:8001", "http://127.0.0.1:8002"]);
         let router = table::Router {
-            answers: false,
-            retries: false,
             chains: Vec::new(),
             tls_options: Vec::new(),
             id: "web@nomad".into(),
