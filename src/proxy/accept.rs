@@ -38,11 +38,11 @@ pub(super) fn start(worker: &Rc<Worker>, mut entry: EntryPoint, listener: std::n
     let entry = Rc::new(entry);
     let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
     tokio::task::spawn_local(adopt(worker.clone(), entry.clone(), passed, local));
-    worker.accepting.set(worker.accepting.get() + 1);
+    worker.gauges.accepting.send_modify(|listeners| *listeners += 1);
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         run(&worker, &entry, listener, seat, local).await;
-        worker.accepting.set(worker.accepting.get() - 1);
+        worker.gauges.accepting.send_modify(|listeners| *listeners -= 1);
         worker.ended.notify_one();
     });
     Ok(())

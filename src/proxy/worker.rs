@@ -91,6 +91,8 @@ pub struct Gauges {
     pub requests: AtomicUsize,
     /// Requests that wait for a server to appear.
     pub waiting: AtomicUsize,
+    /// Listeners that connections are taken from.
+    pub(super) accepting: watch::Sender<usize>,
 }
 
 /// What a worker was told to do.
@@ -160,6 +162,12 @@ impl WorkerHandle {
         self.orders.send_replace(Order::Drain { deadline: Instant::now() + grace, handed_over: true });
     }
 
+    /// Waits until it takes no more connections, after [`Self::retire`].
+    pub async fn stopped_accepting(&self) {
+        // An error means that it has ended.
+        drop(self.gauges.accepting.subscribe().wait_for(|listeners| *listeners == 0).await);
+    }
+
     /// What it is doing.
     pub fn gauges(&self) -> &Arc<Gauges> {
         &self.gauges
@@ -223,7 +231,6 @@ pub(super) struct Worker {
     /// Rings when the worker drains.
     pub(super) bell: Bell,
     /// Listeners from which it accepts, or has yet to take what the kernel took.
-    pub(super) accepting: Cell<usize>,
     /// A connection has ended: one more may be accepted. Or a listener is closed.
     pub(super) ended: Notify,
 }
@@ -287,7 +294,6 @@ async fn run(
         buffers: Buffers::default(),
         epoch: Epoch::default(),
         bell: Bell::default(),
-        accepting: Cell::new(0),
         ended: Notify::new(),
     });
     for (entry_point, listener) in config.listeners {
@@ -310,7 +316,7 @@ async fn run(
         }
     };
     // The deadline may be brought forward by a second order.
-    while worker.accepting.get() > 0 || gauges.connections.load(Relaxed) > 0 {
+    while *gauges.accepting.borrow() > 0 || gauges.connections.load(Relaxed) > 0 {
         tokio::select! {
             () = worker.ended.notified() => {}
             () = tokio::time::sleep_until(deadline) => break,

@@ -43,6 +43,9 @@ pub(super) enum Ending {
     Defect(&'static str),
 }
 
+/// How long it is waited for workers to take no more connections before it is said that they do not.
+const STOPPED: Duration = Duration::from_secs(1);
+
 impl Parts {
     /// Waits until there is something to serve by, then takes the sockets over. Why it ends, where it does before.
     pub(super) async fn take_over(
@@ -218,6 +221,13 @@ impl Parts {
             let put_down = tokio::task::spawn_blocking(move || pen.iter().for_each(|pen| pen.put_down(PEN_DOWN)));
             // A defect there would end in nothing being written either.
             drop(put_down.await);
+            let stopped = async {
+                for worker in workers {
+                    worker.stopped_accepting().await;
+                }
+            };
+            // One that is stuck keeps nobody.
+            drop(tokio::time::timeout(STOPPED, stopped).await);
             signals.as_ref().and_then(signals::Stream::holder).into_iter().for_each(|h| h.say(&Word::Retired));
         }
         let ended = async {
