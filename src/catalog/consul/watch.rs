@@ -534,12 +534,6 @@ impl Watch {
         self.phase = Phase::Waiting(Instant::now() + self.backoff.failed(&mut self.rng));
     }
 
-    fn forget(&mut self) {
-        let names = self.state.forget();
-        self.publisher.dropped(&names);
-        self.publish();
-    }
-
     fn publish(&mut self) {
         // Before the first complete read there is nothing to publish.
         if self.publisher.is_complete() || self.phase == Phase::Live {

@@ -208,7 +208,8 @@ impl<'a> Faults<'a> {
             Fault::Status(500, "No cluster leader".to_owned()),
             Fault::Status(403, "Permission denied".to_owned()),
             Fault::Status(429, "Too Many Requests".to_owned()),
-            Fault::Index(self.rng.random_range(1..30)),
+            // Never ahead of the agent's own: none does that, and it would hide every change below.
+            Fault::Index(1),
         ];
         if Instant::now() < self.silence_until {
             faults.push(Fault::Silence);

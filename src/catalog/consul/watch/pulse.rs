@@ -1,4 +1,4 @@
-//! What becomes of the watcher when the agent is silent, or is there while the connections to it are lost.
+//! What becomes of the watcher when the agent is silent, or is there while the connections to it are lost, and when a person ends holds.
 
 use super::{Phase, Watch};
 use crate::catalog::pulse::Beat;
@@ -33,5 +33,11 @@ impl Watch {
             }
             Beat::Lost(_) => {}
         }
+    }
+
+    pub(super) fn forget(&mut self) {
+        let names = self.state.forget();
+        self.publisher.dropped(&names);
+        self.publish();
     }
 }
