@@ -15,11 +15,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SHARDS: usize = 16;
 
+/// Requests in flight by who is counted.
+type Shard = Mutex<HashMap<Box<[u8]>, i64, RandomState>>;
+
 /// The requests in flight of one middleware of one router.
 #[derive(Debug, Default)]
 pub struct Counts {
     hasher: RandomState,
-    shards: [Mutex<HashMap<Box<[u8]>, i64, RandomState>>; SHARDS],
+    shards: [Shard; SHARDS],
 }
 
 impl Counts {

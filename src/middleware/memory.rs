@@ -22,9 +22,12 @@ pub enum Memory {
     Breaker(Breaker),
 }
 
+/// What the memory is named by, and how it is made.
+type Kind = (&'static str, fn() -> Memory);
+
 impl Memory {
     /// An empty one, where the middleware remembers anything.
-    fn of(middleware: &Middleware) -> Option<(&'static str, fn() -> Self)> {
+    fn of(middleware: &Middleware) -> Option<Kind> {
         match &middleware.ready {
             Ready::Rate(_) => Some(("rateLimit", || Self::Rate(Buckets::default()))),
             Ready::InFlight(_) => Some(("inFlightReq", || Self::InFlight(Counts::default()))),

@@ -23,11 +23,14 @@ const LOOKED_AT: usize = 8;
 
 const X_RETRY_IN: HeaderName = HeaderName::from_static("x-retry-in");
 
+/// Buckets by whose they are.
+type Shard = Mutex<HashMap<Box<[u8]>, Bucket, RandomState>>;
+
 /// The buckets of one middleware of one router.
 #[derive(Debug, Default)]
 pub struct Buckets {
     hasher: RandomState,
-    shards: [Mutex<HashMap<Box<[u8]>, Bucket, RandomState>>; SHARDS],
+    shards: [Shard; SHARDS],
 }
 
 #[derive(Debug, Clone, Copy)]
