@@ -562,7 +562,7 @@ mod tests {
             "traefik.tcp.routers.db.tls=true",
         ]);
         assert!(d.problems.iter().all(|p| !p.is_error() && &*p.code == "not_served"), "{:?}", d.problems);
-        assert_eq!(d.problems.len(), 5);
+        assert_eq!(d.problems.len(), 4);
         assert!(!d.routers["a"].broken && !d.services["s"].broken && !d.tcp_routers["db"].broken);
         assert!(d.tcp_routers["db"].value.tls.is_some());
         let middleware = |name: &str| serde_json::to_value(&d.middlewares[name].value).unwrap();
