@@ -193,7 +193,7 @@ fn memory(kind: Kind, storm: &Proxy, changes: &mut Changes<'_>, many: usize, rep
             std::thread::sleep(Duration::from_millis(2));
         }
         // The last change is routed, and what it left to do (the state's file) is done.
-        while changes.done % 4 != 0 {
+        while !changes.done.is_multiple_of(4) {
             changes.next();
         }
         let last = &changes.names[(changes.done / 4 - 1) % changes.names.len()];
