@@ -19,11 +19,14 @@ const SHARDS: usize = 16;
 #[derive(Debug, Default)]
 pub struct Counts {
     hasher: RandomState,
-    shards: [Mutex<HashMap<Box<[u8]>, i64, RandomState>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
 
+/// Requests in flight by source.
+type Shard = HashMap<Box<[u8]>, i64, RandomState>;
+
 impl Counts {
-    fn shard(&self, source: &[u8]) -> MutexGuard<'_, HashMap<Box<[u8]>, i64, RandomState>> {
+    fn shard(&self, source: &[u8]) -> MutexGuard<'_, Shard> {
         let shard = self.hasher.hash_one(source) as usize % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }

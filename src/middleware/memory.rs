@@ -22,9 +22,12 @@ pub enum Memory {
     Breaker(Breaker),
 }
 
+/// The kind of a middleware that remembers, and how what it remembers begins.
+type Beginning = (&'static str, fn() -> Memory);
+
 impl Memory {
     /// An empty one, where the middleware remembers anything.
-    fn of(middleware: &Middleware) -> Option<(&'static str, fn() -> Self)> {
+    fn of(middleware: &Middleware) -> Option<Beginning> {
         match &middleware.ready {
             Ready::Rate(_) => Some(("rateLimit", || Self::Rate(Buckets::default()))),
             Ready::InFlight(_) => Some(("inFlightReq", || Self::InFlight(Counts::default()))),

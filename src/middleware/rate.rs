@@ -27,8 +27,11 @@ const X_RETRY_IN: HeaderName = HeaderName::from_static("x-retry-in");
 #[derive(Debug, Default)]
 pub struct Buckets {
     hasher: RandomState,
-    shards: [Mutex<HashMap<Box<[u8]>, Bucket, RandomState>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
+
+/// Buckets by source.
+type Shard = HashMap<Box<[u8]>, Bucket, RandomState>;
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
