@@ -306,7 +306,7 @@ http:
   middlewares:
     strip: {stripPrefix: {prefixes: [/a]}}
     pass: {basicAuth: {usersFile: /nowhere}}
-    corp: {headers: {customRequestHeaders: {X-A: b}}}
+    corp: {headers: {customRequestHeaders: {Content-Length: b}}}
   services:
     none: {loadBalancer: {servers: [{url: "http://10.0.0.9"}]}}
   routers:

@@ -136,7 +136,7 @@ fn tags_make_the_configuration_that_traefik_recorded() {
 }
 
 const SHOP: &str = r#"[{"ID":"a","ServiceName":"shop","Namespace":"default","NodeID":"n1","Address":"10.0.0.1",
-    "Port":80,"Tags":["traefik.http.routers.shop.middlewares=users","traefik.http.middlewares.users.basicauth.users=a:b"]}]"#;
+    "Port":80,"Tags":["traefik.http.routers.shop.middlewares=users","traefik.http.middlewares.users.digestauth.users=a:b"]}]"#;
 
 #[test]
 fn prints_one_document_for_people_and_the_remarks_beside_it() {
@@ -145,7 +145,7 @@ fn prints_one_document_for_people_and_the_remarks_beside_it() {
     let document: Value = serde_json::from_str(&out).unwrap();
     let http = &document["configuration"]["http"];
     assert_eq!(http["routers"]["shop"]["rule"], "Host(`shop.test`)");
-    assert_eq!(http["middlewares"]["users"], json!({"basicAuth": {"users": ["a:b"]}}));
+    assert_eq!(http["middlewares"]["users"], json!({"digestAuth": {"users": ["a:b"]}}));
     assert_eq!(document["problems"], json!([]), "what is not served yet is no problem of the tags");
     assert!(err.contains("warning[not_served]") && !err.contains("a:b"), "{err}");
     let two = format!("{SHOP}\n{}", SHOP.replace("shop", "cart").replace("users", "others"));
