@@ -15,18 +15,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SHARDS: usize = 16;
 
-/// Requests in flight by who is counted.
-type Shard = Mutex<HashMap<Box<[u8]>, i64, RandomState>>;
-
 /// The requests in flight of one middleware of one router.
 #[derive(Debug, Default)]
 pub struct Counts {
     hasher: RandomState,
-    shards: [Shard; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
 
+/// Requests in flight by source.
+type Shard = HashMap<Box<[u8]>, i64, RandomState>;
+
 impl Counts {
-    fn shard(&self, source: &[u8]) -> MutexGuard<'_, HashMap<Box<[u8]>, i64, RandomState>> {
+    fn shard(&self, source: &[u8]) -> MutexGuard<'_, Shard> {
         let shard = self.hasher.hash_one(source) as usize % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }

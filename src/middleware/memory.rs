@@ -22,12 +22,12 @@ pub enum Memory {
     Breaker(Breaker),
 }
 
-/// What the memory is named by, and how it is made.
-type Kind = (&'static str, fn() -> Memory);
+/// The kind of a middleware that remembers, and how what it remembers begins.
+type Beginning = (&'static str, fn() -> Memory);
 
 impl Memory {
     /// An empty one, where the middleware remembers anything.
-    fn of(middleware: &Middleware) -> Option<Kind> {
+    fn of(middleware: &Middleware) -> Option<Beginning> {
         match &middleware.ready {
             Ready::Rate(_) => Some(("rateLimit", || Self::Rate(Buckets::default()))),
             Ready::InFlight(_) => Some(("inFlightReq", || Self::InFlight(Counts::default()))),

@@ -23,15 +23,15 @@ const LOOKED_AT: usize = 8;
 
 const X_RETRY_IN: HeaderName = HeaderName::from_static("x-retry-in");
 
-/// Buckets by whose they are.
-type Shard = Mutex<HashMap<Box<[u8]>, Bucket, RandomState>>;
-
 /// The buckets of one middleware of one router.
 #[derive(Debug, Default)]
 pub struct Buckets {
     hasher: RandomState,
-    shards: [Shard; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
+
+/// Buckets by source.
+type Shard = HashMap<Box<[u8]>, Bucket, RandomState>;
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
