@@ -16,6 +16,7 @@ fn connections_that_a_killed_worker_had_not_accepted_are_served_by_the_next() {
     let (web, worker) = (serve.web(), serve.worker());
     // A worker that is stopped accepts nothing: what comes is in the sockets' queues.
     kill(worker, "-STOP");
+    eventually("all of its threads have stopped", || all_stopped(worker).then_some(()));
     let mut waiting: Vec<Connection> = (0..50).map(|_| Connection::open(web).expect("queued")).collect();
     for connection in &mut waiting {
         connection.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").expect("sent");
@@ -142,4 +143,14 @@ fn a_single_process_serves_without_a_worker() {
     serve.signal("-TERM");
     let (status, _) = serve.wait();
     assert!(status.success());
+}
+
+/// Whether each thread of a process is stopped, as `/proc` tells.
+fn all_stopped(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The name before it may hold anything but ends with the last bracket.
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
 }
