@@ -210,13 +210,18 @@ impl Holder {
                 Some(_) => {}
             }
         }
+        let mut retired = Vec::new();
         for worker in &mut self.leaving {
             while let Some(word) = worker.hear() {
                 if let Word::Retired = word {
                     worker.stage = Stage::Retired;
                     worker.deadline = None;
+                    retired.push(worker.pid());
                 }
             }
+        }
+        for pid in retired {
+            self.tell(false, &format!("worker {pid} takes no more connections"));
         }
     }
 

@@ -158,7 +158,7 @@ impl Serve {
     /// SIGUSR2, and waits until the new worker serves: the `number`th to do so.
     pub fn hand_over(&self, number: usize) {
         self.signal("-USR2");
-        self.says(" serves; worker ", number);
+        self.says(" takes no more connections", number);
     }
 
     /// Waits for the end of all its processes.
