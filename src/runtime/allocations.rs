@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Where an instance is, by its provider.
 type Place = (Provider, Arc<str>, u16);
 
+/// What is said of the instances at one address.
+type Said = BTreeMap<(ServiceKey, Arc<str>), Arc<Report>>;
+
 /// The servers and what is said of them.
 #[derive(Debug)]
 pub(super) struct Allocations {
@@ -26,7 +29,7 @@ pub(super) struct Allocations {
 struct Inner {
     reports: BTreeMap<Provider, Reports>,
     /// Of several services, those with checks.
-    said: HashMap<Place, BTreeMap<(ServiceKey, Arc<str>), Arc<Report>>>,
+    said: HashMap<Place, Said>,
     /// Of the table in force.
     servers: HashMap<Place, BTreeSet<ServerId>>,
     /// Those of which something is said; what the registry knows of them stays as long as it is.
@@ -135,7 +138,7 @@ impl Inner {
 }
 
 /// What speaks most against a server. Where a service of its own name is at its address, only that is asked.
-fn worst<'a>(said: &'a BTreeMap<(ServiceKey, Arc<str>), Arc<Report>>, id: &ServerId) -> &'a CheckState {
+fn worst<'a>(said: &'a Said, id: &ServerId) -> &'a CheckState {
     let name = id.service.rsplit_once('@').map_or(&*id.service, |(name, _)| name);
     let own = said.keys().any(|(key, _)| *key.name == *name);
     let states = said.iter().filter(|((key, _), _)| !own || *key.name == *name).map(|(_, report)| &report.state);

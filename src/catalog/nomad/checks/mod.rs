@@ -192,11 +192,10 @@ impl Poller {
         for difference in before.services.differences(&inventory.services) {
             let old = difference.before.map_or(&[][..], |service| &service.instances);
             let now_there = difference.after.map_or(&[][..], |service| &service.instances);
-            let stays = |one: &&Instance| now_there.iter().any(|other| other.id == one.id && other.alloc == one.alloc);
-            for gone in old.iter().filter(|one| !stays(one)) {
+            for gone in old.iter().filter(|one| by_id(now_there, &one.id).is_none_or(|now| now.alloc != one.alloc)) {
                 self.forget(difference.key, gone);
             }
-            for instance in now_there.iter().filter(|one| !old.contains(one)) {
+            for instance in now_there.iter().filter(|one| by_id(old, &one.id) != Some(one)) {
                 self.put(difference.key, instance, new, now);
             }
         }
@@ -241,7 +240,10 @@ impl Poller {
             self.allocations.remove(&instance.alloc);
             self.failing.remove(&instance.alloc);
             let namespace = &key.namespace;
-            if !self.allocations.values().any(|other| other.namespace == *namespace) {
+            // Mostly nothing is refused, and nobody has to look for others.
+            if self.refused.contains_key(namespace)
+                && !self.allocations.values().any(|other| other.namespace == *namespace)
+            {
                 self.refused.remove(namespace);
             }
             self.tell();
@@ -377,4 +379,10 @@ impl Poller {
             changed
         });
     }
+}
+
+/// Instances are sorted by id.
+fn by_id<'a>(instances: &'a [Instance], id: &str) -> Option<&'a Instance> {
+    let at = instances.binary_search_by(|instance| (*instance.id).cmp(id)).ok()?;
+    instances.get(at)
 }
