@@ -233,6 +233,45 @@ pub struct Snapshot {
     pub status: SourceStatus,
 }
 
+/// What the checks of an instance say, as Nomad runs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckState {
+    /// One has not ended yet, and the instance has never passed.
+    Pending,
+    /// All passed.
+    Passing,
+    /// One failed: which, and why.
+    Failing(Arc<str>),
+}
+
+/// What is said of an instance that has checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The address that it is dialled at.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// What its checks say.
+    pub state: CheckState,
+}
+
+impl Report {
+    fn of(instance: &Instance, state: CheckState) -> Self {
+        Self { host: instance.dial_address().unwrap_or_default().into(), port: instance.port, state }
+    }
+}
+
+/// What a catalog says of health beside its inventory: the checks of Nomad's allocations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// By service and id of the instance; of those without a check nothing.
+    pub instances: Map<(ServiceKey, Arc<str>), Report>,
+    /// Capabilities that the token lacks for it, in words.
+    pub missing_rights: Vec<String>,
+    /// What else keeps it from being known.
+    pub notes: Vec<String>,
+}
+
 /// The inventories of all sources, as `tags` reads them. A source that has not answered yet is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {

@@ -4,7 +4,7 @@
 use super::names::Routes;
 use super::poll::Waits;
 use super::publish::STALE_BOUND;
-use super::{Inventory, Service, ServiceKey, Snapshot, SourceState, SourceStatus};
+use super::{Inventory, Reports, Service, ServiceKey, Snapshot, SourceState, SourceStatus};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +117,8 @@ pub struct Handle {
     pub snapshots: watch::Receiver<Snapshot>,
     /// Ends holds by hand.
     pub forget: Forget,
+    /// What it says of the health of instances, where it says it apart from its inventory.
+    pub reports: Option<watch::Receiver<Reports>>,
 }
 
 /// Tells a source to drop the services it holds after a reset.
@@ -155,7 +157,7 @@ pub(super) fn join(mut parts: Vec<Handle>, shutdown: CancellationToken) -> Optio
             sender.send_replace(join.joined(&mut receivers));
         }
     });
-    Some(Handle { snapshots, forget })
+    Some(Handle { snapshots, forget, reports: None })
 }
 
 /// What the parts know together: what one of them changes costs what it changes.

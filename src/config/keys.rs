@@ -168,6 +168,12 @@ pub(super) const KEYS: &[Key] = &[
     key("providers.nomad", Switch, "", "Nomad's service catalog"),
     key("providers.nomad.namespaces", List, "default", "namespaces to read; `*` means all"),
     key("providers.nomad.endpoint.region", Text, "", "region; the agent's if empty"),
+    key(
+        "providers.nomad.allocationChecks",
+        Bool,
+        "true",
+        "ask allocations for their checks, and use servers whose checks fail only where none is better",
+    ),
     key("providers.consulCatalog", Switch, "", "Consul's service catalog"),
     key("providers.consulCatalog.namespaces", List, "", "namespaces to read (Consul Enterprise)"),
     key("providers.consulCatalog.partition", Text, "", "admin partition (Consul Enterprise)"),

@@ -303,6 +303,8 @@ pub struct NomadProvider {
     pub namespaces: Vec<String>,
     /// Region; empty means the agent's.
     pub region: String,
+    /// Whether allocations are asked for their checks (`allocationChecks`).
+    pub allocation_checks: bool,
 }
 
 /// `providers.consulCatalog`.

@@ -26,6 +26,7 @@ pub(super) fn nomad(
             common: common(merged, "nomad", NOMAD_ADDRESS, set_up.traefiks_nomad, suffix, diagnostics),
             namespaces: view.list("namespaces"),
             region: view.text("endpoint.region"),
+            allocation_checks: view.bool("allocationChecks"),
         }
     })
 }

@@ -24,7 +24,7 @@ pub use control::{Control, Fault, Stats};
 pub use definition::Definition;
 pub use nomad::Nomad;
 pub use store::consul::Status;
-pub use store::nomad::Registration;
+pub use store::nomad::{AllocationCheck, Registration};
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use super::control::{Contact, Control, State, lock};
 use super::exchange::{Answer, Reply, Request, parse_wait};
 use super::server::{Api, Server};
 use super::store::Read;
-use super::store::nomad::{DEFAULT_NAMESPACE, Listing, Namespaces, NomadStore, Registration};
+use super::store::nomad::{AllocationCheck, DEFAULT_NAMESPACE, Listing, Namespaces, NomadStore, Registration};
 use super::stream::{self, Wanted};
 use futures_util::FutureExt;
 use hyper::http::{Method, StatusCode};
@@ -84,6 +84,11 @@ impl Nomad {
         self.store(|store| store.deregister(namespace, id))
     }
 
+    /// Sets how a check of a service stands in an allocation.
+    pub fn set_check(&self, allocation: &str, service: &str, name: &str, check: AllocationCheck) {
+        self.store(|store| store.set_check(allocation, service, name, check));
+    }
+
     /// Anything else that the state can do.
     pub fn store<T>(&self, change: impl FnOnce(&mut NomadStore) -> T) -> T {
         change(&mut lock(&self.api.store))
@@ -139,8 +144,11 @@ impl Api for NomadApi {
                 Ok(wanted) => Reply::Take(Box::new(move |stream| stream::run(stream, self, request, wanted).boxed())),
             };
         }
-        let answer = self.answer(&request).await.unwrap_or_else(Refusal::into_answer);
-        vary(answer).into()
+        let answer = vary(self.answer(&request).await.unwrap_or_else(Refusal::into_answer));
+        match request.path.starts_with("/v1/client/allocation/") {
+            true => answer.with("Vary", "Origin").into(),
+            false => answer.into(),
+        }
     }
 }
 
@@ -240,6 +248,10 @@ impl NomadApi {
             return self.put_namespace(request, name).await;
         }
         let get = || if request.method == Method::GET { Ok(()) } else { Err(Refusal::Method) };
+        let of_allocation = request.path.strip_prefix("/v1/client/allocation/");
+        if let Some(id) = of_allocation.and_then(|rest| rest.strip_suffix("/checks")) {
+            return get().and_then(|()| self.checks(request, id));
+        }
         match request.path.as_str() {
             "/v1/services" => {
                 get()?;
@@ -403,6 +415,35 @@ impl NomadApi {
         Ok(Answer::json(&json!({"config": config, "stats": stats}), false))
     }
 
+    /// Answered by the client that runs the allocation: without an index, and nothing can be waited for.
+    fn checks(&self, request: &Request, id: &str) -> Result<Answer, Refusal> {
+        if self.malformed_token(request) {
+            return Err(Refusal::server(format!("rpc error: {NOT_A_JWT}")));
+        }
+        let rights = self.rights(request);
+        if matches!(rights, Rights::Unknown) {
+            return Err(Refusal::Denied);
+        }
+        let store = lock(&self.store);
+        let unknown = || Refusal::Text(StatusCode::NOT_FOUND, format!("Unknown allocation {id}"));
+        let (namespace, job) = store.allocation(id).ok_or_else(unknown)?;
+        allowed(rights.lists(namespace))?;
+        let check = |((service, name), check): (&(String, String), &AllocationCheck)| {
+            let id = check_id(&[id, service, name]);
+            let mut row = json!({
+                "Check": name, "Group": format!("{job}.{job}[0]"), "ID": id, "Mode": "healthiness", "Output": check.output,
+                "Service": service, "Status": check.status,
+                "Timestamp": jiff::Timestamp::now().as_second(),
+            });
+            if let Some(code) = check.status_code {
+                row["StatusCode"] = code.into();
+            }
+            (id, row)
+        };
+        let checks: serde_json::Map<String, Value> = store.checks(id).map(check).collect();
+        Ok(Answer::json(&Value::Object(checks), false))
+    }
+
     fn token_self(&self, request: &Request) -> Result<Answer, Refusal> {
         if self.malformed_token(request) {
             return Err(Refusal::server(NOT_A_JWT));
@@ -502,6 +543,17 @@ fn namespace(request: &Request) -> &str {
 
 fn allowed(yes: bool) -> Result<(), Refusal> {
     if yes { Ok(()) } else { Err(Refusal::Denied) }
+}
+
+/// An id as a client makes them: 64 hexadecimal digits that depend on what the check is.
+fn check_id(parts: &[&str]) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let digits = (0_u8..4).map(|turn| {
+        let mut hasher = DefaultHasher::new();
+        (turn, parts).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    });
+    digits.collect()
 }
 
 /// Holds names to what Nomad takes in a job.

@@ -7,7 +7,7 @@
 //! requests wait, and not at all when none does.
 
 use super::service::{BoundServer, BoundService};
-use crate::upstream::{Registry, Standing, Verdict};
+use crate::upstream::{Registry, Standing};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl BoundService {
 impl BoundServer {
     /// Whether nothing is to be known about it first.
     pub(super) fn is_judged(&self) -> bool {
-        self.pool.state().verdict() != Verdict::Awaited
+        !self.pool.state().is_awaited()
     }
 }
 

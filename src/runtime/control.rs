@@ -4,6 +4,7 @@
 //! It may wait and may fail; the data side reads the last published table and never notices. A defect (a panic) in it leaves
 //! the table in force and is told in the log and in `/health`; it is tried again with every change and after a while, from scratch.
 
+use super::allocations::Allocations;
 use super::direct::Direct;
 use super::keep::{Keeper, Latest};
 use super::source::Source;
@@ -37,6 +38,8 @@ pub(super) struct Control {
     pub transports: Transports,
     /// Health checks; told of a table before it is in force.
     pub prober: Prober,
+    /// What catalogs say of servers beside their inventories; told of a table before it is in force.
+    pub allocations: Allocations,
     /// TLS configurations; those that a table needs are there before it is in force.
     pub tls: Arc<TlsConfigs>,
     pub sources: Vec<Source>,
@@ -133,6 +136,10 @@ impl Control {
     pub fn apply(&mut self) -> Option<Instant> {
         let snapshots: Vec<Snapshot> =
             self.sources.iter_mut().map(|s| s.snapshots.borrow_and_update().clone()).collect();
+        for source in &mut self.sources {
+            let provider = source.snapshots.borrow().status.provider;
+            self.allocations.report(provider, source.reports());
+        }
         let unchanged = !self.direct.take();
         let answered = snapshots.iter().any(|snapshot| snapshot.inventory.is_some())
             || snapshots.is_empty() && self.direct.are_read();
@@ -234,7 +241,10 @@ impl Control {
         );
         self.metrics.table_changed(now, change.added.len(), change.changed.len(), change.removed.len());
         self.transports.prepare(table.transports.values().chain(table.tcp.all_transports()));
-        self.prober.update(&self.state.table.load().services, &table.services);
+        let before = self.state.table.load();
+        self.prober.update(&before.services, &table.services);
+        self.allocations.update(&before.services, &table.services);
+        drop(before);
         let live = Live { routers: Arc::new(table.routers.clone()), services: Arc::new(table.services.clone()) };
         self.state.publish(table, change);
         self.metrics.retain(live, Instant::now());

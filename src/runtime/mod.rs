@@ -7,6 +7,7 @@
 //! accepted, if they answer soon.
 //! End: `/ready` turns to 503, listeners stay open for `requestAcceptGraceTimeout`, then the workers drain.
 
+mod allocations;
 mod control;
 mod control_plane;
 mod credentials;
@@ -413,6 +414,7 @@ impl Parts {
             state: self.state.clone(),
             transports: transports.clone(),
             prober: Prober::new(self.registry.clone(), transports.clone()),
+            allocations: allocations::Allocations::new(self.registry.clone()),
             tls: self.tls.clone(),
             sources,
             direct,

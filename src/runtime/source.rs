@@ -2,7 +2,7 @@
 //! defect. Its last good inventory stands in until the new one has read everything.
 
 use super::state::State;
-use crate::catalog::{Handle, Snapshot, World, http};
+use crate::catalog::{Handle, Reports, Snapshot, World, http};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -16,6 +16,8 @@ pub(super) type Start = Box<dyn FnMut() -> Result<Handle, http::Error>>;
 pub(super) struct Source {
     /// What the watcher publishes.
     pub snapshots: watch::Receiver<Snapshot>,
+    /// What it says of health beside them.
+    reports: Option<watch::Receiver<Reports>>,
     start: Start,
     again_at: Option<Instant>,
     pause: Duration,
@@ -29,7 +31,7 @@ impl Source {
     pub fn start(mut start: Start, state: &State) -> Result<Self, http::Error> {
         let handle = start()?;
         state.add_source(&handle);
-        Ok(Self { snapshots: handle.snapshots, start, again_at: None, pause: PAUSE.0 })
+        Ok(Self { snapshots: handle.snapshots, reports: handle.reports, start, again_at: None, pause: PAUSE.0 })
     }
 
     /// Waits until it publishes; true when its watcher has ended instead, which only a defect does.
@@ -37,7 +39,22 @@ impl Source {
         if self.again_at.is_some() {
             return std::future::pending().await;
         }
-        self.snapshots.changed().await.is_err()
+        tokio::select! {
+            changed = self.snapshots.changed() => changed.is_err(),
+            () = news(&mut self.reports) => false,
+        }
+    }
+
+    /// What it says of the health of instances; nothing once it says no more.
+    pub fn reports(&mut self) -> Reports {
+        let Some(reports) = &mut self.reports else { return Reports::default() };
+        let said = reports.borrow_and_update().clone();
+        if reports.has_changed().is_err() {
+            // Whatever it said last would hold for ever.
+            self.reports = None;
+            return Reports::default();
+        }
+        said
     }
 
     /// The watcher has ended.
@@ -66,12 +83,20 @@ impl Source {
                     restored.sources.insert(before.status.provider, inventory);
                 }
                 state.add_source(&handle);
-                self.snapshots = handle.snapshots;
+                (self.snapshots, self.reports) = (handle.snapshots, handle.reports);
             }
             Err(error) => {
                 tracing::error!(provider = %before.status.provider, "the catalog's watcher does not start: {error}");
                 self.again_at = Some(now + self.pause);
             }
         }
+    }
+}
+
+/// Ends when there are reports, or when there will be none any more.
+async fn news(reports: &mut Option<watch::Receiver<Reports>>) {
+    match reports {
+        Some(reports) => drop(reports.changed().await),
+        None => std::future::pending().await,
     }
 }

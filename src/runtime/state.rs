@@ -3,7 +3,7 @@
 
 use super::direct::Saying;
 use crate::api::{Change, Refused, RefusedTcp};
-use crate::catalog::{Forget, Handle, Snapshot, SourceStatus, World};
+use crate::catalog::{Handle, Reports, SourceStatus, World};
 use crate::declare::Declarations;
 use crate::diagnostic::{self, Diagnostic, Problems};
 use crate::model::Provider;
@@ -98,7 +98,7 @@ pub(super) struct State {
     pub restored: AtomicBool,
     /// The control loop failed by a defect and has not succeeded since.
     pub control_failing: AtomicBool,
-    sources: Mutex<BTreeMap<Provider, (watch::Receiver<Snapshot>, Forget)>>,
+    sources: Mutex<BTreeMap<Provider, Handle>>,
     direct: Mutex<Vec<Saying>>,
     history: Mutex<VecDeque<Change>>,
     history_size: usize,
@@ -185,7 +185,7 @@ impl State {
     /// Takes note of a source; one of the same provider is replaced.
     pub fn add_source(&self, handle: &Handle) {
         let provider = handle.snapshots.borrow().status.provider;
-        lock(&self.sources).insert(provider, (handle.snapshots.clone(), handle.forget.clone()));
+        lock(&self.sources).insert(provider, handle.clone());
     }
 
     /// Takes note of a provider that declares directly.
@@ -197,7 +197,15 @@ impl State {
     pub fn statuses(&self) -> Vec<SourceStatus> {
         let direct: Vec<SourceStatus> = lock(&self.direct).iter().map(|said| said.borrow().status.clone()).collect();
         let sources = lock(&self.sources);
-        let catalogs = sources.values().map(|(snapshots, _)| snapshots.borrow().status.clone());
+        let catalogs = sources.values().map(|Handle { snapshots, reports, .. }| {
+            let mut status = snapshots.borrow().status.clone();
+            if let Some(reports) = reports {
+                let Reports { missing_rights, notes, .. } = &*reports.borrow();
+                status.missing_rights.extend_from_slice(missing_rights);
+                status.notes.extend_from_slice(notes);
+            }
+            status
+        });
         direct.into_iter().chain(catalogs).collect()
     }
 
@@ -209,8 +217,8 @@ impl State {
     /// Ends the holds of all sources; gives how many names were held.
     pub fn forget(&self) -> usize {
         let sources = lock(&self.sources);
-        let held = sources.values().map(|(snapshots, _)| snapshots.borrow().status.held.len()).sum();
-        sources.values().for_each(|(_, forget)| forget.now());
+        let held = sources.values().map(|handle| handle.snapshots.borrow().status.held.len()).sum();
+        sources.values().for_each(|handle| handle.forget.now());
         held
     }
 

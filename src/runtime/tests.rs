@@ -23,7 +23,7 @@ type Sender = watch::Sender<Snapshot>;
 fn channel() -> (Sender, Handle) {
     let status = SourceStatus::starting(Provider::Nomad, "http://n");
     let (sender, snapshots) = watch::channel(Snapshot { inventory: None, status });
-    (sender, Handle { snapshots, forget: Forget::default() })
+    (sender, Handle { snapshots, forget: Forget::default(), reports: None })
 }
 
 fn inventory(names: &[&str]) -> Arc<Inventory> {
@@ -83,6 +83,7 @@ fn control(handles: Vec<Handle>, keeper: Option<Keeper>) -> Control {
     Control {
         transports: crate::upstream::Settings::default().into(),
         prober: crate::upstream::Prober::new(Arc::default(), crate::upstream::Settings::default().into()),
+        allocations: super::allocations::Allocations::new(Arc::default()),
         tls: Arc::new(tls()),
         sources: vec![Source::start(start, &state).unwrap()],
         direct: super::direct::Direct::default(),

@@ -252,6 +252,8 @@ pub struct ServerState {
     /// When it first refused a connection since it was reached last, plus one; 0 if it has not.
     refused_since: AtomicU64,
     checked: Checked,
+    /// By its catalog, apart from what is checked here: both have to be well.
+    reported: Checked,
     failures: Failures,
 }
 
@@ -289,6 +291,7 @@ impl ServerState {
             ejections: AtomicU32::new(0),
             refused_since: AtomicU64::new(0),
             checked: Checked::default(),
+            reported: Checked::default(),
             failures: Failures::default(),
         }
     }
@@ -343,23 +346,39 @@ impl ServerState {
     /// too many requests. `millis` by the registry's clock.
     pub fn is_ejected(&self, millis: u64) -> bool {
         millis < self.ejected_until.load(Relaxed)
-            || matches!(self.checked.verdict(), Verdict::Awaited | Verdict::Failing)
+            || self.checked.speaks_against()
+            || self.reported.speaks_against()
             || self.failures.ejects(millis)
     }
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        match (self.refused_since.load(Relaxed), self.checked.verdict()) {
-            (0, Verdict::Awaited) => Standing::Awaited,
-            (0, Verdict::Failing) => Standing::Failing,
-            (0, _) => Standing::Usable,
-            (since, _) => Standing::Refuses(since - 1),
+        match (self.refused_since.load(Relaxed), self.checked.verdict(), self.reported.verdict()) {
+            (0, Verdict::Failing, _) | (0, _, Verdict::Failing) => Standing::Failing,
+            (0, Verdict::Awaited, _) | (0, _, Verdict::Awaited) => Standing::Awaited,
+            (0, ..) => Standing::Usable,
+            (since, ..) => Standing::Refuses(since - 1),
         }
     }
 
     /// What its health check says.
     pub fn verdict(&self) -> Verdict {
         self.checked.verdict()
+    }
+
+    /// Whether something is still to be known about it before it may be used at all.
+    pub fn is_awaited(&self) -> bool {
+        [self.checked.verdict(), self.reported.verdict()].contains(&Verdict::Awaited)
+    }
+
+    /// Takes down what its catalog says of it.
+    pub fn reported(&self, verdict: Verdict, why: Option<Arc<str>>) {
+        self.reported.set(verdict, why);
+    }
+
+    /// What its catalog says of it.
+    pub fn report(&self) -> Verdict {
+        self.reported.verdict()
     }
 
     /// Takes a verdict down, with its reason.
@@ -377,6 +396,16 @@ impl ServerState {
             }
             Verdict::Unchecked | Verdict::Passing => {}
         }
+        match self.reported.verdict() {
+            Verdict::Awaited => return Some("its checks in the catalog have not ended yet".into()),
+            Verdict::Failing => {
+                let why = self.reported.why();
+                return Some(
+                    format!("its check in the catalog fails: {}", why.as_deref().unwrap_or("no reason known")).into(),
+                );
+            }
+            Verdict::Unchecked | Verdict::Passing => {}
+        }
         if self.failures.ejects(millis) {
             return Some("it failed too many requests in a row".into());
         }
@@ -390,7 +419,7 @@ impl ServerState {
     /// leave it alone until that one knows: a server that swallows connections would otherwise hold as many
     /// as come within a dial time-out. Call it for a server that was chosen, and choose again when it says no.
     pub fn may_try(&self, millis: u64) -> bool {
-        if matches!(self.checked.verdict(), Verdict::Awaited | Verdict::Failing) {
+        if self.checked.speaks_against() || self.reported.speaks_against() {
             return false;
         }
         let until = self.ejected_until.load(Relaxed);
@@ -588,6 +617,34 @@ mod tests {
         server.judged(Verdict::Passing, None);
         assert_eq!(looks(), (false, true, Standing::Usable));
         assert!(registry.down(now).is_empty() && registry.is_up(server.id(), now));
+    }
+
+    #[test]
+    fn a_health_check_and_the_catalog_both_have_to_be_well() {
+        use Verdict::{Awaited, Failing, Passing, Unchecked};
+        let registry = Registry::default();
+        let server = registry.server(&id("http://10.0.0.1:80"));
+        for (checked, reported, standing) in [
+            (Passing, Failing, Standing::Failing),
+            (Failing, Passing, Standing::Failing),
+            (Awaited, Failing, Standing::Failing),
+            (Passing, Awaited, Standing::Awaited),
+            (Unchecked, Passing, Standing::Usable),
+            (Passing, Unchecked, Standing::Usable),
+        ] {
+            server.judged(checked, None);
+            server.reported(reported, Some("`up`: status 503".into()));
+            let usable = standing == Standing::Usable;
+            assert_eq!(
+                (server.standing(), server.is_ejected(5), server.may_try(5), server.is_awaited()),
+                (standing, !usable, usable, [checked, reported].contains(&Awaited)),
+                "{checked:?} {reported:?}"
+            );
+            assert_eq!(registry.is_up(server.id(), Instant::now()), usable);
+        }
+        server.reported(Failing, Some("`up`: status 503".into()));
+        let down = registry.down(Instant::now());
+        assert_eq!(&*down[0].1, "its check in the catalog fails: `up`: status 503");
     }
 
     #[test]

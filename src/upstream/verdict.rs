@@ -93,6 +93,11 @@ impl Checked {
         Verdict::of(self.verdict.load(Relaxed))
     }
 
+    /// Whether it keeps requests away.
+    pub(super) fn speaks_against(&self) -> bool {
+        matches!(self.verdict(), Verdict::Awaited | Verdict::Failing)
+    }
+
     pub(super) fn set(&self, verdict: Verdict, why: Option<Arc<str>>) {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
         self.verdict.store(verdict as u8, Relaxed);

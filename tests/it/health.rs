@@ -4,6 +4,7 @@
 mod active;
 mod backend;
 mod grpc;
+mod nomad;
 mod passive;
 mod waiting;
 

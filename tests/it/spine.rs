@@ -312,7 +312,8 @@ fn a_burst_of_registrations_arrives_whole() {
         proxy.wait_for(&format!("m{i}.test"), "/", 200);
     }
     let connections = proxy.admin("/api/rawdata").json()["providers"]["nomad"]["connections"].as_u64();
-    assert!(connections.is_some_and(|n| n <= 3), "{connections:?} connections to Nomad");
+    // one of them asks for the checks of allocations
+    assert!(connections.is_some_and(|n| n <= 4), "{connections:?} connections to Nomad");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn spawn(config: &ConsulProvider, spawn: Spawn) -> Result<Handle, Error> {
         let paths = reader::Paths::new(config, &namespace);
         let watch = watch::Watch::new(agent, paths, config, &namespace, spawn.clone(), publisher)?;
         tokio::spawn(watch.run(forgotten));
-        parts.push(Handle { snapshots, forget });
+        parts.push(Handle { snapshots, forget, reports: None });
     }
     source::join(parts, shutdown)
         .ok_or_else(|| Error::Endpoint { endpoint: config.common.endpoint.clone(), reason: "no namespace".into() })

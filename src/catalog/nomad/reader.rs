@@ -38,6 +38,12 @@ impl Paths {
         format!("/v1/service/{}?namespace={}{}", escape(&key.name), escape(&key.namespace), self.region)
     }
 
+    /// The checks of an allocation, of whichever namespace.
+    pub fn checks(&self, allocation: &str) -> String {
+        let region = self.region.replacen('&', "?", 1);
+        format!("/v1/client/allocation/{}/checks{region}", escape(allocation))
+    }
+
     /// Changes from now on.
     pub fn stream(&self) -> String {
         format!("/v1/event/stream?topic=Service&namespace={}&index={FROM_NOW}{}", escape(&self.namespace), self.region)
@@ -105,6 +111,8 @@ mod tests {
         let key = ServiceKey { namespace: "team".into(), name: "web-1".into() };
         assert_eq!(all.service(&key), "/v1/service/web-1?namespace=team");
         assert_eq!(all.stream(), "/v1/event/stream?topic=Service&namespace=*&index=9000000000000000");
+        assert_eq!(all.checks("ba8a/1"), "/v1/client/allocation/ba8a%2F1/checks");
+        assert_eq!(Paths::new("*", "eu/1").checks("a"), "/v1/client/allocation/a/checks?region=eu%2F1");
         assert_eq!(Paths::new("a b", "eu/1").list(), "/v1/services?namespace=a%20b&region=eu%2F1");
     }
 }

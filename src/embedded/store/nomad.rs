@@ -212,6 +212,36 @@ pub struct NomadStore {
     ring: VecDeque<Arc<Events>>,
     streams: Vec<UnboundedSender<StreamItem>>,
     gap: bool,
+    /// Of clients, not of servers: no index moves with them. By allocation, then service and name.
+    checks: BTreeMap<String, BTreeMap<(String, String), AllocationCheck>>,
+}
+
+/// How a check stands that a client runs for an allocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllocationCheck {
+    /// `pending`, `failure` or `success`.
+    pub status: &'static str,
+    /// What an HTTP server answered.
+    pub status_code: Option<u16>,
+    /// What came of it.
+    pub output: String,
+}
+
+impl AllocationCheck {
+    /// It has not run yet.
+    pub fn pending() -> Self {
+        Self { status: "pending", status_code: None, output: "nomad: waiting to run".to_owned() }
+    }
+
+    /// A check over TCP that passed.
+    pub fn success() -> Self {
+        Self { status: "success", status_code: None, output: "nomad: tcp ok".to_owned() }
+    }
+
+    /// A check over HTTP that failed with this status.
+    pub fn failure(status_code: u16) -> Self {
+        Self { status: "failure", status_code: Some(status_code), output: "<h1>Error response</h1>".to_owned() }
+    }
 }
 
 impl Default for NomadStore {
@@ -229,6 +259,7 @@ impl Default for NomadStore {
             ring: VecDeque::new(),
             streams: Vec::new(),
             gap: false,
+            checks: BTreeMap::new(),
         }
     }
 }
@@ -297,6 +328,23 @@ impl NomadStore {
     /// While on, changes reach no event stream and no buffer: a gap without a mark.
     pub fn lose_events(&mut self, on: bool) {
         self.gap = on;
+    }
+
+    /// Sets how a check of a service stands in an allocation; no event tells of it.
+    pub fn set_check(&mut self, allocation: &str, service: &str, name: &str, check: AllocationCheck) {
+        let checks = self.checks.entry(allocation.to_owned()).or_default();
+        checks.insert((service.to_owned(), name.to_owned()), check);
+    }
+
+    /// The namespace and the job of an allocation that has a service; `None` for any other.
+    pub fn allocation(&self, id: &str) -> Option<(&str, &str)> {
+        let row = self.rows.values().find(|row| row.alloc_id == id)?;
+        Some((&row.namespace, &row.job_id))
+    }
+
+    /// The checks of an allocation, by service and name.
+    pub fn checks(&self, allocation: &str) -> impl Iterator<Item = (&(String, String), &AllocationCheck)> {
+        self.checks.get(allocation).into_iter().flatten()
     }
 
     /// Starts over, as an agent whose data directory was removed.

@@ -103,7 +103,12 @@ impl Script for Nomad {
 }
 
 fn watch(address: &str, token: Token, timing: Timing) -> (Handle, DropGuard) {
-    let config = NomadProvider { common: common(address, token), namespaces: vec!["*".into()], region: String::new() };
+    let config = NomadProvider {
+        common: common(address, token),
+        namespaces: vec!["*".into()],
+        region: String::new(),
+        allocation_checks: false,
+    };
     let (spawn, guard) = spawn(timing);
     (nomad::spawn(&config, spawn).unwrap(), guard)
 }
@@ -380,7 +385,12 @@ async fn a_unix_socket_and_single_namespaces_do_as_well() {
     let server = Server::start_unix(&dir.path().join("api.sock"), Nomad::new(&["web"]));
     let (spawn, _guard) = spawn(timing());
     let namespaces = vec!["default".into(), "team".into()];
-    let config = NomadProvider { common: common(&server.address, Token::None), namespaces, region: String::new() };
+    let config = NomadProvider {
+        common: common(&server.address, Token::None),
+        namespaces,
+        region: String::new(),
+        allocation_checks: false,
+    };
     let mut handle = nomad::spawn(&config, spawn).unwrap();
     until(&mut handle.snapshots, is("web")).await;
     server.asked(|line| line == "/v1/services?namespace=team").await;

@@ -3,7 +3,7 @@
 //! same texts of errors, bodies of the same shape.
 
 use super::raw::{self, Response};
-use rust_lb::embedded::{Acl, ConsulToken, Definition, NomadToken, Registration, Scope, Status};
+use rust_lb::embedded::{Acl, AllocationCheck, ConsulToken, Definition, NomadToken, Registration, Scope, Status};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -224,10 +224,49 @@ async fn nomad_lists_odd_services_as_recorded() {
 }
 
 #[tokio::test]
+async fn nomad_tells_of_checks_as_recorded() {
+    let embedded = rust_lb::embedded::start(&Default::default()).unwrap();
+    let (nomad, addr) = (embedded.nomad(), embedded.nomad_addr().unwrap());
+    nomad.register_all(["web", "web-tcp"].map(|name| Registration { alloc_id: "a-0".into(), ..row(name, name) }));
+    let index = raw::get(addr, "/v1/services").await.nomad_index();
+    nomad.set_check("a-0", "web-tcp", "service: \"web-tcp\" check", AllocationCheck::success());
+    let recording = exchanges(&recording("nomad/lifecycle"));
+    let recorded: Vec<_> = recording.iter().filter(|e| e.target.ends_with("/checks")).collect();
+    assert_eq!(recorded.len(), 2);
+    for exchange in recorded {
+        let was = exchange.response["body_json"].as_object().unwrap();
+        let http = was.values().find(|check| check["Service"] == "web").unwrap();
+        let check = match http["Status"].as_str() {
+            Some("failure") => AllocationCheck::failure(404),
+            _ => AllocationCheck { status_code: Some(200), ..AllocationCheck::success() },
+        };
+        nomad.set_check("a-0", "web", "up", check);
+        let ours = raw::get(addr, "/v1/client/allocation/a-0/checks").await;
+        compare("checks", &exchange.response, &ours, false);
+        let ours = ours.json();
+        assert_eq!(ours.as_object().unwrap().len(), was.len());
+        for (id, check) in ours.as_object().unwrap() {
+            let was = was.values().find(|one| one["Service"] == check["Service"]).unwrap();
+            assert_eq!((&check["ID"], shape_of(check)), (&Value::from(id.as_str()), shape_of(was)));
+            for member in ["Check", "Status", "Mode", "StatusCode"] {
+                assert_eq!(check[member], was[member], "{member}");
+            }
+        }
+    }
+    assert_eq!(raw::get(addr, "/v1/services").await.nomad_index(), index, "a check moves no index");
+    nomad.register(Registration { alloc_id: "b-0".into(), ..row("plain", "p") });
+    assert_eq!(raw::get(addr, "/v1/client/allocation/b-0/checks").await.text(), "{}");
+    let unknown = raw::get(addr, "/v1/client/allocation/gone/checks").await;
+    assert_eq!((unknown.status, unknown.text()), (404, "Unknown allocation gone".into()));
+}
+
+#[tokio::test]
 async fn nomad_refuses_as_recorded() {
     let embedded = rust_lb::embedded::start(&Default::default()).unwrap();
     let (nomad, addr) = (embedded.nomad(), embedded.nomad_addr().unwrap());
-    nomad.register_all([row("svc-a", "a"), row("svc-team", "t").namespace("team")]);
+    let with_check = Registration { alloc_id: "a-0".into(), ..row("svc-a", "a") };
+    nomad.register_all([with_check, row("svc-team", "t").namespace("team")]);
+    nomad.set_check("a-0", "svc-a", "c", AllocationCheck::success());
     let default = || Scope::only(["default"]);
     let tokens = [
         ("management", NomadToken::management()),
@@ -246,10 +285,12 @@ async fn nomad_refuses_as_recorded() {
     let mut compared = 0;
     for row in recording["measurements"]["matrix"].as_array().unwrap() {
         let (path, token) = (row["path"].as_str().unwrap(), row["token"].as_str().unwrap());
+        let checks = path == "/v1/client/allocation/:alloc_id/checks";
         let elsewhere = ["allocation", "/v1/jobs", "/v1/nodes", "event/stream"];
-        if elsewhere.iter().any(|p| path.contains(p)) {
+        if !checks && elsewhere.iter().any(|p| path.contains(p)) {
             continue;
         }
+        let path = &path.replace(":alloc_id", "a-0");
         let secret = match token {
             "none" => "",
             "unknown (well-formed)" => "11111111-2222-3333-4444-555555555555",
@@ -271,7 +312,7 @@ async fn nomad_refuses_as_recorded() {
         }
         compared += 1;
     }
-    assert_eq!(compared, 12 * 12);
+    assert_eq!(compared, 13 * 12);
 
     for (sent, status) in [
         (("X-Nomad-Token", "read-job in *"), 200),
