@@ -92,7 +92,7 @@ pub fn judge(readiness: Readiness, statuses: &[SourceStatus], now: SystemTime) -
         }
         if !status.held.is_empty() {
             let message = format!(
-                "{} removals are held after a reset of the catalog, until the names reappear, `rustLb.resetHold` ends, or \
+                "{} removals are held after a reset of the catalog, until the names reappear, reads after `rustLb.resetHold` confirm it, or \
                  `POST /api/forget`",
                 status.held.len()
             );

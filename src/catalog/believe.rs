@@ -6,7 +6,8 @@
 //! - A name that is missing from a list is only *asked for*; it goes when its own read, good and
 //!   empty, confirms it, so a whole list turned empty never empties the services by itself.
 //! - After a reset (index back, wiped state, rights gone) what is missing is held until the name
-//!   reappears, the hold ends, or a person says [`Belief::forget`].
+//!   reappears or a person says [`Belief::forget`]. The end of its time alone drops nothing: a list
+//!   read after it has to lack the name ([`Belief::confirm`]), and then the name's own read.
 //! - An answer that is older than the accepted age (no leader) adds, and takes nothing away.
 //! - A service that did not change keeps its `Arc`.
 
@@ -54,15 +55,24 @@ pub struct Compared {
 #[derive(Debug, Clone)]
 pub struct Belief {
     services: Map<ServiceKey, Service>,
-    held: BTreeMap<ServiceKey, Instant>,
+    held: BTreeMap<ServiceKey, Hold>,
     hold: Duration,
+    ended: Vec<String>,
     changed: bool,
+}
+
+/// A removal that is held back.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    until: Instant,
+    /// A list that was read after that time lacks the name.
+    absent: bool,
 }
 
 impl Belief {
     /// Nothing known yet; removals after a reset are held for `hold`.
     pub fn new(hold: Duration) -> Self {
-        Self { services: Map::new(), held: BTreeMap::new(), hold, changed: false }
+        Self { services: Map::new(), held: BTreeMap::new(), hold, ended: Vec::new(), changed: false }
     }
 
     /// Starts from what was believed before: it stays until a read says otherwise.
@@ -142,11 +152,18 @@ impl Belief {
     }
 
     /// The read of the name itself came back good and empty, or an event took its last instance.
-    /// A name that is held stays held: after a reset an empty read is what is to be expected.
+    /// A name that is held stays held (after a reset an empty read is what is to be expected),
+    /// unless its time is over and a list has confirmed since that it is missing.
     pub fn gone(&mut self, key: &ServiceKey, trust: Trust, now: Instant) {
         match trust {
-            Trust::Full if self.is_held(key) => {}
-            Trust::Full => self.remove(key),
+            Trust::Full => match self.held.get(key) {
+                Some(Hold { absent: false, .. }) => {}
+                Some(_) => {
+                    self.ended.push(shown(key));
+                    self.remove(key);
+                }
+                None => self.remove(key),
+            },
             Trust::Aged => {}
             Trust::Reset => self.hold([key.clone()], now),
         }
@@ -156,7 +173,7 @@ impl Belief {
     pub fn hold(&mut self, keys: impl IntoIterator<Item = ServiceKey>, now: Instant) {
         for key in keys {
             if self.services.contains_key(&key) && !self.held.contains_key(&key) {
-                self.held.insert(key, now + self.hold);
+                self.held.insert(key, Hold { until: now + self.hold, absent: false });
                 self.changed = true;
             }
         }
@@ -173,23 +190,35 @@ impl Belief {
         self.changed |= self.services.remove(key).is_some();
     }
 
-    /// When the next hold ends.
+    /// When the next hold that still runs is over; in the past where one waits to be confirmed.
     pub fn next_end(&self) -> Option<Instant> {
-        self.held.values().min().copied()
+        self.held.values().map(|hold| hold.until).min()
     }
 
-    /// Drops what was held long enough; gives the names.
-    pub fn end_holds(&mut self, now: Instant) -> Vec<String> {
-        self.drop_held(|until| until <= now)
+    /// A list was read that can be trusted: gives the names whose time is over and that it lacks.
+    /// Their own reads, good and empty, end the hold.
+    pub fn confirm(&mut self, listed: &Names<'_>, now: Instant) -> Vec<ServiceKey> {
+        for (key, hold) in &mut self.held {
+            hold.absent = hold.until <= now && !listed.contains(key);
+        }
+        self.held.iter().filter(|(_, hold)| hold.absent).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The next few held names behind this one, in a circle: each may have come back unseen.
+    pub fn held_after(&self, last: Option<&ServiceKey>, count: usize) -> Vec<ServiceKey> {
+        let behind = self.held.keys().filter(|key| last.is_some_and(|last| *key > last));
+        let before = self.held.keys().filter(|key| last.is_none_or(|last| *key <= last));
+        behind.chain(before).take(count).cloned().collect()
+    }
+
+    /// Names whose hold ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Drops everything held, by a person's word; gives the names.
     pub fn forget(&mut self) -> Vec<String> {
-        self.drop_held(|_| true)
-    }
-
-    fn drop_held(&mut self, ended: impl Fn(Instant) -> bool) -> Vec<String> {
-        let keys: Vec<_> = self.held.iter().filter(|(_, until)| ended(**until)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<_> = std::mem::take(&mut self.held).into_keys().collect();
         for key in &keys {
             self.remove(key);
         }
@@ -311,18 +340,39 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_ends_by_time_or_by_hand_and_is_not_prolonged() {
-        let now = Instant::now();
+    fn a_hold_ends_by_hand_or_when_list_and_read_confirm_it_after_its_time() {
+        let (now, late) = (Instant::now(), Instant::now() + HOLD);
+        let names = |listed: &[&'static str]| {
+            Names::new(vec![("default".into(), listed.iter().map(|name| (*name).into()).collect())])
+        };
         let mut belief = belief(&["web", "api"]);
         belief.gone(&key("web"), Trust::Reset, now);
         belief.hold([key("web")], now + HOLD / 2);
-        assert_eq!(belief.next_end(), Some(now + HOLD));
-        assert_eq!(belief.end_holds(now + HOLD - Duration::from_millis(1)), [""; 0]);
-        assert_eq!(belief.end_holds(now + HOLD), ["default/web"]);
-        assert_eq!(belief.services().len(), 1);
+        assert_eq!(belief.next_end(), Some(now + HOLD), "not prolonged");
+        assert_eq!(belief.confirm(&names(&["api"]), now + HOLD / 2), [], "too early");
+        belief.gone(&key("web"), Trust::Full, late);
+        assert_eq!(belief.services().len(), 2, "a read alone does not end it, whatever the time");
+        assert_eq!(belief.confirm(&names(&["api", "web"]), late), [], "it is listed");
+        belief.gone(&key("web"), Trust::Full, late);
+        assert_eq!(belief.confirm(&names(&["api"]), late), [key("web")]);
+        belief.gone(&key("web"), Trust::Aged, late);
+        belief.gone(&key("web"), Trust::Reset, late);
+        assert_eq!((belief.services().len(), belief.held().len()), (2, 1), "the list alone does not end it");
+        belief.gone(&key("web"), Trust::Full, late);
+        assert_eq!((belief.services().len(), belief.take_ended()), (1, vec!["default/web".to_owned()]));
         belief.hold([key("api")], now);
         assert_eq!(belief.forget(), ["default/api"]);
         assert!(belief.services().is_empty() && belief.held().is_empty() && belief.next_end().is_none());
+    }
+
+    #[test]
+    fn held_names_are_looked_at_in_a_circle() {
+        let mut belief = belief(&["a", "b", "c", "d"]);
+        belief.hold([key("a"), key("c"), key("d")], Instant::now());
+        let last = key("c");
+        assert_eq!(belief.held_after(None, 2), [key("a"), key("c")]);
+        assert_eq!(belief.held_after(Some(&last), 2), [key("d"), key("a")]);
+        assert_eq!(belief.held_after(Some(&last), 9), [key("d"), key("a"), key("c")]);
     }
 
     #[test]
@@ -358,7 +408,7 @@ mod tests {
                     1 => belief.put(&key(names[n]), Vec::new(), Trust::Full),
                     2 => belief.gone(&key(names[n]), Trust::Aged, now),
                     3 => belief.gone(&key(names[n]), Trust::Reset, now),
-                    _ => drop(belief.end_holds(now + HOLD / 2)),
+                    _ => drop(belief.confirm(&Names::default(), now + HOLD / 2)),
                 }
                 prop_assert_eq!(belief.services().len(), names.len());
                 prop_assert!(belief.services().values().all(|s| !s.instances.is_empty()));

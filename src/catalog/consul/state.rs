@@ -42,7 +42,7 @@ enum Doubt {
 pub struct Next {
     /// Names that are new, or whose doubt or hold another read settles.
     pub read: Vec<Arc<str>>,
-    /// Names that are no longer listed: no watcher is needed, and a read has to confirm it.
+    /// Names that are no longer listed, or whose hold is over: no watcher is needed, and a read has to confirm it.
     pub gone: Vec<Arc<str>>,
     /// The servers' own service vanished: the token lost rights on services.
     pub narrowed: bool,
@@ -123,7 +123,8 @@ impl State {
     pub fn list(&mut self, list: &List<'_>, trust: Trust, asked: Instant, now: Instant) -> Next {
         let narrowed = self.servers_seen && !list.servers;
         self.servers_seen |= list.servers;
-        let trust = if narrowed && trust == Trust::Full { Trust::Reset } else { trust };
+        let confirms = trust == Trust::Full;
+        let trust = if narrowed && confirms { Trust::Reset } else { trust };
         let mut next = Next { narrowed, ..Next::default() };
         if !self.listed.iter().map(|name| &**name).eq(list.routed.iter().map(|(_, name)| name)) {
             let before = std::mem::take(&mut self.listed);
@@ -147,6 +148,10 @@ impl State {
             Trust::Full => next.gone.extend(missing.into_iter().map(|key| key.name)),
             Trust::Aged => {}
             Trust::Reset => self.belief.hold(missing, now),
+        }
+        // A token that stays narrower shows after the time of the hold what there is.
+        if confirms {
+            next.gone.extend(self.belief.confirm(&list.routed, now).into_iter().map(|key| key.name));
         }
         let unsettled = unsettled.into_iter().filter_map(|key| listed.get(&key.name).cloned());
         let held = |name: &Arc<str>| self.belief.is_held(&key(namespace, name));
@@ -337,6 +342,23 @@ mod tests {
         assert_eq!(steps.state.list(&list("api"), Trust::Reset, steps.now, steps.now).gone.len(), 0);
         assert_eq!(steps.state.belief.held(), ["web"]);
         assert_eq!(steps.names(), "api web");
+    }
+
+    #[test]
+    fn a_hold_that_is_over_ends_only_when_list_and_read_confirm_it() {
+        let mut steps = Steps::new("consul web api");
+        assert_eq!(steps.state.list(&list("consul api"), Trust::Reset, steps.now, steps.now).gone, []);
+        assert_eq!(steps.empty("web"), Read::Taken);
+        assert_eq!(steps.list("consul api").gone, [], "its time is not over");
+        steps.now += steps.state.spawn.reset_hold;
+        assert_eq!(steps.empty("web"), Read::Taken);
+        assert_eq!(steps.names(), "api web", "a read alone does not end it");
+        assert_eq!(steps.state.list(&list("consul api"), Trust::Aged, steps.now, steps.now).gone, []);
+        assert_eq!(steps.list("consul api web").gone, [], "it is back");
+        assert_eq!(steps.list("api").gone, ["web".into()], "nor does the list alone");
+        assert_eq!(steps.names(), "api web");
+        assert_eq!(steps.empty("web"), Read::Taken);
+        assert_eq!((steps.names().as_str(), steps.state.belief.take_ended()), ("api", vec!["web".to_owned()]));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::catalog::names::Names;
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::pulse::Pulse;
-use crate::catalog::{Instance, Spawn};
+use crate::catalog::{Instance, ServiceKey, Spawn};
 use crate::config::ConsulProvider;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -81,6 +81,10 @@ pub struct Watch {
     outstanding: BTreeSet<Arc<str>>,
     broken: BTreeMap<Arc<str>, String>,
     broken_at: Option<Instant>,
+    /// When to look again at what is held, the last name that was looked at, and whether the list is read for that.
+    look_at: Option<Instant>,
+    looked: Option<ServiceKey>,
+    looking: bool,
 
     watchers: BTreeMap<Arc<str>, AbortOnDropHandle<()>>,
     told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
@@ -157,6 +161,9 @@ impl Watch {
             outstanding: BTreeSet::new(),
             broken: BTreeMap::new(),
             broken_at: None,
+            look_at: None,
+            looked: None,
+            looking: false,
             watchers: BTreeMap::new(),
             told: mpsc::channel(64),
             wanted: config.watch_connections,
@@ -211,7 +218,7 @@ impl Watch {
             _ => None,
         };
         let ring = self.ring_at.filter(|_| self.outstanding.is_empty());
-        [phase, self.list_at, self.broken_at, ring, self.listen_at, self.state.belief.next_end()]
+        [phase, self.list_at, self.broken_at, ring, self.listen_at, self.look_at]
             .into_iter()
             .flatten()
             .min()
@@ -219,10 +226,8 @@ impl Watch {
     }
 
     fn timers(&mut self, now: Instant) {
-        let ended = self.state.belief.end_holds(now);
-        if !ended.is_empty() {
-            self.publisher.dropped(&ended);
-            self.publish();
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look(now);
         }
         if matches!(self.phase, Phase::Waiting(at) if at <= now) {
             self.phase = Phase::Listing;
@@ -347,7 +352,8 @@ impl Watch {
         }
         // Where names come and go, more may follow; where only instances change, others tell of it.
         self.list_rate.set_every(self.list_pace * if next.changed { 1 } else { 4 });
-        let pause = self.list_early.pause(step, now - asked, self.list_wait);
+        let looking = std::mem::take(&mut self.looking);
+        let pause = if looking { Duration::ZERO } else { self.list_early.pause(step, now - asked, self.list_wait) };
         self.list_at = Some(self.list_rate.take(now).max(now + pause));
         self.complete();
     }
@@ -506,17 +512,6 @@ impl Watch {
         self.fail("the token may see no service");
     }
 
-    fn refuse_or_fail(&mut self, error: &Error) {
-        if error.is_refusal() {
-            self.missing.extend([SERVICES, NODES]);
-            self.rights();
-        }
-        self.fail(&error.to_string());
-        if let (Error::Connect(_), Phase::Waiting(at)) = (error, &mut self.phase) {
-            *at = (*at).min(Instant::now() + self.spawn.timing.reconnect);
-        }
-    }
-
     /// A failure: what is known stays, everything is asked for again after a pause.
     fn fail(&mut self, reason: &str) {
         self.readers = Readers::new(&self.read_lanes, &self.paths, self.stale, self.spawn.timing);
@@ -524,7 +519,7 @@ impl Watch {
         self.watchers.clear();
         self.told = mpsc::channel(64);
         self.struck.clear();
-        (self.strikes, self.blocked, self.rung) = (None, None, None);
+        (self.strikes, self.blocked, self.rung, self.looking) = (None, None, None, false);
         // An agent that comes back may have been configured anew.
         self.allowed = self.wanted;
         (self.list_at, self.broken_at, self.ring_at, self.listen_at) = (None, None, None, None);
@@ -538,6 +533,8 @@ impl Watch {
         // Before the first complete read there is nothing to publish.
         if self.publisher.is_complete() || self.phase == Phase::Live {
             self.publisher.inventory(&mut self.state.belief, self.agent.connections());
+            self.publisher.dropped(&self.state.belief.take_ended());
+            self.look_later();
         }
     }
 

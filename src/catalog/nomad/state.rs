@@ -11,9 +11,11 @@ use crate::catalog::{Instance, ServiceKey, Spawn};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-/// How often a read that is older than an event is asked for again before the next resync is
-/// left to settle it; more only happens on a server that lags behind its own event stream.
+/// How often a read that is older than an event is asked for again at once; more only happens on a server
+/// that lags behind its own event stream, or where what is known of indexes is from before a reset that nobody noticed.
 const AGAIN: u8 = 5;
+/// How often it is asked for with pauses after that. No server with a leader lags that long, so then it counts.
+const LATE: u8 = 2;
 
 /// The services of one namespace (or of all), and by which index each is known.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct State {
     pub belief: Belief,
     seen: BTreeMap<ServiceKey, Seen>,
     highest: u64,
+    /// Highest index of anything: a list that is asked for after it cannot be below.
+    top: u64,
 }
 
 /// Indexes by which a name is known.
@@ -40,18 +44,38 @@ pub enum Read {
     Taken,
     /// An event is newer: ask again.
     Again,
+    /// It is so still: ask again after a pause.
+    Late,
+}
+
+/// What an event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing: it is known, or of no interest.
+    Enough,
+    /// The name has to be read, since not all of its instances may be known.
+    Part(ServiceKey),
+    /// It is older than the last read and does not agree with it: the name has to be read again after a
+    /// pause, since its index may be from before a reset that nobody noticed.
+    Doubt(ServiceKey),
 }
 
 impl State {
     /// Nothing known but what was known of this namespace before.
     pub fn new(spawn: Spawn, namespace: &str) -> Self {
         let belief = Belief::remembering(spawn.reset_hold, spawn.remembered(namespace));
-        Self { spawn, belief, seen: BTreeMap::new(), highest: 0 }
+        Self { spawn, belief, seen: BTreeMap::new(), highest: 0, top: 0 }
     }
 
     /// Highest index of an event or of a complete read.
     pub fn highest(&self) -> u64 {
         self.highest
+    }
+
+    /// Highest index of any event, read or list. A list that is asked for afterwards and is below it comes
+    /// from a server that lags, for a moment, or from one whose state was wiped.
+    pub fn top(&self) -> u64 {
+        self.top.max(self.highest)
     }
 
     /// A list was read, or everything it named: events up to its index are in what was read.
@@ -62,18 +86,21 @@ impl State {
     /// The index went back: what was known of indexes is void.
     pub fn reset(&mut self) {
         self.seen.clear();
-        self.highest = 0;
+        (self.highest, self.top) = (0, 0);
     }
 
     /// The names to read after a list: with `all` every routed one, otherwise those that are new
-    /// or held; and those that vanished, to confirm it, unless a reset holds them.
+    /// or held; and those that vanished or whose hold is over, to confirm it, unless a reset holds them.
     pub fn unsettled(&mut self, routed: &Names<'_>, all: bool, trust: Trust, now: Instant) -> Vec<ServiceKey> {
         let Compared { missing, mut unsettled } = self.belief.compare(routed);
         if all {
             unsettled = routed.keys().collect();
         }
         match trust {
-            Trust::Full => unsettled.extend(missing),
+            Trust::Full => {
+                unsettled.extend(missing);
+                unsettled.extend(self.belief.confirm(routed, now));
+            }
             Trust::Aged => {}
             Trust::Reset => self.belief.hold(missing, now),
         }
@@ -89,22 +116,24 @@ impl State {
         }
     }
 
-    /// Applies an event. Gives the name when it has to be read, since not all of its instances
-    /// may be known.
-    pub fn event(&mut self, event: Event, now: Instant) -> Option<ServiceKey> {
+    /// Applies an event.
+    pub fn event(&mut self, event: Event, now: Instant) -> Told {
         self.highest = self.highest.max(event.index);
         let Registration { key, instance } = event.registration;
         let known = self.belief.get(&key).filter(|_| !self.belief.is_held(&key)).cloned();
         let routes = event.registered && self.spawn.routes(&instance.tags);
         let relevant = routes || self.belief.get(&key).is_some() || self.seen.contains_key(&key);
         if !relevant {
-            return None;
+            return Told::Enough;
         }
         let seen = self.seen.entry(key.clone()).or_default();
         if event.index <= seen.read {
-            return None;
+            let believed = self.belief.get(&key).into_iter().flat_map(|service| &service.instances);
+            let mut same = believed.filter(|known| known.id == instance.id);
+            let agrees = if event.registered { same.any(|known| *known == instance) } else { same.next().is_none() };
+            return if agrees { Told::Enough } else { Told::Doubt(key) };
         }
-        seen.event = seen.event.max(event.index);
+        (seen.event, seen.again) = (seen.event.max(event.index), 0);
         let others = known.iter().flat_map(|service| &service.instances).filter(|other| other.id != instance.id);
         let mut instances: Vec<Instance> = others.cloned().collect();
         if event.registered {
@@ -120,7 +149,7 @@ impl State {
         } else if known.is_some() {
             self.belief.remove(&key);
         }
-        (known.is_none() && event.registered).then_some(key)
+        if known.is_none() && event.registered { Told::Part(key) } else { Told::Enough }
     }
 
     /// Takes the answer of a point read; `index` is its own, `floor` that of the list that named it.
@@ -132,10 +161,17 @@ impl State {
         trust: Trust,
         now: Instant,
     ) -> Read {
+        self.top = self.top.max(index);
         let seen = self.seen.entry(key.clone()).or_default();
         if index < seen.event.max(seen.read).max(floor) {
             seen.again = seen.again.saturating_add(1);
-            return if seen.again > AGAIN { Read::Taken } else { Read::Again };
+            if seen.again <= AGAIN {
+                return Read::Again;
+            }
+            if seen.again <= AGAIN + LATE || trust != Trust::Full {
+                return Read::Late;
+            }
+            seen.event = 0;
         }
         *seen = Seen { read: index, event: seen.event, again: 0 };
         let instances: Vec<_> = found.into_iter().map(|registration| registration.instance).collect();
@@ -182,10 +218,10 @@ mod tests {
     #[test]
     fn the_newer_of_event_and_read_counts_in_whatever_order() {
         let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
-        assert_eq!(state.event(event("ServiceRegistration", 10, "a", ON), now), Some(web.clone()));
+        assert_eq!(state.event(event("ServiceRegistration", 10, "a", ON), now), Told::Part(web.clone()));
         assert_eq!(ids(&state), ["a"], "it counts before the read");
         assert_eq!(state.read(&web, registered(&["a", "b"]), (12, 0), Trust::Full, now), Read::Taken);
-        assert_eq!(state.event(event("ServiceDeregistration", 12, "b", ON), now), None);
+        assert_eq!(state.event(event("ServiceDeregistration", 12, "b", ON), now), Told::Doubt(web.clone()));
         assert_eq!(ids(&state), ["a", "b"], "the read was newer");
         state.event(event("PlanResult", 14, "a", ON), now);
         assert_eq!(ids(&state), ["b"]);
@@ -214,17 +250,61 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_stays_behind_is_not_asked_for_without_end() {
+    fn a_read_that_stays_behind_is_asked_for_after_pauses_and_counts_in_the_end() {
         let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
         state.event(event("ServiceRegistration", 10, "a", ON), now);
-        let again = (0..20).filter(|_| state.read(&web, vec![], (9, 0), Trust::Full, now) == Read::Again).count();
-        assert_eq!((again, ids(&state)), (usize::from(AGAIN), vec!["a".to_owned()]));
+        let mut read = |trust| state.read(&web, registered(&["b"]), (9, 0), trust, now);
+        let again = (0..20).take_while(|_| read(Trust::Full) == Read::Again).count();
+        assert_eq!(again, usize::from(AGAIN));
+        assert_eq!([read(Trust::Full), read(Trust::Aged)], [Read::Late; 2], "not without a leader");
+        assert_eq!(read(Trust::Full), Read::Taken, "the index is from before a reset that nobody noticed");
+        assert_eq!(ids(&state), ["b"]);
+        assert_eq!(state.event(event("ServiceRegistration", 10, "c", ON), now), Told::Enough, "it goes on from there");
+        assert_eq!(ids(&state), ["b", "c"]);
+    }
+
+    #[test]
+    fn an_older_event_that_does_not_agree_with_the_read_asks_for_another() {
+        let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
+        state.event(event("ServiceRegistration", 10, "a", ON), now);
+        assert_eq!(state.read(&web, registered(&["a"]), (120, 0), Trust::Full, now), Read::Taken);
+        assert_eq!(state.event(event("ServiceRegistration", 110, "a", ON), now), Told::Enough);
+        assert_eq!(state.event(event("ServiceDeregistration", 110, "b", ON), now), Told::Enough);
+        assert_eq!(state.event(event("ServiceRegistration", 110, "b", ON), now), Told::Doubt(web.clone()));
+        assert_eq!(state.event(event("ServiceDeregistration", 111, "a", ON), now), Told::Doubt(web));
+        assert_eq!((ids(&state), state.top()), (vec!["a".to_owned()], 120));
+        state.reset();
+        assert_eq!(state.top(), 0);
+    }
+
+    #[test]
+    fn a_hold_that_is_over_ends_only_when_list_and_read_confirm_it() {
+        let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
+        state.event(event("ServiceRegistration", 10, "a", ON), now);
+        state.reset();
+        // Registered again, and told, before the list that lacks it was read.
+        state.event(event("ServiceRegistration", 5, "a", ON), now);
+        assert_eq!(state.unsettled(&Names::default(), true, Trust::Reset, now), []);
+        assert_eq!(state.belief.held(), ["default/web"]);
+        assert_eq!(state.read(&web, Vec::new(), (6, 4), Trust::Full, now), Read::Taken);
+        let late = now + state.spawn.reset_hold;
+        assert_eq!(state.unsettled(&Names::default(), true, Trust::Aged, late), []);
+        assert_eq!(state.read(&web, Vec::new(), (6, 4), Trust::Full, late), Read::Taken);
+        assert_eq!(ids(&state), ["a"]);
+        assert_eq!(state.unsettled(&Names::default(), true, Trust::Full, late), std::slice::from_ref(&web));
+        assert_eq!(state.belief.held_after(None, 1), std::slice::from_ref(&web));
+        assert_eq!(state.read(&web, registered(&["a"]), (7, 4), Trust::Full, late), Read::Taken);
+        assert_eq!((ids(&state), state.belief.held().len()), (vec!["a".to_owned()], 0), "it was there all the time");
+        state.unsettled(&Names::default(), true, Trust::Reset, now);
+        state.unsettled(&Names::default(), true, Trust::Full, late);
+        assert_eq!(state.read(&web, Vec::new(), (7, 4), Trust::Full, late), Read::Taken);
+        assert_eq!((ids(&state), state.belief.take_ended()), (vec![], vec!["default/web".to_owned()]));
     }
 
     #[test]
     fn only_names_with_a_routing_tag_are_kept_but_all_of_their_instances() {
         let (mut state, now) = (State::new(spawn(false), "*"), Instant::now());
-        assert_eq!(state.event(event("ServiceRegistration", 10, "a", &["tcp"]), now), None);
+        assert_eq!(state.event(event("ServiceRegistration", 10, "a", &["tcp"]), now), Told::Enough);
         assert!(state.seen.is_empty());
         state.event(event("ServiceRegistration", 11, "b", ON), now);
         state.event(event("ServiceRegistration", 12, "c", &["traefik-off", "canary"]), now);

@@ -10,7 +10,7 @@ mod tell;
 
 use super::decode;
 use super::reader::{Job, Paths, Reader};
-use super::state::{Read, State};
+use super::state::{Read, State, Told};
 use super::stream::{Signal, Stream};
 use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
@@ -79,9 +79,18 @@ pub struct Watch {
     outstanding: BTreeSet<ServiceKey>,
     broken: BTreeMap<ServiceKey, String>,
     broken_at: Option<Instant>,
+    /// Names whose answers are older than what is known: asked for again after a pause.
+    late: BTreeSet<ServiceKey>,
     /// Names that may be listed and not read, and whether the token lacks rights on all of it.
     forbidden: BTreeSet<ServiceKey>,
     lacking: bool,
+
+    /// When to look again at what is held, the last name that was looked at, and whether the list is read for that.
+    look_at: Option<Instant>,
+    looked: Option<ServiceKey>,
+    looking: bool,
+    /// Highest index known when the list was asked for, and how often a list was below it since.
+    behind: (u64, u8),
 
     stream: Option<Stream>,
     streaming: bool,
@@ -111,6 +120,8 @@ pub struct Watch {
 
 /// Least time between two lists while the stream tells of changes.
 const TOLD: Duration = Duration::from_secs(1);
+/// How many lists in a row, a lag apart, are below what was known before that is taken for a reset.
+const BEHIND: u8 = 4;
 
 impl Watch {
     /// A watcher that has not asked yet.
@@ -136,8 +147,13 @@ impl Watch {
             outstanding: BTreeSet::new(),
             broken: BTreeMap::new(),
             broken_at: None,
+            late: BTreeSet::new(),
             forbidden: BTreeSet::new(),
             lacking: false,
+            look_at: None,
+            looked: None,
+            looking: false,
+            behind: (0, 0),
             stream: None,
             streaming: false,
             refused: None,
@@ -192,7 +208,7 @@ impl Watch {
             _ => None,
         };
         let alarm = self.alarms.front().map(|alarm| alarm.at);
-        [phase, alarm, self.broken_at, self.stream_at, self.list_at, self.state.belief.next_end()]
+        [phase, alarm, self.broken_at, self.stream_at, self.list_at, self.look_at]
             .into_iter()
             .flatten()
             .min()
@@ -200,10 +216,8 @@ impl Watch {
     }
 
     fn timers(&mut self, now: Instant) {
-        let ended = self.state.belief.end_holds(now);
-        if !ended.is_empty() {
-            self.publisher.dropped(&ended);
-            self.publish();
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look(now);
         }
         match self.phase {
             Phase::Waiting(at) if at <= now => self.start(now),
@@ -221,7 +235,7 @@ impl Watch {
         if self.broken_at.is_some_and(|at| at <= now) {
             self.broken_at = None;
             // One refusal may be a token on its way to be replaced: what is listed is asked for again before its hold ends.
-            let names = self.broken.keys().chain(&self.forbidden).cloned().collect();
+            let names = self.broken.keys().chain(&self.forbidden).chain(&self.late).cloned().collect();
             self.ask(names);
         }
         if self.list_at.is_some_and(|at| at <= now) {
@@ -255,6 +269,7 @@ impl Watch {
         self.phase = Phase::Listing;
         self.blocked = None;
         self.list_at = None;
+        self.behind.0 = self.state.top();
         self.reader.ask(Job::List);
     }
 
@@ -327,8 +342,10 @@ impl Watch {
     fn events(&mut self, events: Vec<decode::Event>, now: Instant) {
         for event in events {
             self.covered.insert(event.registration.key.namespace.clone());
-            if let Some(key) = self.state.event(event, now) {
-                self.ask(vec![key]);
+            match self.state.event(event, now) {
+                Told::Enough => {}
+                Told::Part(key) => self.ask(vec![key]),
+                Told::Doubt(key) => self.ask_late(key, now),
             }
         }
     }
@@ -364,6 +381,16 @@ impl Watch {
         let now = Instant::now();
         self.reset |=
             self.list.answered(meta.index) == Step::Back || self.list.index() < std::mem::take(&mut self.before);
+        if self.list.index() < self.behind.0 && !self.reset {
+            // A server that lags has caught up by then; one that was wiped stays below what it said before.
+            self.behind.1 += 1;
+            if self.behind.1 < BEHIND {
+                self.phase = Phase::Waiting(now + self.spawn.timing.lag);
+                return;
+            }
+            self.reset = true;
+        }
+        self.behind.1 = 0;
         let trust = self.trust(meta, self.reset);
         if trust == Trust::Reset {
             tracing::warn!(index = self.list.index(), "nomad's index went back: its state was wiped or restored");
@@ -375,6 +402,7 @@ impl Watch {
         self.lack(self.lacking && self.refused.is_some());
         self.phase = Phase::Reading(trust);
         self.broken.clear();
+        self.late.clear();
         let names = self.state.unsettled(routed, true, trust, now);
         self.ask(names);
         self.complete();
@@ -389,8 +417,11 @@ impl Watch {
         self.contact(answer.meta);
         let trust = self.trust(answer.meta, false);
         let index = (answer.meta.index.unwrap_or_default(), self.list.index());
-        if self.state.read(key, found, index, trust, Instant::now()) == Read::Again {
-            return self.ask(vec![key.clone()]);
+        let now = Instant::now();
+        match self.state.read(key, found, index, trust, now) {
+            Read::Again => return self.ask(vec![key.clone()]),
+            Read::Late => self.ask_late(key.clone(), now),
+            Read::Taken => drop(self.late.remove(key)),
         }
         if self.broken.remove(key).is_some() {
             self.notes();
@@ -458,7 +489,9 @@ impl Watch {
             return self.reader.ask(Job::Token);
         }
         let step = self.list.answered(answer.meta.index);
-        let again_at = again_at.max(now + self.list_early.pause(step, now - sent, query.wait));
+        let looking = std::mem::take(&mut self.looking);
+        let early = if looking { Duration::ZERO } else { self.list_early.pause(step, now - sent, query.wait) };
+        let again_at = again_at.max(now + early);
         self.contact(answer.meta);
         if step == Step::Back {
             self.reset = true;
@@ -478,7 +511,7 @@ impl Watch {
         let names = self.state.unsettled(&list.routed, !self.streaming && step == Step::Forward, trust, now);
         self.ask(names);
         self.state.prune(index);
-        let woken = step == Step::Forward && now - sent < query.wait;
+        let woken = step == Step::Forward && (looking || now - sent < query.wait);
         if self.streaming {
             let uncovered = list.namespaces.iter().filter(|namespace| !self.covered.contains(&***namespace));
             let namespaces: BTreeSet<Arc<str>> = uncovered.map(|namespace| (&**namespace).into()).collect();
@@ -489,25 +522,6 @@ impl Watch {
             self.state.complete_to(index);
         }
         self.list_at = Some(again_at);
-    }
-
-    /// The stream had its time to tell of what the list knows. Where it has not, it missed
-    /// something (a namespace made after it was opened is never in it).
-    fn missed(&mut self, now: Instant) {
-        let Some(alarm) = self.alarms.pop_front() else { return };
-        let told = self.state.highest() >= alarm.index && alarm.namespaces.is_subset(&self.covered);
-        if told || !self.streaming || self.phase != Phase::Live {
-            return;
-        }
-        let at = self.reopen.take(now);
-        if at > now {
-            self.alarms.clear();
-            self.alarms.push_back(Alarm { at, ..alarm });
-            return self.read_list();
-        }
-        tracing::debug!(index = alarm.index, "nomad's event stream missed a change; opening it anew");
-        (self.stream, self.streaming) = (None, false);
-        self.start(now);
     }
 
     /// Nomad answers a caller without rights with an empty list and index 0 where all namespaces
@@ -540,7 +554,7 @@ impl Watch {
         self.reader = Reader::new(self.read_lane.clone(), self.paths.clone(), self.stale, self.spawn.timing);
         self.outstanding.clear();
         self.alarms.clear();
-        (self.blocked, self.list_at, self.broken_at) = (None, None, None);
+        (self.blocked, self.looking, self.list_at, self.broken_at) = (None, false, None, None);
         if !self.streaming && !matches!(self.phase, Phase::Opening(_)) {
             self.stream = None;
         }
@@ -553,6 +567,8 @@ impl Watch {
         // Before the first complete read there is nothing to publish, whatever events told.
         if self.publisher.is_complete() || self.phase == Phase::Live {
             self.publisher.inventory(&mut self.state.belief, self.agent.connections());
+            self.publisher.dropped(&self.state.belief.take_ended());
+            self.look_later();
         }
     }
 

@@ -271,6 +271,64 @@ async fn after_a_wipe_everything_is_held_until_it_reappears_or_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_hold_that_is_over_ends_only_after_reads_that_say_so() {
+    let mut server = Server::start(Nomad::new(&["web", "api"])).await;
+    let config = NomadProvider {
+        common: common(&server.address, Token::None),
+        namespaces: vec!["*".into()],
+        region: String::new(),
+    };
+    let (mut spawn, _guard) = spawn(timing());
+    spawn.reset_hold = Duration::ZERO;
+    let mut handle = nomad::spawn(&config, spawn).unwrap();
+    until(&mut handle.snapshots, is("api web")).await;
+    server.stop();
+    server.change(|nomad| {
+        nomad.services.clear();
+        nomad.index = 1;
+        nomad.service = Some(|_| Reply::Status(500, "rpc error: EOF"));
+    });
+    server.restart().await;
+    until(&mut handle.snapshots, |s| s.status.last_error.contains("rpc error") || names(s) != "api web").await;
+    assert_eq!(names(&handle.snapshots.borrow()), "api web", "nobody has read that they are gone");
+    server.change(|nomad| {
+        nomad.services.insert(("default".into(), "web".into()), vec![2000]);
+        nomad.index += 1;
+        nomad.service = None;
+    });
+    let back = until(&mut handle.snapshots, |s| ports(s, "web") == [2000] || !names(s).contains("web")).await;
+    assert!(names(&back).contains("web"));
+    until(&mut handle.snapshots, |s| names(s) == "web" && s.status.held.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_wipe_whose_index_has_passed_the_lists_but_not_the_events_is_noticed() {
+    let mut server = Server::start(Nomad::new(&["web"])).await;
+    // The list is not told of what the stream tells.
+    let list: Answer = |asked| match asked.index() {
+        Some(10..) => Reply::Wait,
+        _ => Reply::Json(10, json!([{"Namespace": "default", "Services": [{"ServiceName": "web", "Tags": [TAG]}]}])),
+    };
+    server.change(|nomad| nomad.list = Some(list));
+    let (mut handle, _guard) = watch(&server.address, Token::None, timing());
+    until(&mut handle.snapshots, is("web")).await;
+    server.change(|nomad| {
+        nomad.index = 500;
+        nomad.register("default", "web", 2000);
+    });
+    until(&mut handle.snapshots, |s| ports(s, "web") == [1000, 2000]).await;
+    server.stop();
+    server.change(|nomad| {
+        nomad.services = [(("default".into(), "web".into()), vec![3000])].into();
+        (nomad.index, nomad.list) = (20, None);
+    });
+    server.restart().await;
+    until(&mut handle.snapshots, |s| ports(s, "web") == [3000]).await;
+    server.change(|nomad| nomad.register("default", "web", 3001));
+    until(&mut handle.snapshots, |s| ports(s, "web") == [3000, 3001]).await;
+}
+
+#[tokio::test]
 async fn an_index_that_goes_back_in_a_blocked_answer_is_a_reset() {
     let server = Server::start(Nomad::new(&["web", "api"])).await;
     let (mut handle, _guard) = watch(&server.address, Token::None, timing());

@@ -1,8 +1,13 @@
-//! What becomes of the watcher when the agent is silent, or is there while the connections to it are lost, and when a person ends holds.
+//! What becomes of the watcher when the agent refuses, is silent, or is there while the connections to it are lost; how what is held is asked for
+//! again, and when a person ends holds.
 
-use super::{Phase, Watch};
+use super::{NODES, Phase, SERVICES, Watch};
+use crate::catalog::http::Error;
 use crate::catalog::pulse::Beat;
 use tokio::time::Instant;
+
+/// How many held names are read at a time.
+const LOOK: usize = 64;
 
 impl Watch {
     pub(super) fn beat(&mut self, beat: Beat) {
@@ -32,6 +37,49 @@ impl Watch {
                 self.fail("the connections to it were lost");
             }
             Beat::Lost(_) => {}
+        }
+    }
+
+    /// Plans the next look at what is held, while something is.
+    pub(super) fn look_later(&mut self) {
+        let Some(end) = self.state.belief.next_end() else {
+            (self.look_at, self.looked) = (None, None);
+            return;
+        };
+        let now = Instant::now();
+        let pause = self.spawn.timing.backoff.1;
+        let at = self.look_at.get_or_insert(now + pause);
+        if end > now {
+            *at = (*at).min(end);
+        }
+    }
+
+    /// What is held may have come back unseen, so a few of those names are read. Where the time of a hold is over, the list is
+    /// read at once: together with the reads that it leads to it says whether the name is gone.
+    pub(super) fn look(&mut self, now: Instant) {
+        self.look_at = None;
+        if self.phase == Phase::Live {
+            let names = self.state.belief.held_after(self.looked.as_ref(), LOOK);
+            self.looked = names.last().cloned();
+            self.ask(names.into_iter().map(|key| key.name).collect(), false);
+            if self.state.belief.next_end().is_some_and(|end| end <= now) {
+                self.list.failed();
+                self.list_at = None;
+                self.looking = true;
+                self.block();
+            }
+        }
+        self.look_later();
+    }
+
+    pub(super) fn refuse_or_fail(&mut self, error: &Error) {
+        if error.is_refusal() {
+            self.missing.extend([SERVICES, NODES]);
+            self.rights();
+        }
+        self.fail(&error.to_string());
+        if let (Error::Connect(_), Phase::Waiting(at)) = (error, &mut self.phase) {
+            *at = (*at).min(Instant::now() + self.spawn.timing.reconnect);
         }
     }
 

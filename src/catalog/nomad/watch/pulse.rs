@@ -1,12 +1,16 @@
-//! What becomes of the watcher when the agent or one answer refuses, is silent, or is there while the connections to it are lost.
+//! What becomes of the watcher when the agent or one answer refuses, is silent, or is there while the connections to it are lost; and how
+//! what is held, was answered too late or was missed by the stream is asked for again.
 
-use super::{Phase, Watch};
+use super::{Alarm, Phase, Watch};
 use crate::catalog::ServiceKey;
 use crate::catalog::http::Error;
 use crate::catalog::nomad::stream::Signal;
 use crate::catalog::pulse::Beat;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How many held names are read at a time.
+const LOOK: usize = 64;
 
 impl Watch {
     pub(super) fn beat(&mut self, beat: Beat) {
@@ -72,6 +76,63 @@ impl Watch {
         if let (Error::Connect(_), Phase::Waiting(at)) = (error, &mut self.phase) {
             *at = (*at).min(Instant::now() + self.spawn.timing.reconnect);
         }
+    }
+
+    /// The answer of a name is older than what is known: it is asked for again within seconds.
+    pub(super) fn ask_late(&mut self, key: ServiceKey, now: Instant) {
+        self.late.insert(key);
+        self.broken_at.get_or_insert(now + self.spawn.timing.backoff.1);
+    }
+
+    /// Plans the next look at what is held, while something is.
+    pub(super) fn look_later(&mut self) {
+        let Some(end) = self.state.belief.next_end() else {
+            (self.look_at, self.looked) = (None, None);
+            return;
+        };
+        let now = Instant::now();
+        let pause = self.spawn.timing.backoff.1;
+        let at = self.look_at.get_or_insert(now + pause);
+        if end > now {
+            *at = (*at).min(end);
+        }
+    }
+
+    /// What is held may have come back unseen, so a few of those names are read. Where the time of a hold is over, the list is
+    /// read at once: together with the reads that it leads to it says whether the name is gone.
+    pub(super) fn look(&mut self, now: Instant) {
+        self.look_at = None;
+        if self.phase == Phase::Live {
+            let names = self.state.belief.held_after(self.looked.as_ref(), LOOK);
+            self.looked = names.last().cloned();
+            self.ask(names);
+            if self.state.belief.next_end().is_some_and(|end| end <= now) {
+                self.list.failed();
+                self.list_at = None;
+                self.looking = true;
+                self.block();
+            }
+        }
+        self.look_later();
+    }
+
+    /// The stream had its time to tell of what the list knows. Where it has not, it missed
+    /// something (a namespace made after it was opened is never in it).
+    pub(super) fn missed(&mut self, now: Instant) {
+        let Some(alarm) = self.alarms.pop_front() else { return };
+        let told = self.state.highest() >= alarm.index && alarm.namespaces.is_subset(&self.covered);
+        if told || !self.streaming || self.phase != Phase::Live {
+            return;
+        }
+        let at = self.reopen.take(now);
+        if at > now {
+            self.alarms.clear();
+            self.alarms.push_back(Alarm { at, ..alarm });
+            return self.read_list();
+        }
+        tracing::debug!(index = alarm.index, "nomad's event stream missed a change; opening it anew");
+        (self.stream, self.streaming) = (None, false);
+        self.start(now);
     }
 
     pub(super) fn forget(&mut self) {
