@@ -1,4 +1,5 @@
-//! Connections that one worker keeps to servers.
+//! Connections that one worker keeps to servers. Servers of several services that are one address, reached in one way,
+//! share those that are unused, as in Traefik.
 //!
 //! What always holds: a connection belongs to one request at a time, or to nobody; one that is kept has
 //! nothing unread on it and holds no buffer. The taker knows whether it was used before, since only then a
@@ -29,7 +30,7 @@ const BURST: Duration = Duration::from_secs(1);
 const MAX_BURST: usize = 4_096;
 
 /// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// Over TLS.
     pub tls: bool,
@@ -46,12 +47,14 @@ pub struct Endpoint {
 pub struct Pools {
     transports: Transports,
     pools: RefCell<HashMap<ServerId, Rc<Pool>>>,
+    // By where they lead, and the address of how, which they keep alive.
+    unused: RefCell<HashMap<(Endpoint, *const Settings), Rc<Unused>>>,
 }
 
 impl Pools {
     /// Without any connection.
     pub fn new(transports: Transports) -> Self {
-        Self { transports, pools: RefCell::default() }
+        Self { transports, pools: RefCell::default(), unused: RefCell::default() }
     }
 
     /// How the servers of a service are reached.
@@ -71,12 +74,15 @@ impl Pools {
         match pools.get(id) {
             Some(pool) if pool.endpoint == *endpoint && Arc::ptr_eq(&pool.settings, settings) => pool.clone(),
             _ => {
+                let mut unused = self.unused.borrow_mut();
+                let unused = unused.entry((endpoint.clone(), Arc::as_ptr(settings)));
+                let unused = unused.or_insert_with(|| Rc::new(Unused::new(settings.clone()))).clone();
                 let pool = Rc::new_cyclic(|own| Pool {
                     settings: settings.clone(),
                     state: registry.server(id),
                     addresses: Rc::new(Addresses::new(endpoint.host.clone(), endpoint.port)),
                     endpoint: endpoint.clone(),
-                    idle: RefCell::default(),
+                    unused,
                     chose_http1: Cell::new(false),
                     http2: http2(own, settings),
                 });
@@ -89,17 +95,15 @@ impl Pools {
     /// Closes connections that were unused for too long, and forgets servers that nobody names.
     pub fn sweep(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| {
-            let mut idle = pool.idle.borrow_mut();
-            idle.retain_mut(|kept| kept.is_fresh(now, &pool.settings) && kept.connection.is_silent());
-            pool.trim(&mut idle, now);
             pool.http2.sweep(now);
-            Rc::strong_count(pool) > 1 || !idle.is_empty() || pool.http2.connections() > 0
+            Rc::strong_count(pool) > 1 || pool.http2.connections() > 0
         });
+        self.unused.borrow_mut().retain(|_, unused| unused.sweep(now) || Rc::strong_count(unused) > 1);
     }
 
     /// Unused connections; for tests and the API.
     pub fn idle(&self) -> usize {
-        self.pools.borrow().values().map(|pool| pool.idle.borrow().len()).sum()
+        self.unused.borrow().values().map(|unused| unused.idle.borrow().len()).sum()
     }
 }
 
@@ -110,7 +114,7 @@ pub struct Pool {
     state: Arc<ServerState>,
     addresses: Rc<Addresses>,
     endpoint: Endpoint,
-    idle: RefCell<Vec<Idle>>,
+    unused: Rc<Unused>,
     /// Offered HTTP/2 over TLS, it chose HTTP/1.1.
     chose_http1: Cell<bool>,
     http2: H2<Body>,
@@ -135,6 +139,51 @@ fn http2(pool: &Weak<Pool>, settings: &Settings) -> H2<Body> {
             }
         }
     })
+}
+
+/// Unused connections that lead to one place in one way.
+#[derive(Debug)]
+struct Unused {
+    settings: Arc<Settings>,
+    idle: RefCell<Vec<Idle>>,
+}
+
+impl Unused {
+    fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, idle: RefCell::default() }
+    }
+
+    /// The one that was used last, if it is still good.
+    fn take(&self, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut kept) = idle.pop() {
+            if kept.is_fresh(now, &self.settings) && kept.connection.is_silent() {
+                kept.connection.reused = true;
+                return Some(kept.connection);
+            }
+        }
+        None
+    }
+
+    /// More than the limit are kept for a moment: as many requests at once would otherwise make and close connections
+    /// all the time.
+    fn put(&self, connection: Connection, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.settings.max_idle || (self.settings.max_idle > 0 && idle.len() < MAX_BURST) {
+            idle.push(Idle { connection, since: now });
+        }
+    }
+
+    /// Closes what was unused for too long, or exceeds the limit and was not used for a moment. The one that was used
+    /// last is taken first, so that those are the first in the list. Tells whether any is left.
+    fn sweep(&self, now: Instant) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain_mut(|kept| kept.is_fresh(now, &self.settings) && kept.connection.is_silent());
+        let over = idle.len().saturating_sub(self.settings.max_idle);
+        let rested = idle.iter().take(over).take_while(|kept| now.duration_since(kept.since) >= BURST).count();
+        idle.drain(..rested);
+        !idle.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -185,31 +234,14 @@ impl Pool {
 
     /// The connection that was used last, if it is still good.
     pub fn take(&self, now: Instant) -> Option<Connection> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(mut kept) = idle.pop() {
-            if kept.is_fresh(now, &self.settings) && kept.connection.is_silent() {
-                kept.connection.reused = true;
-                return Some(kept.connection);
-            }
-        }
-        None
+        let mut connection = self.unused.take(now)?;
+        connection.open.belongs_to(&self.state);
+        Some(connection)
     }
 
-    /// Keeps a connection on which request and answer came to their ends. More than the limit are kept for a moment:
-    /// as many requests at once would otherwise make and close connections all the time.
+    /// Keeps a connection on which request and answer came to their ends.
     pub fn put(&self, connection: Connection, now: Instant) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.settings.max_idle || (self.settings.max_idle > 0 && idle.len() < MAX_BURST) {
-            idle.push(Idle { connection, since: now });
-        }
-    }
-
-    /// Closes what exceeds the limit and was not used for a moment. The one that was used last is taken first, so that
-    /// those are the first in the list.
-    fn trim(&self, idle: &mut Vec<Idle>, now: Instant) {
-        let over = idle.len().saturating_sub(self.settings.max_idle);
-        let rested = idle.iter().take(over).take_while(|kept| now.duration_since(kept.since) >= BURST).count();
-        idle.drain(..rested);
+        self.unused.put(connection, now);
     }
 
     /// Makes a connection; `client` is told to the server where the transport says so.
@@ -222,7 +254,7 @@ impl Pool {
     }
 
     fn connection(&self, stream: Stream) -> Connection {
-        Connection { stream, reused: false, _open: OpenConnection::new(self.state.clone()) }
+        Connection { stream, reused: false, open: OpenConnection::new(self.state.clone()) }
     }
 
     /// The HTTP/2 connections, where requests go over these. A request that wants to switch protocols does not.
@@ -261,6 +293,13 @@ impl OpenConnection {
         state.connection(1);
         Self(state)
     }
+
+    /// Counts it as another server's, if it is one.
+    fn belongs_to(&mut self, state: &Arc<ServerState>) {
+        if !Arc::ptr_eq(&self.0, state) {
+            *self = Self::new(state.clone());
+        }
+    }
 }
 
 impl Drop for OpenConnection {
@@ -275,7 +314,7 @@ pub struct Connection {
     /// Its bytes.
     pub stream: Stream,
     reused: bool,
-    _open: OpenConnection,
+    open: OpenConnection,
 }
 
 impl Connection {

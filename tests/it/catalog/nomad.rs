@@ -274,6 +274,7 @@ async fn after_a_wipe_everything_is_held_until_it_reappears_or_is_forgotten() {
 async fn a_hold_that_is_over_ends_only_after_reads_that_say_so() {
     let mut server = Server::start(Nomad::new(&["web", "api"])).await;
     let config = NomadProvider {
+        allocation_checks: false,
         common: common(&server.address, Token::None),
         namespaces: vec!["*".into()],
         region: String::new(),
