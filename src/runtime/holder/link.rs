@@ -49,16 +49,12 @@ impl Link {
 
     /// Says something to the holder. One that is gone is seen by [`Ear::hear`].
     pub fn say(&self, word: &Word) {
-        if let Err(error) = self.channel.say(word) {
-            tracing::warn!(%error, "the holder does not hear");
-        }
+        say(&self.channel, word);
     }
 
     /// Tells which sockets are used, those that are new with copies of them.
     pub fn offer(&self, fresh: Held) {
-        for (key, sockets) in fresh {
-            self.say(&Word::Sockets(key, sockets));
-        }
+        offer(&self.channel, fresh);
     }
 
     /// Goes over to waiting without a thread; needs a tokio runtime.
@@ -98,15 +94,23 @@ impl Ear {
 
     /// Says something to the holder.
     pub fn say(&self, word: &Word) {
-        if let Err(error) = self.channel.say(word) {
-            tracing::warn!(%error, "the holder does not hear");
-        }
+        say(&self.channel, word);
     }
 
     /// Tells which sockets are used besides those told before.
     pub fn offer(&self, fresh: Held) {
-        for (key, sockets) in fresh {
-            self.say(&Word::Sockets(key, sockets));
-        }
+        offer(&self.channel, fresh);
+    }
+}
+
+fn say(channel: &Channel, word: &Word) {
+    if let Err(error) = channel.say(word) {
+        tracing::warn!(%error, "the holder does not hear");
+    }
+}
+
+fn offer(channel: &Channel, fresh: Held) {
+    for (key, sockets) in fresh {
+        say(channel, &Word::Sockets(key, sockets));
     }
 }
