@@ -273,7 +273,7 @@ fn summary(settled: &Settled, style: Style, out: &mut dyn Write) -> io::Result<(
         style.bold("process"),
         settled.own.workers,
         settled.own.state_dir.display(),
-        settled.own.certificates_dir.display()
+        settled.certificates.directory.display()
     )
 }
 
@@ -351,7 +351,7 @@ fn settled(settled: &Settled) -> Value {
         "rustLb": {
             "workers": own.workers,
             "stateDir": own.state_dir,
-            "certificates": {"directory": own.certificates_dir},
+            "certificates": {"directory": settled.certificates.directory},
             "primary": match own.primary { Primary::Nomad => "nomad", Primary::Consul => "consul" },
             "domainSuffix": own.domain_suffix,
             "linger": {"for": format_duration(own.linger_for), "wait": format_duration(own.linger_wait)},

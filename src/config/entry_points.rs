@@ -80,6 +80,8 @@ fn entry_point(
         allow_acme_bypass: view.bool("allowACMEByPass"),
         middlewares: view.list("http.middlewares").iter().map(|name| name.as_str().into()).collect(),
         tls_options: view.text("http.tls.options").into(),
+        cert_resolver: view.text("http.tls.certResolver").into(),
+        cert_domains: super::certificates::domains(merged, spelt),
         head: head_rules(view),
         proxy_protocol: view.is_on("proxyProtocol").then(|| Trusted {
             insecure: view.bool("proxyProtocol.insecure"),

@@ -47,18 +47,6 @@ pub(super) fn hind(
         out
     };
     let (fqdn, nomad_addr_extra) = (hosts("FQDN"), hosts("NOMAD_ADDR_EXTRA"));
-    for name in ["ON_DEMAND_TLS_ASK", "ACME_DNS"] {
-        if get(name).is_some() {
-            let d = Diagnostic::warning("not_served", format!("`{name}` is not served yet and does nothing"));
-            told.push(d.with_origin(origin(name)).with_help("certificates are not ordered by ACME yet"));
-        }
-    }
-    if get("CERTS_SELF_SIGNED").is_some() {
-        let message = "`CERTS_SELF_SIGNED` does nothing: a host without a certificate on disk always gets one of the \
-                       local authority, and one with a certificate keeps it";
-        let help = "trust `local/root.crt` below `rustLb.stateDir`, which is not the root that Caddy made";
-        told.push(Diagnostic::warning("not_served", message).with_origin(origin("CERTS_SELF_SIGNED")).with_help(help));
-    }
     if fqdn.is_empty() && nomad_addr_extra.is_empty() && !allowed_remote_ips_control_plane.is_empty() {
         let name = "ALLOWED_REMOTE_IPS_CONTROL_PLANE";
         let message = format!("`{name}` does nothing: neither `FQDN` nor `NOMAD_ADDR_EXTRA` names a control plane");

@@ -5,6 +5,7 @@ use super::resolve::Said;
 use super::schema::root;
 use super::value::{Leaf, Value, read};
 use crate::diagnostic::{Diagnostic, Origin};
+use crate::model::Secret;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -203,6 +204,10 @@ impl View<'_> {
             Some(Value::Text(text)) => text,
             _ => String::new(),
         }
+    }
+
+    pub fn secret(&self, key: &str) -> Option<Secret> {
+        Some(self.text(key)).filter(|text| !text.is_empty()).map(Secret::new)
     }
 
     pub fn path_of(&self, key: &str) -> Option<PathBuf> {

@@ -2,6 +2,7 @@
 //! (checked, defaults filled). Only this module and `cli` read the environment.
 
 mod access_log;
+mod certificates;
 mod entry_points;
 mod fabio;
 mod file;
@@ -19,6 +20,9 @@ mod sources;
 mod value;
 
 pub use access_log::{AccessFormat, AccessLog, FieldMode, Filters};
+pub use certificates::{
+    CertificateStore, Certificates, CertificatesResolver, DEFAULT_RESOLVER, DnsChallenge, OnDemand,
+};
 pub use file::MAX_FILE_BYTES;
 pub use load::{DEFAULT_PATHS, Input, Loaded, Note, load};
 pub use sources::{standby, wants_check, wants_single_process};
@@ -27,7 +31,7 @@ use crate::model::Secret;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +62,8 @@ pub struct Settled {
     pub lifecycle: LifeCycle,
     /// Time-outs and limits towards servers (`serversTransport`).
     pub servers_transport: ServersTransport,
+    /// Certificates: where they are, and who orders them.
+    pub certificates: Certificates,
     /// rust-lb's own section.
     pub own: Own,
     /// HinD's environment variables.
@@ -92,6 +98,10 @@ pub struct EntryPoint {
     pub middlewares: Vec<Arc<str>>,
     /// `http.tls.options`: those of routers without a `tls` section; empty for the default ones.
     pub tls_options: Arc<str>,
+    /// `http.tls.certResolver`: that of routers without a `tls` section; empty for none.
+    pub cert_resolver: Arc<str>,
+    /// `http.tls.domains`: what it orders for instead of the names in their rules.
+    pub cert_domains: Vec<String>,
     /// What becomes of requests' heads.
     pub head: HeadRules,
     /// `proxyProtocol`: whose headers are read; `None` without.
@@ -408,8 +418,6 @@ pub struct Own {
     pub workers: usize,
     /// State directory.
     pub state_dir: PathBuf,
-    /// Certificate directory (/pv/CERTS).
-    pub certificates_dir: PathBuf,
     /// `TRAEFIK_PROVIDER_PRIMARY`.
     pub primary: Primary,
     /// `DOMAIN_SUFFIX`.

@@ -2,6 +2,7 @@
 //! every default that depends on others is filled in.
 
 use super::access_log::access_log;
+use super::certificates::certificates;
 use super::entry_points::entry_points;
 use super::fabio::fabio_auth;
 use super::hind::hind;
@@ -71,6 +72,7 @@ pub(super) fn settle(
         }),
         api_insecure: root.bool("api.insecure"),
         servers_transport: servers_transport(&root),
+        certificates: certificates(merged, set_up.default_entry_points, &entry_points, env, diagnostics),
         file: set_up.file,
         entry_points,
         lifecycle,
@@ -110,7 +112,6 @@ fn own(root: &View<'_>) -> Own {
     Own {
         workers: root.number("rustLb.workers").and_then(|n| usize::try_from(n).ok()).unwrap_or_else(cores),
         state_dir: root.path_of("rustLb.stateDir").unwrap_or_default(),
-        certificates_dir: root.path_of("rustLb.certificates.directory").unwrap_or_default(),
         primary: match root.text("rustLb.primary").as_str() {
             "consul" => Primary::Consul,
             _ => Primary::Nomad,

@@ -188,6 +188,8 @@ impl Source for Fake {
             allow_acme_bypass: false,
             middlewares: Vec::new(),
             tls_options: Default::default(),
+            cert_resolver: Arc::default(),
+            cert_domains: Vec::new(),
             head: HeadRules::default(),
             proxy_protocol: None,
             keep_alive_max_requests: 0,

@@ -31,7 +31,7 @@ fn without_anything_said_the_hind_set_up_holds() {
     assert!(s.metrics.unwrap().routers_labels && s.own.security_headers);
     assert_eq!(s.log.level, tracing::Level::INFO);
     assert_eq!(
-        (s.own.state_dir.as_path(), s.own.certificates_dir.as_path()),
+        (s.own.state_dir.as_path(), s.certificates.directory.as_path()),
         (Path::new("/var/lib/rust-lb"), Path::new("/pv/CERTS"))
     );
     assert_eq!((s.own.linger_for, s.own.linger_wait, s.own.reset_hold), (secs(10), secs(5), secs(600)));

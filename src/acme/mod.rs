@@ -1,0 +1,5 @@
+//! Certificates by ACME (RFC 8555).
+
+pub mod limits;
+pub mod names;
+pub mod schedule;
