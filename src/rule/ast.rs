@@ -190,6 +190,27 @@ impl Rule {
         });
         found
     }
+
+    /// The names that certificates are ordered for: as [`Rule::domains`], without those within a negation, which are just what
+    /// the rule does not take (Traefik orders for these, too), and each once.
+    pub fn certificate_names(&self) -> Vec<String> {
+        let name = match self.kind {
+            Kind::Http => Name::Host,
+            Kind::Tcp => Name::HostSni,
+        };
+        let mut found: Vec<String> = Vec::new();
+        self.root.each_positive_test(&mut |test| {
+            if test.name == name {
+                for arg in &test.args {
+                    let arg = arg.to_lowercase();
+                    if !found.contains(&arg) {
+                        found.push(arg);
+                    }
+                }
+            }
+        });
+        found
+    }
 }
 
 impl Expr {
@@ -233,6 +254,14 @@ impl Expr {
             Self::Test(test) => f(test),
             Self::Not(inner) => inner.each_test(f),
             Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.each_test(f)),
+        }
+    }
+
+    fn each_positive_test<'a>(&'a self, f: &mut dyn FnMut(&'a Test)) {
+        match self {
+            Self::Test(test) => f(test),
+            Self::Not(_) => {}
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.each_positive_test(f)),
         }
     }
 }
