@@ -12,6 +12,7 @@ pub mod options;
 mod pair;
 mod resolver;
 mod scan;
+pub mod storage;
 mod watch;
 
 pub use pair::PairError;
