@@ -8,6 +8,7 @@
 //! End: `/ready` turns to 503, listeners stay open for `requestAcceptGraceTimeout`, then the workers drain.
 
 mod allocations;
+mod certificates;
 mod control;
 mod control_plane;
 mod credentials;

@@ -4,13 +4,13 @@
 //! What always holds: a name is wanted once; nothing is wanted that nobody issues for; expressions, wildcards in rules and
 //! what stands in a negation want nothing.
 
-use crate::acme::names::{covers, orderable};
+use crate::acme::names::orderable;
 use crate::config::{EntryPoint, Settled};
 use crate::declare::{self, Dialect};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::Provider;
 use crate::rule::{self, Kind, Syntax};
-use crate::table::{Router, Table};
+use crate::table::{Router, Table, tcp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,6 +34,86 @@ pub struct Wants {
     pub names: BTreeMap<Arc<str>, Want>,
     /// Routers whose certificates nobody can order.
     pub problems: Vec<Diagnostic>,
+}
+
+impl Wants {
+    /// What is wanted for a host: for itself, or for a wildcard that covers it.
+    pub fn find(&self, host: &str) -> Option<(&Arc<str>, &Want)> {
+        let wildcard = || self.names.get_key_value(&*format!("*.{}", host.split_once('.')?.1));
+        self.names.get_key_value(host).or_else(wildcard)
+    }
+}
+
+/// What one router wants: names as they stand there, in order.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Part {
+    names: Vec<(Arc<str>, Want)>,
+    problems: Vec<Diagnostic>,
+}
+
+/// What the tables that follow each other want. A change costs what changed: of routers that stay nothing is read again, and
+/// as long as none of those that changed wants anything else, nothing is put together anew.
+#[derive(Debug)]
+pub struct Tracker {
+    rules: Rules,
+    table: Arc<Table>,
+    /// By kind (`http`, `tcp`) and name.
+    parts: BTreeMap<(&'static str, Arc<str>), Part>,
+    wants: Arc<Wants>,
+}
+
+impl Tracker {
+    /// Nothing was seen yet but the configuration.
+    pub fn new(rules: Rules) -> Self {
+        let mut new = Self { rules, table: Arc::default(), parts: BTreeMap::new(), wants: Arc::default() };
+        new.wants = Arc::new(new.all());
+        new
+    }
+
+    /// What is wanted now.
+    pub fn wants(&self) -> &Arc<Wants> {
+        &self.wants
+    }
+
+    /// Takes a table up; true where something else is wanted since.
+    pub fn take(&mut self, table: Arc<Table>) -> bool {
+        let before = std::mem::replace(&mut self.table, table.clone());
+        let mut changed = false;
+        for difference in before.routers.differences(&table.routers) {
+            let part = difference.after.map(|router| self.rules.http(router)).unwrap_or_default();
+            changed |= put(&mut self.parts, ("http", difference.key.clone()), part);
+        }
+        for difference in before.tcp.routers.differences(&table.tcp.routers) {
+            let part = difference.after.map(|router| self.rules.tcp(router)).unwrap_or_default();
+            changed |= put(&mut self.parts, ("tcp", difference.key.clone()), part);
+        }
+        if changed {
+            self.wants = Arc::new(self.all());
+        }
+        changed
+    }
+
+    fn all(&self) -> Wants {
+        let mut wants = Wants::default();
+        let own = self.rules.own();
+        for (name, want) in own.names.iter().chain(self.parts.values().flat_map(|part| &part.names)) {
+            self.rules.add(&mut wants, name, want);
+        }
+        wants.problems = self.parts.values().flat_map(|part| part.problems.iter().cloned()).collect();
+        wants
+    }
+}
+
+/// Puts a part in the place of the one before; false where both are the same.
+fn put(parts: &mut BTreeMap<(&'static str, Arc<str>), Part>, key: (&'static str, Arc<str>), part: Part) -> bool {
+    if parts.get(&key).map_or(part == Part::default(), |before| *before == part) {
+        return false;
+    }
+    match part == Part::default() {
+        true => drop(parts.remove(&key)),
+        false => drop(parts.insert(key, part)),
+    }
+    true
 }
 
 /// What the configuration says of it.
@@ -67,39 +147,42 @@ impl Rules {
         })
     }
 
-    /// What a table wants.
-    pub fn wants(&self, table: &Table) -> Wants {
-        let mut wants = Wants::default();
-        if let Some(automatic) = &self.automatic {
-            let want = |name: &str| Want {
+    /// What is wanted whatever the routes are.
+    fn own(&self) -> Part {
+        let mut part = Part::default();
+        let Some(automatic) = &self.automatic else { return part };
+        for (names, said) in [(&self.wildcards, "$ACME_DNS"), (&self.control_plane, "$FQDN")] {
+            let want = Want {
                 resolver: automatic.clone(),
                 service: "control-plane@internal".into(),
                 on_demand: false,
-                origin: Origin { file: Some(name.into()), ..Origin::default() },
+                origin: Origin { file: Some(said.into()), ..Origin::default() },
             };
-            self.wildcards.iter().for_each(|name| self.add(&mut wants, name, want("$ACME_DNS"), true));
-            self.control_plane.iter().for_each(|name| self.add(&mut wants, name, want("$FQDN"), false));
+            part.names.extend(names.iter().map(|name| (name.as_str().into(), want.clone())));
         }
-        for router in table.routers.values() {
-            self.http(router, &mut wants);
-        }
-        for router in table.tcp.routers.values() {
-            let Some(tls) = router.declared.tls.as_ref().filter(|tls| !tls.passthrough) else { continue };
-            let names = || names(&tls.domains, &router.declared.rule, Kind::Tcp, &router.declared.rule_syntax);
+        part
+    }
+
+    fn tcp(&self, router: &tcp::Router) -> Part {
+        let mut part = Part::default();
+        let declared = &router.declared;
+        if let Some(tls) = declared.tls.as_ref().filter(|tls| !tls.passthrough) {
+            let names = || names(&tls.domains, &declared.rule, Kind::Tcp, &declared.rule_syntax);
             let of = Asker {
                 id: &router.id,
                 provider: router.provider,
-                source: &router.declared.source,
+                source: &declared.source,
                 service: &router.service.id,
             };
-            self.explicit(&tls.cert_resolver, names, &of, &mut wants);
+            self.explicit(&tls.cert_resolver, names, &of, &mut part);
         }
-        wants
+        part
     }
 
-    fn http(&self, router: &Arc<Router>, wants: &mut Wants) {
+    fn http(&self, router: &Router) -> Part {
+        let mut part = Part::default();
         if router.provider == Provider::Internal {
-            return;
+            return part;
         }
         let declared = &router.declared;
         let of = Asker {
@@ -110,7 +193,8 @@ impl Rules {
         };
         let of_rule = |domains: &[declare::Domain]| names(domains, &declared.rule, Kind::Http, &declared.rule_syntax);
         if let Some(tls) = declared.tls.as_ref().filter(|tls| !tls.cert_resolver.is_empty()) {
-            return self.explicit(&tls.cert_resolver, || of_rule(&tls.domains), &of, wants);
+            self.explicit(&tls.cert_resolver, || of_rule(&tls.domains), &of, &mut part);
+            return part;
         }
         let on = |ep: &&EntryPoint| router.entry_points.contains(&ep.name);
         // as in Traefik: what an entry point says of TLS counts for routers that say nothing
@@ -120,27 +204,27 @@ impl Rules {
                     true => of_rule(&[]),
                     false => ep.cert_domains.clone(),
                 };
-                self.explicit(&ep.cert_resolver, names, &of, wants);
+                self.explicit(&ep.cert_resolver, names, &of, &mut part);
             }
         }
-        let Some(automatic) = &self.automatic else { return };
+        let Some(automatic) = &self.automatic else { return part };
         let is_site = declared.source.dialect == Dialect::Site;
         let encrypted = router.tls || self.entry_points.iter().filter(on).any(|ep| ep.tls);
         if is_site || (self.on_demand && encrypted) {
-            for name in of_rule(&[]) {
-                self.add(wants, &name, of.want(automatic, self.on_demand), false);
-            }
+            let names = of_rule(&[]).into_iter().filter(|name| orderable(name).is_ok());
+            part.names.extend(names.map(|name| (name.into(), of.want(automatic, self.on_demand))));
         }
+        part
     }
 
     /// What a router asks for by name: there somebody is told what cannot be.
-    fn explicit(&self, resolver: &Arc<str>, names: impl FnOnce() -> Vec<String>, of: &Asker<'_>, wants: &mut Wants) {
+    fn explicit(&self, resolver: &Arc<str>, names: impl FnOnce() -> Vec<String>, of: &Asker<'_>, part: &mut Part) {
         if resolver.is_empty() {
             return;
         }
         let mut refuse = |code: &str, message: String| {
             let message = format!("router `{}`: {message}", of.id);
-            wants.problems.push(Diagnostic::warning(code, message).with_origin(of.origin()));
+            part.problems.push(Diagnostic::warning(code, message).with_origin(of.origin()));
         };
         let Some(by_dns) = self.resolvers.get(resolver) else {
             let known: Vec<&str> = self.resolvers.keys().map(|name| &**name).collect();
@@ -153,38 +237,32 @@ impl Rules {
             let message = format!("its rule names no host that `{resolver}` could order a certificate for");
             return refuse("no_certificate_name", message);
         }
-        let mut fitting = Vec::new();
         for name in names {
+            let message = format!("no certificate is ordered for `{name}`");
             match orderable(&name) {
-                Err(why) => refuse("not_orderable", format!("no certificate is ordered for `{name}`: {why}")),
+                Err(why) => refuse("not_orderable", format!("{message}: {why}")),
                 Ok(()) if name.starts_with("*.") && !by_dns => refuse(
                     "not_orderable",
-                    format!("no certificate is ordered for `{name}`: it takes a `dnsChallenge`, which `{resolver}` has not"),
+                    format!("{message}: it takes a `dnsChallenge`, which `{resolver}` has not"),
                 ),
-                Ok(()) => fitting.push(name),
+                Ok(()) => part.names.push((name.into(), of.want(resolver, false))),
             }
-        }
-        for name in fitting {
-            self.add(wants, &name, of.want(resolver, false), true);
         }
     }
 
     /// Takes note of a name; the first who wants it counts, and one who wants it at once goes before one who waits.
-    fn add(&self, wants: &mut Wants, name: &str, want: Want, wildcards: bool) {
-        let by_dns = self.resolvers.get(&want.resolver).is_some_and(|by_dns| *by_dns);
-        if orderable(name).is_err() || (name.starts_with("*.") && !(wildcards && by_dns)) {
+    fn add(&self, wants: &mut Wants, name: &Arc<str>, want: &Want) {
+        if orderable(name).is_err() {
             return;
         }
         // a wildcard that is ordered by the same resolver will do
-        let covered = |(pattern, other): (&Arc<str>, &Want)| {
-            pattern.starts_with("*.") && **pattern != *name && other.resolver == want.resolver && covers(pattern, name)
-        };
-        if wants.names.iter().any(covered) {
+        let wildcard = name.split_once('.').map(|(_, domain)| format!("*.{domain}")).unwrap_or_default();
+        if wants.names.get(&*wildcard).is_some_and(|other| other.resolver == want.resolver && *wildcard != **name) {
             return;
         }
         match wants.names.get_mut(name) {
             Some(known) => known.on_demand &= want.on_demand,
-            None => drop(wants.names.insert(name.into(), want)),
+            None => drop(wants.names.insert(name.clone(), want.clone())),
         }
     }
 }
