@@ -413,7 +413,13 @@ impl Reason {
     /// answers that are no failure. `status` tells what was too large.
     pub fn failure(self, status: StatusCode) -> Option<Failure> {
         let cause = match self {
-            Self::NoRoute | Self::Denied | Self::Redirect | Self::Preflight | Self::Limited | Self::CircuitOpen => {
+            Self::NoRoute
+            | Self::Denied
+            | Self::Redirect
+            | Self::Preflight
+            | Self::AcmeChallenge
+            | Self::Limited
+            | Self::CircuitOpen => {
                 return None;
             }
             Self::NoServer => Cause::NoServer,

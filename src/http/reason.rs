@@ -41,6 +41,8 @@ pub enum Reason {
     Redirect,
     /// The answer to a CORS preflight.
     Preflight,
+    /// The answer to a challenge of a certificate authority.
+    AcmeChallenge,
     /// 503: the process is terminating.
     Terminating,
     /// 500: a fault of the proxy's own.
@@ -70,6 +72,7 @@ impl Reason {
             Self::ClientGone => "client_gone",
             Self::Redirect => "redirect",
             Self::Preflight => "preflight",
+            Self::AcmeChallenge => "acme_challenge",
             Self::Terminating => "terminating",
             Self::Internal => "internal",
         }

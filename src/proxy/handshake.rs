@@ -8,7 +8,7 @@ use super::deadline::Deadline;
 use super::proxy_protocol::{self, Parsed};
 use super::settings::{TlsChoice, TlsSource};
 use super::stream::{ClientStream, Prefixed};
-use super::{http1, http2, tcp};
+use super::{certify, http1, http2, tcp};
 use crate::http::{Protocol, TlsInfo};
 use rustls::server::Acceptor;
 use std::future::poll_fn;
@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
@@ -31,7 +32,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client that has asked nothing yet may still do so when the worker drains.
 pub(super) const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
-type Shaken = (TlsStream<Prefixed<TcpStream>>, Arc<str>);
+type Shaken = Option<(TlsStream<Prefixed<TcpStream>>, Arc<str>)>;
 
 /// Takes a connection through its handshake and serves it.
 pub(super) async fn run(mut open: Open, mut stream: TcpStream, mut peer: SocketAddr) {
@@ -150,7 +151,8 @@ async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAdd
         } => return,
     };
     let (stream, options) = match shaken {
-        Ok(shaken) => shaken,
+        Ok(Some(shaken)) => shaken,
+        Ok(None) => return,
         Err(error) => {
             tracing::debug!(entry_point = %open.entry.name, %peer, %error, "handshake failed");
             return;
@@ -168,12 +170,22 @@ async fn encrypted(open: Open, stream: TcpStream, read: Vec<u8>, peer: SocketAdd
     }
 }
 
-/// A handshake, and the name of the TLS options that it went by: what the client asks for decides.
+/// A handshake, and the name of the TLS options that it went by: what the client asks for decides. `None` after a
+/// handshake that was all an authority came for.
 async fn shake(open: &Open, source: &TlsSource, stream: Prefixed<TcpStream>) -> io::Result<Shaken> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let choice = source(&open.entry.name, hello.client_hello().server_name());
+    let settings = &open.worker.settings;
+    let client = hello.client_hello();
+    if client.alpn().is_some_and(certify::is_tls_challenge)
+        && let Some(config) = Box::pin(certify::tls_challenge(settings, client.server_name())).await
+    {
+        hello.into_stream(config).await?.shutdown().await?;
+        return Ok(None);
+    }
+    certify::wait(settings, client.server_name()).await;
+    let choice = source(&open.entry.name, client.server_name());
     let TlsChoice { config, options } = choice.ok_or_else(|| io::Error::other("the host's TLS options are broken"))?;
-    Ok((hello.into_stream(config).await?, options))
+    Ok(Some((hello.into_stream(config).await?, options)))
 }
 
 /// Version and cipher of a handshake that has ended.

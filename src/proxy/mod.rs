@@ -14,6 +14,7 @@ mod accept;
 mod buffers;
 #[cfg(test)]
 mod buffers_tests;
+mod certify;
 mod choose;
 mod client;
 #[cfg(test)]
@@ -53,5 +54,6 @@ mod tcp;
 mod wait;
 pub mod worker;
 
+pub use certify::{Certification, Certifier, Known};
 pub use crew::Crew;
 pub use settings::{EntryPoint, HeadRules, Settings, TlsByName, TlsChoice, TlsSource, ToTls, Trust, Underscores};

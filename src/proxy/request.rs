@@ -5,7 +5,7 @@ use super::finish::Finish;
 use super::routes::BoundRouter;
 use super::standing::Outlook;
 use super::wait::Waiting;
-use super::{forwarded, head, hop, http1};
+use super::{certify, forwarded, head, hop, http1};
 use crate::http::{AnswerHead, Exchange, HeaderValue, Made, Reason, RequestHead, StatusCode, canonical_host, name};
 use crate::middleware::{self, Held, Step, Walk};
 use crate::model::Provider;
@@ -25,6 +25,11 @@ pub(super) async fn enter(finish: &mut Finish) -> Result<Rc<BoundRouter>, Made> 
     let worker = &client.open.worker;
     let begun = finish.begun();
     let exchange = &mut finish.exchange;
+    if certify::may_be_challenge(&worker.settings, exchange.request.routing_path())
+        && let Some(made) = Box::pin(certify::answer(&client, exchange)).await
+    {
+        return Err(made);
+    }
     if let Some(made) = redirected(&client, exchange) {
         return Err(head::encoded(exchange, &client.open.entry.head).err().unwrap_or(made));
     }

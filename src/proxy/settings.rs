@@ -1,5 +1,6 @@
 //! What a worker is told at its start. Plain values: where they come from is `config`'s affair.
 
+use super::certify::Certification;
 use super::crew::Crew;
 use crate::http::HeaderValue;
 use crate::http::target::{EncodedCharacters, TargetOptions};
@@ -216,6 +217,8 @@ pub struct Settings {
     pub services_allow: Option<Arc<[IpNet]>>,
     /// What the files of users hold.
     pub user_files: UserFiles,
+    /// Who orders certificates.
+    pub certification: Certification,
     /// TLS options by name, for TCP routers.
     pub tls_options: TlsByName,
     /// A switched connection (WebSocket, or one of a TCP router) on which nothing moves in either direction. Zero means none.
@@ -235,6 +238,7 @@ impl Default for Settings {
             reveal: None,
             services_allow: None,
             user_files: UserFiles::default(),
+            certification: Certification::default(),
             tls_options: TlsByName::default(),
             tunnel_idle: Duration::ZERO,
             slow_start: Duration::ZERO,

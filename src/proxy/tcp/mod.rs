@@ -13,6 +13,7 @@ mod serve;
 pub(super) use bound::Bindings;
 
 use super::accept::Open;
+use super::certify;
 use super::deadline::Deadline;
 use super::handshake::{Begun, TLS_HANDSHAKE, first};
 use super::settings::TlsChoice;
@@ -105,6 +106,13 @@ pub(super) async fn route(opening: Opening) -> Option<Opening> {
             return None;
         }
         let hello = hello::read(&begun.read);
+        if let Some(hello) = hello.as_ref().filter(|_| !is_postgres)
+            && certify::is_tls_challenge(hello.alpn.iter().map(|protocol| protocol.as_bytes()))
+            && certify::tls_challenge(&open.worker.settings, Some(&hello.name)).await.is_some()
+        {
+            // an authority's question is answered by who orders, whatever the routers say
+            return Some((open, stream, peer, clock, begun));
+        }
         let router = hello.as_ref().and_then(|hello| encrypted(&open, peer, hello, is_postgres));
         return match router {
             Some(router) => {

@@ -1,0 +1,491 @@
+//! The keeper of certificates: knows what is wanted, what is there and when it is due, and has it ordered, a few at a time. It
+//! lives on a thread and a runtime of its own, since keys are made and signatures computed there.
+//!
+//! What always holds: nothing is ordered unless this process is the active proxy; one name has one order at a time,
+//! whoever asks; a failure costs its own name only, and is tried again later and later; what strangers can cause is counted
+//! and bounded.
+
+use super::ask::Gate;
+use super::resolvers::Resolver;
+use super::wanted::{Tracker, Want, Wants};
+use super::work::{self, Failure, Looked, Outcome, Tools};
+use crate::acme::limits::{Excess, Ledger, Limits};
+use crate::acme::{Challenges, schedule};
+use crate::certs::storage::layout;
+use crate::diagnostic::{Diagnostic, Origin};
+use crate::runtime::state::State;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// Orders that run at once.
+const AT_ONCE: usize = 4;
+/// Orders begun within [`WINDOW`] at most: as certmagic's, far below what authorities allow.
+const IN_WINDOW: usize = 10;
+const WINDOW: Duration = Duration::from_secs(10);
+/// A certificate that somebody else looks after is looked at so often, whether it is still there.
+const LOOK: Duration = Duration::from_secs(3_600);
+/// Before somebody else's lock is tried again.
+const HELD: Duration = Duration::from_secs(15);
+/// A lock held for so long is told.
+const HELD_LONG: Duration = Duration::from_secs(600);
+/// How often an authority is asked when to renew, where it says nothing of it.
+const ASK: Duration = Duration::from_secs(6 * 3_600);
+/// Handshakes that wait for one certificate.
+const WAITERS: usize = 256;
+/// Changes of the table that follow each other are taken up together.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// What the data side asks.
+pub(super) enum Ask {
+    /// A handshake is for a host without a certificate; the reply comes when it has one, or when it will not.
+    Certificate(Arc<str>, oneshot::Sender<()>),
+    /// An authority asks for something that is not known here: another instance may have put it into the storage.
+    Challenge(Arc<str>, oneshot::Sender<()>),
+}
+
+/// What is to be had from the keeper without asking.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// What is wanted.
+    pub wants: ArcSwap<Wants>,
+    /// What is wrong.
+    pub problems: ArcSwap<Vec<Diagnostic>>,
+}
+
+/// One name.
+struct Entry {
+    want: Want,
+    /// When to look at it again; `None`: not before somebody asks.
+    next: Option<Instant>,
+    running: bool,
+    failures: usize,
+    problem: Option<Diagnostic>,
+    waiters: Vec<oneshot::Sender<()>>,
+    /// Somebody asked, and may have it ordered.
+    asked: bool,
+    /// When the authority wants it renewed.
+    looked: Option<Looked>,
+    /// Draws the moment of renewal.
+    chance: f64,
+    /// When the authority was last asked.
+    looked_at: Option<Instant>,
+}
+
+impl Entry {
+    fn new(want: Want, now: Instant) -> Self {
+        Self {
+            next: (!want.on_demand).then_some(now),
+            want,
+            running: false,
+            failures: 0,
+            problem: None,
+            waiters: Vec::new(),
+            asked: false,
+            looked: None,
+            chance: rand::random(),
+            looked_at: None,
+        }
+    }
+
+    /// Lets the handshakes go on that wait for it.
+    fn release(&mut self) {
+        // who has gone away waits no more
+        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(())));
+    }
+}
+
+/// What is to be done for a name.
+enum Step {
+    Nothing,
+    Order,
+    Ask,
+}
+
+/// See the module.
+pub(super) struct Keeper {
+    pub tools: Tools,
+    pub challenges: Challenges,
+    pub tracker: Tracker,
+    pub state: Arc<State>,
+    pub resolvers: BTreeMap<Arc<str>, Arc<Resolver>>,
+    /// What is wrong with the configuration.
+    pub misconfigured: Vec<Diagnostic>,
+    /// The directory below which certificates of the storage are found.
+    pub root: std::path::PathBuf,
+    pub limits: Limits,
+    pub gate: Option<Gate>,
+    pub published: Arc<Published>,
+    pub orders: super::Orders,
+    pub entries: BTreeMap<Arc<str>, EntryBox>,
+    pub ledger: Ledger,
+    pub begun: std::collections::VecDeque<Instant>,
+    pub running: JoinSet<(Arc<str>, Outcome)>,
+    pub questions: JoinSet<(Arc<str>, Result<(), Arc<str>>)>,
+}
+
+/// An [`Entry`], out of others' sight.
+pub(super) struct EntryBox(Entry);
+
+impl Keeper {
+    /// Runs until there is nobody left who could ask.
+    pub async fn run(mut self, mut asks: mpsc::Receiver<Ask>, mut active: watch::Receiver<bool>) {
+        let mut tables = self.state.generation.subscribe();
+        self.reconcile();
+        self.publish();
+        loop {
+            let wake = self.wake(*active.borrow());
+            tokio::select! {
+                changed = tables.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(SETTLE).await;
+                    tables.mark_unchanged();
+                    self.reconcile();
+                }
+                changed = active.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if !*active.borrow() {
+                        // another process goes on; what was begun is given up and its answers are taken away
+                        self.running.shutdown().await;
+                        self.entries.values_mut().for_each(|entry| entry.0.running = false);
+                    }
+                }
+                ask = asks.recv() => match ask {
+                    None => return,
+                    Some(Ask::Certificate(host, reply)) => self.asked(&host, reply),
+                    Some(Ask::Challenge(host, reply)) => self.look(host, reply),
+                },
+                Some(ended) = self.running.join_next(), if !self.running.is_empty() => self.ended(ended),
+                Some(Ok((name, answer))) = self.questions.join_next(), if !self.questions.is_empty() => {
+                    self.answered(&name, answer);
+                }
+                () = until(wake) => {}
+            }
+            if *active.borrow() {
+                self.work();
+            }
+            self.publish();
+        }
+    }
+
+    /// The next moment at which something is to be done.
+    fn wake(&self, active: bool) -> Option<Instant> {
+        if !active || self.running.len() >= AT_ONCE {
+            return None;
+        }
+        let next = self.entries.values().filter(|entry| !entry.0.running).filter_map(|entry| entry.0.next).min()?;
+        let free = match self.begun.len() >= IN_WINDOW {
+            true => self.begun.front().map(|first| *first + WINDOW),
+            false => None,
+        };
+        Some(free.map_or(next, |free| next.max(free)))
+    }
+
+    /// Takes up what the table in force wants.
+    fn reconcile(&mut self) {
+        self.tracker.take(self.state.table.load_full());
+        let wants = self.tracker.wants().clone();
+        if Arc::ptr_eq(&wants, &self.published.wants.load()) {
+            return;
+        }
+        let now = Instant::now();
+        // what runs is waited for: its outcome counts if the name comes back
+        self.entries.retain(|name, entry| entry.0.running || wants.names.contains_key(name));
+        for (name, want) in &wants.names {
+            match self.entries.get_mut(name) {
+                Some(EntryBox(entry)) if entry.want != *want => {
+                    if entry.want.resolver != want.resolver || (entry.want.on_demand && !want.on_demand) {
+                        entry.next = Some(now);
+                    }
+                    entry.want = want.clone();
+                }
+                Some(_) => {}
+                None => drop(self.entries.insert(name.clone(), EntryBox(Entry::new(want.clone(), now)))),
+            }
+        }
+        self.published.wants.store(wants);
+    }
+
+    /// Begins what is due.
+    fn work(&mut self) {
+        let now = Instant::now();
+        while self.begun.front().is_some_and(|first| now.duration_since(*first) >= WINDOW) {
+            self.begun.pop_front();
+        }
+        // those that somebody waits for go first
+        let is_due = |entry: &Entry| !entry.running && entry.next.is_some_and(|next| next <= now);
+        let mut due: Vec<(bool, Instant, Arc<str>)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| is_due(&entry.0))
+            .map(|(name, entry)| (entry.0.waiters.is_empty(), entry.0.next.unwrap_or(now), name.clone()))
+            .collect();
+        due.sort();
+        for (_, _, name) in due {
+            if self.running.len() >= AT_ONCE || self.begun.len() >= IN_WINDOW {
+                return;
+            }
+            self.begin(&name, now);
+        }
+    }
+
+    fn begin(&mut self, name: &Arc<str>, now: Instant) {
+        let step = self.step(name, now);
+        let Some(EntryBox(entry)) = self.entries.get_mut(name) else { return };
+        let Some(resolver) = self.resolvers.get(&entry.want.resolver).cloned() else {
+            entry.next = None;
+            entry.release();
+            return;
+        };
+        let (tools, chance) = (self.tools.clone(), entry.chance);
+        match step {
+            Step::Nothing => entry.release(),
+            Step::Order => {
+                entry.running = true;
+                self.begun.push_back(now);
+                let (name, resolver) = (name.clone(), resolver);
+                tracing::info!(%name, resolver = %entry.want.resolver, "ordering a certificate");
+                self.running
+                    .spawn_local(async move { (name.clone(), work::order(tools, resolver, name, chance).await) });
+            }
+            Step::Ask => {
+                entry.running = true;
+                entry.looked_at = Some(now);
+                let name = name.clone();
+                self.running.spawn_local(async move { (name.clone(), work::look(tools, resolver, name).await) });
+            }
+        }
+    }
+
+    /// What a name needs now; sets when to look at it again.
+    fn step(&mut self, name: &Arc<str>, now: Instant) -> Step {
+        let clock = SystemTime::now();
+        let serving = self.tools.certificates.serving(name, clock);
+        let Some(EntryBox(entry)) = self.entries.get_mut(name) else { return Step::Nothing };
+        let Some(serving) = serving.filter(|serving| !serving.local && serving.valid) else {
+            if entry.want.on_demand && !entry.asked {
+                entry.next = None;
+                return Step::Nothing;
+            }
+            return Step::Order;
+        };
+        let issuer = self.resolvers.get(&entry.want.resolver).map(|r| layout::issuer_key(&r.authority.directory));
+        let ours = issuer.is_some_and(|issuer| {
+            let site = self.root.join(layout::site(&issuer, name).crt);
+            serving.file == site
+        });
+        let after = |then: SystemTime| now + then.duration_since(clock).unwrap_or_default();
+        if !ours {
+            // somebody else's, and good: it is looked after there as long as it is
+            entry.next = Some(after(serving.not_after).min(now + LOOK));
+            return Step::Nothing;
+        }
+        let ask_again = match (&entry.looked, entry.looked_at) {
+            (Some(looked), _) => after(looked.ask_again).max(entry.looked_at.map_or(now, |at| at + SETTLE)),
+            (None, Some(at)) => at + ASK,
+            (None, None) => now,
+        };
+        let selected = entry.looked.map(|looked| looked.selected);
+        let due = schedule::due(serving.not_before, serving.not_after, selected, entry.chance);
+        if clock >= due {
+            return Step::Order;
+        }
+        if ask_again <= now {
+            return Step::Ask;
+        }
+        entry.next = Some(after(due).min(ask_again).min(now + LOOK));
+        Step::Nothing
+    }
+
+    fn ended(&mut self, ended: Result<(Arc<str>, Outcome), tokio::task::JoinError>) {
+        let (name, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) => return tracing::error!("an order ended by a defect: {error}"),
+        };
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let wanted = self.tracker.wants().names.contains_key(&name);
+        let Some(EntryBox(entry)) = self.entries.get_mut(&name) else { return };
+        entry.running = false;
+        let resolver = entry.want.resolver.clone();
+        let problem = |code: &str, message: String, origin: &Origin| {
+            Some(Diagnostic::error(code, message).with_origin(origin.clone()))
+        };
+        match outcome {
+            Outcome::Looked(looked) => {
+                entry.looked = looked;
+                entry.next = Some(now);
+            }
+            Outcome::Issued { window, unstored } => {
+                tracing::info!(%name, %resolver, "a certificate was issued");
+                self.orders.count(&resolver, "issued");
+                (entry.failures, entry.asked, entry.problem) = (0, false, None);
+                entry.looked = window.map(|window| Looked { selected: window.selected, ask_again: window.ask_again });
+                entry.looked_at = Some(now);
+                entry.next = Some(now + SETTLE);
+                if let Some(error) = unstored {
+                    let message = format!("the certificate for `{name}` cannot be stored: {error}");
+                    tracing::error!(%name, "{message}; it is served from memory");
+                    let found = problem("certificate_not_stored", message, &entry.want.origin);
+                    entry.problem = found.map(|found| found.with_help("it is served from memory until the process ends"));
+                    // what is in memory would be ordered again after a restart: the storage is what has to be mended
+                    entry.next = Some(now + LOOK);
+                }
+                entry.release();
+            }
+            Outcome::Found => {
+                self.orders.count(&resolver, "found");
+                tracing::info!(%name, "another process has renewed the certificate");
+                (entry.failures, entry.asked, entry.problem, entry.looked) = (0, false, None, None);
+                entry.next = Some(now + SETTLE);
+                entry.release();
+            }
+            Outcome::Held(since) => {
+                entry.next = Some(now + HELD.mul_f64(1.0 + entry.chance));
+                let long = since.is_some_and(|since| clock.duration_since(since).is_ok_and(|held| held >= HELD_LONG));
+                entry.problem = match long {
+                    true => {
+                        let message = format!("another process holds the lock for the certificate of `{name}` for long");
+                        let found = problem("order_held", message, &entry.want.origin);
+                        found.map(|found| found.with_help("its order may be failing; it is waited for"))
+                    }
+                    false => None,
+                };
+                entry.release();
+            }
+            Outcome::Failed(failure) => {
+                self.orders.count(&resolver, "failed");
+                entry.failures += 1;
+                let pause = schedule::pause(entry.failures, failure.retry_after(), entry.chance);
+                tracing::error!(%name, %resolver, ?pause, "no certificate: {failure}");
+                let message = format!("no certificate for `{name}` by `{resolver}`: {failure}");
+                let help = format!("it is tried again in {pause:.0?}");
+                entry.problem = problem("order_failed", message, &entry.want.origin).map(|found| found.with_help(help));
+                entry.next = Some(now + pause);
+                if std::mem::take(&mut entry.asked) {
+                    entry.next = None;
+                    let why = match failure {
+                        Failure::Acme(_) => "the last order failed",
+                        Failure::Storage(_) | Failure::Defect(_) => "the certificate storage fails",
+                    };
+                    self.ledger.refuse(&name, why, &self.limits, now);
+                }
+                entry.release();
+            }
+        }
+        if !wanted {
+            self.entries.remove(&name);
+        }
+    }
+
+    /// A handshake asks for a host's certificate.
+    fn asked(&mut self, host: &str, reply: oneshot::Sender<()>) {
+        let Some((name, _)) = self.tracker.wants().find(host) else { return drop(reply.send(())) };
+        let name = name.clone();
+        let now = Instant::now();
+        let Some(EntryBox(entry)) = self.entries.get_mut(&name) else { return drop(reply.send(())) };
+        if entry.waiters.len() >= WAITERS {
+            return drop(reply.send(()));
+        }
+        // one that has failed is tried again when its time has come
+        let failing = entry.failures > 0 && !entry.running && entry.next.is_none_or(|next| next > now);
+        if entry.want.on_demand && !entry.running && !entry.asked {
+            match self.ledger.is_remembered(&name, now) {
+                Err(_) => return drop(reply.send(())),
+                Ok(()) if self.gate.is_some() && self.questions.len() < AT_ONCE => {
+                    let Some(gate) = self.gate.clone() else { return };
+                    entry.asked = true;
+                    entry.waiters.push(reply);
+                    let asked = name.clone();
+                    self.questions.spawn_local(async move { (asked.clone(), gate.ask(&asked).await) });
+                    return;
+                }
+                Ok(()) if self.gate.is_some() => return drop(reply.send(())),
+                Ok(()) => {
+                    entry.waiters.push(reply);
+                    self.admit(&name, now);
+                    return;
+                }
+            }
+        }
+        if failing {
+            return drop(reply.send(()));
+        }
+        entry.waiters.push(reply);
+        if !entry.running {
+            entry.next = Some(entry.next.map_or(now, |next| next.min(now)));
+        }
+    }
+
+    /// Who is asked for orders on demand has answered.
+    fn answered(&mut self, name: &Arc<str>, answer: Result<(), Arc<str>>) {
+        let now = Instant::now();
+        match answer {
+            Ok(()) => self.admit(name, now),
+            Err(why) => {
+                tracing::info!(%name, "no certificate on demand: {why}");
+                self.ledger.refuse(name, why, &self.limits, now);
+                if let Some(EntryBox(entry)) = self.entries.get_mut(name) {
+                    entry.asked = false;
+                    entry.release();
+                }
+            }
+        }
+    }
+
+    /// Lets a name be ordered that a handshake asked for, if the limits do.
+    fn admit(&mut self, name: &Arc<str>, now: Instant) {
+        let Some(EntryBox(entry)) = self.entries.get_mut(name) else { return };
+        match self.ledger.take(name, &entry.want.service, &self.limits, now) {
+            Ok(()) => {
+                entry.asked = true;
+                entry.next = Some(now);
+            }
+            Err(excess) => {
+                entry.asked = false;
+                if !matches!(excess, Excess::Remembered(_)) {
+                    tracing::warn!(%name, "no certificate on demand: {excess}");
+                    let message = format!("no certificate on demand for `{name}`: {excess}");
+                    let found = Diagnostic::warning("order_limit", message).with_origin(entry.want.origin.clone());
+                    entry.problem = Some(found.with_help("see `rustLb.certificates.onDemand`"));
+                    self.ledger.refuse(name, excess.to_string(), &self.limits, now);
+                    self.orders.count(&entry.want.resolver, "limited");
+                }
+                entry.release();
+            }
+        }
+    }
+
+    /// Looks for an answer to a challenge that another instance has put into the storage.
+    fn look(&self, host: Arc<str>, reply: oneshot::Sender<()>) {
+        let (challenges, storage) = (self.challenges.clone(), self.tools.storage.clone());
+        tokio::task::spawn_blocking(move || {
+            challenges.look(&storage, &host);
+            // who has gone away waits no more
+            drop(reply.send(()));
+        });
+    }
+
+    /// Makes what is wrong known.
+    fn publish(&self) {
+        let of_names = self.entries.values().filter_map(|entry| entry.0.problem.clone());
+        let of_routers = self.tracker.wants().problems.iter().cloned();
+        let all: Vec<Diagnostic> = self.misconfigured.iter().cloned().chain(of_routers).chain(of_names).collect();
+        if **self.published.problems.load() != all {
+            self.published.problems.store(Arc::new(all));
+        }
+    }
+}
+
+async fn until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
