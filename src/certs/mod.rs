@@ -85,6 +85,56 @@ fn as_rfc3339<S: serde::Serializer>(t: &Option<SystemTime>, serializer: S) -> Re
     }
 }
 
+/// A certificate that is served for a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// File of the chain.
+    pub file: PathBuf,
+    /// Start of validity.
+    pub not_before: SystemTime,
+    /// End of validity.
+    pub not_after: SystemTime,
+    /// Whether it is valid.
+    pub valid: bool,
+    /// Issued by an authority of the house.
+    pub local: bool,
+}
+
+/// A pair's names and times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// Hosts that it names.
+    pub names: Vec<Arc<str>>,
+    /// Start of validity.
+    pub not_before: SystemTime,
+    /// End of validity.
+    pub not_after: SystemTime,
+}
+
+/// Reads a pair in PEM form.
+///
+/// # Errors
+/// It cannot be served.
+pub fn inspect(chain: &[u8], key: &[u8]) -> Result<Inspected, PairError> {
+    let pair = pair::parse(chain, key, PathBuf::new(), false, &provider())?;
+    Ok(Inspected { names: pair.names, not_before: pair.not_before, not_after: pair.not_after })
+}
+
+/// What handshakes of `acme-tls/1` go by (RFC 8737): no other protocol, nothing to resume.
+///
+/// # Errors
+/// The provider refuses its own parts.
+pub fn challenge_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(VERSIONS)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
 /// The certificates of the process. Cloning is cheap; the thread ends with the last clone and the
 /// last [`ServerConfig`] made of it.
 #[derive(Debug, Clone)]
@@ -162,6 +212,24 @@ impl Store {
     pub fn covers(&self, host: &str, now: SystemTime) -> bool {
         let index = self.findings.index.load();
         index.find(host, now, |_| true).is_some_and(|pair| !pair.local && pair.valid_at(now))
+    }
+
+    /// What is served for a name, a host or a wildcard, at `now`.
+    pub fn serving(&self, name: &str, now: SystemTime) -> Option<Serving> {
+        let index = self.findings.index.load();
+        let pair = index.find(name, now, |_| true)?;
+        Some(Serving {
+            file: pair.file.clone(),
+            not_before: pair.not_before,
+            not_after: pair.not_after,
+            valid: pair.valid_at(now),
+            local: pair.local,
+        })
+    }
+
+    /// Serves a pair from memory that could not be stored, until the process ends or the storage has a later one.
+    pub fn hold(&self, _name: &str, _chain: &[u8], _key: &[u8]) {
+        // merged with the reading side
     }
 
     /// Everything found, by file, with what is wrong at `now`.

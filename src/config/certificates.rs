@@ -286,7 +286,7 @@ fn resolver(
         diagnostics.push(Diagnostic::error("bad_resolver", message).with_origin(origin));
     };
     let ca_server = view.text("caServer");
-    if !ca_server.starts_with("https://") {
+    if !ca_server.starts_with("https://") && !is_here(&ca_server) {
         refuse("caServer", format!("expected an `https://` URL as `caServer`, got `{}`", value::shown(&ca_server)));
     }
     let eab = match (said("eab.kid"), view.secret("eab.hmacEncoded")) {
@@ -333,6 +333,16 @@ fn resolver(
         dns,
         origin,
     }
+}
+
+/// Whether a URL is plain HTTP to this machine, where nobody else listens.
+fn is_here(url: &str) -> bool {
+    let host = url.strip_prefix("http://").map(|rest| rest.split(['/', '?']).next().unwrap_or(rest));
+    let host = host.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
+    host.is_some_and(|host| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    })
 }
 
 fn dns(view: &View<'_>, env: &BTreeMap<String, String>) -> DnsChallenge {

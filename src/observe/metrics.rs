@@ -104,6 +104,10 @@ pub struct Facts {
     pub servers: Vec<ServerFact>,
     /// Copies of requests: the mirror, how many were sent, how many dropped.
     pub mirrored: Vec<(Arc<str>, u64, u64)>,
+    /// Certificate orders since the start: the resolver, the outcome, how many.
+    pub orders: Vec<(Arc<str>, &'static str, u64)>,
+    /// Certificates that cannot be served, by their files' problems.
+    pub broken_certificates: usize,
     /// Routers in the table.
     pub routers: usize,
     /// Services in the table.
@@ -466,6 +470,16 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
         certs.add(&labels, not_after.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()));
     }
     families.push(certs);
+    let help = "Files of the certificate store that are not served as they are";
+    let mut broken = Family::gauge("rust_lb_certificates_broken", help);
+    broken.add(&[], facts.broken_certificates as f64);
+    families.push(broken);
+    let help = "Certificate orders by resolver and outcome: issued, found (renewed by another process), failed, limited";
+    let mut orders = Family::counter("rust_lb_certificate_orders_total", help);
+    for (resolver, outcome, count) in &facts.orders {
+        orders.add(&[("resolver", resolver), ("result", outcome)], *count as f64);
+    }
+    families.push(orders);
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::standby::{self, Router};
 use super::transport::TransportProblems;
-use super::{Parts, StartError, Started, signals, system, translate, view};
+use super::{Parts, StartError, Started, notify, signals, system, translate, view};
 use crate::api::{self, Admin};
 use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Settled};
 use crate::explain::Door;
@@ -103,6 +103,11 @@ fn tell_overlap() {
              `sysctl net.ipv4.tcp_migrate_req=1` moves them (Linux 5.14)"
         );
     }
+}
+
+/// This machine's name.
+fn hostname() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned())
 }
 
 impl Parts {
@@ -210,15 +215,20 @@ impl Parts {
         self.open_public(listening, &started.workers).map_err(|e| e.to_string())?;
         self.open_admin(admin, started).map_err(|e| e.to_string())?;
         self.state.standby.store(false, Relaxed);
+        self.order_certificates(true);
         tracing::info!("activated: the public ports are served");
         Ok(bound)
     }
 
     /// Starts the worker threads; they accept nothing yet.
     pub(super) fn workers(&self, transports: &Transports) -> Result<Vec<WorkerHandle>, StartError> {
-        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+        let hostname = hostname();
         let settings = proxy::Settings {
             user_files: self.credentials.files(),
+            certification: match &self.certifying {
+                Some(certifying) => proxy::Certification::by(Arc::new(certifying.clone())),
+                None => proxy::Certification::default(),
+            },
             tls_options: proxy::TlsByName::new({
                 let tls = self.tls.clone();
                 move |name| tls.named(name)
@@ -269,6 +279,7 @@ impl Parts {
             state: self.state.clone(),
             registry: self.registry.clone(),
             certificates: self.certificates.clone(),
+            certifying: self.certifying.clone(),
             metrics: self.metrics.clone(),
             metrics_on: self.settled.metrics.is_some(),
             access: self.access.as_ref().map(AccessLogWriter::handle),
@@ -281,6 +292,11 @@ impl Parts {
             services_allow: translate::services_allow(&self.settled),
             activate,
         };
+        let view = Arc::new(view);
+        if let Some(url) = self.settled.certificates.notify.clone() {
+            let instance = hostname().unwrap_or_default();
+            tokio::task::spawn_local(notify::run(view.clone(), url, instance, self.stop.child_token()));
+        }
         let options = api::Options {
             insecure: self.settled.api_insecure,
             metrics: self.settled.metrics.is_some(),
@@ -289,6 +305,6 @@ impl Parts {
             started: SystemTime::now(),
             limits: api::Limits::default(),
         };
-        Arc::new(Admin::new(Arc::new(view), options))
+        Arc::new(Admin::new(view, options))
     }
 }

@@ -119,6 +119,7 @@ impl Parts {
     /// No other process writes to what both would write to, or answers questions.
     fn is_alone(&self, started: &mut Started) {
         started.pen.iter().for_each(Pen::take_up);
+        self.order_certificates(true);
         if let Some(rest) = started.rest.clone() {
             tokio::task::spawn_blocking(move || Rest::look_again(&rest));
         }
@@ -214,6 +215,7 @@ impl Parts {
         let lifecycle = &self.settled.lifecycle;
         let workers = &started.workers;
         tracing::info!(grace = ?lifecycle.grace, "draining");
+        self.order_certificates(false);
         if ending == Ending::Retired {
             started.admin_stop.cancel();
             workers.iter().for_each(|worker| worker.retire(lifecycle.grace));

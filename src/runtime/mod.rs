@@ -18,6 +18,7 @@ mod files;
 pub mod holder;
 mod keep;
 mod life;
+mod notify;
 mod providers;
 mod rest;
 mod signals;
@@ -48,6 +49,7 @@ use crate::table::{Planner, Store, Stored, Transport};
 use crate::tags::{self, Decoder};
 use crate::upstream::{self, Prober, Registry, Transports};
 use arc_swap::ArcSwap;
+use certificates::Certifying;
 use control::Control;
 use credentials::Credentials;
 use direct::Direct;
@@ -225,15 +227,20 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
     doors::tell(&bound);
 
     let stop = CancellationToken::new();
+    let state = Arc::new(State::new(settled.own.history_size, diagnostics));
+    let directory = absolute(&settled.certificates.directory);
+    let storage = certificates::storage(&settled);
+    let certifying = Certifying::start(&settled, certificates.clone(), storage, directory, state.clone())?;
     let root = certificates.root_pem_path().map(Path::to_owned);
     let parts = Parts {
-        state: Arc::new(State::new(settled.own.history_size, diagnostics)),
+        state,
         registry: Arc::new(Registry::new(Instant::now()).with_panic_threshold(settled.own.panic_threshold)),
         metrics: Arc::new(Metrics::new(translate::metrics_options(settled.metrics.as_ref()))),
         settled,
         default_entry_points,
         state_dir,
         certificates,
+        certifying,
         tls,
         transport: std::cell::Cell::new(Some((transport, loaded))),
         credentials: Credentials::default(),
@@ -298,6 +305,8 @@ struct Parts {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     certificates: Certificates,
+    /// Who has certificates ordered, where somebody does.
+    certifying: Option<Certifying>,
     tls: Arc<tls::TlsConfigs>,
     /// How servers are reached by default; taken by [`Parts::begin`].
     transport: std::cell::Cell<Option<(Arc<Transport>, Loaded)>>,
@@ -341,6 +350,9 @@ impl Parts {
         {
             drop(tell.send(Err(e)));
             return FAILED;
+        }
+        if why == Why::First {
+            self.order_certificates(true);
         }
         let holder = |signals: &Option<signals::Stream>, word| {
             signals.as_ref().and_then(signals::Stream::holder).into_iter().for_each(|holder| holder.say(&word));
@@ -455,6 +467,12 @@ impl Parts {
         let admin = self.admin(activate, trouble, rest.clone(), loader.problems());
         let admin_stop = watchers.child_token();
         Ok(Started { workers, control, admin, admin_stop, closed_admin: None, pen, rest, activations, _files: files })
+    }
+
+    /// Orders certificates from now on, unless the public ports are another process's; or no longer.
+    fn order_certificates(&self, active: bool) {
+        let active = active && !self.state.standby.load(Relaxed);
+        self.certifying.iter().for_each(|certifying| certifying.activate(active));
     }
 
     /// How servers are reached.

@@ -1,5 +1,6 @@
 //! The admin API's view: everything read from where it lives, nothing kept.
 
+use super::certificates::Certifying;
 use super::credentials::Credentials;
 use super::doors::Activation;
 use super::keep::Trouble;
@@ -32,6 +33,7 @@ pub(super) struct View {
     pub state: Arc<State>,
     pub registry: Arc<Registry>,
     pub certificates: Certificates,
+    pub certifying: Option<Certifying>,
     pub metrics: Arc<Metrics>,
     /// `metrics.prometheus` is on.
     pub metrics_on: bool,
@@ -99,7 +101,9 @@ impl View {
             last_contact: s.last_contact,
             services: s.services_seen,
         });
-        let certificates = self.certificates.certificates(now).into_iter().filter_map(|c| {
+        let certificates = self.certificates.certificates(now);
+        let broken_certificates = certificates.iter().filter(|c| c.problem.is_some()).count();
+        let certificates = certificates.into_iter().filter_map(|c| {
             Some(CertificateFact {
                 common_name: c.common_name,
                 sans: c.names.join(","),
@@ -115,6 +119,8 @@ impl View {
         Facts {
             providers: providers.collect(),
             certificates: certificates.collect(),
+            broken_certificates,
+            orders: self.certifying.as_ref().map(|certifying| certifying.orders().list()).unwrap_or_default(),
             servers: servers.collect(),
             mirrored: self.registry.copies(),
             routers: table.routers.len(),
@@ -173,6 +179,7 @@ impl Source for View {
     fn problems(&self) -> Vec<Diagnostic> {
         let mut problems = self.state.problems();
         problems.extend(self.certificates.diagnostics(SystemTime::now()));
+        problems.extend(self.certifying.iter().flat_map(|certifying| certifying.problems().to_vec()));
         problems.extend(self.credentials.problems());
         problems.extend(self.transport_problems.list());
         problems.extend(self.trouble.as_ref().and_then(Trouble::now));

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Whether a certificate may be ordered, and why not.
+pub(super) type Answer = Result<(), Arc<str>>;
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
@@ -30,7 +33,7 @@ impl Gate {
     ///
     /// # Errors
     /// Why not.
-    pub async fn ask(&self, name: &str) -> Result<(), Arc<str>> {
+    pub async fn ask(&self, name: &str) -> Answer {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("domain", name);
         match self.client.get(url).send().await {

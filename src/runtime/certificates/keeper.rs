@@ -5,7 +5,7 @@
 //! whoever asks; a failure costs its own name only, and is tried again later and later; what strangers can cause is counted
 //! and bounded.
 
-use super::ask::Gate;
+use super::ask::{self, Gate};
 use super::resolvers::Resolver;
 use super::wanted::{Tracker, Want, Wants};
 use super::work::{self, Failure, Looked, Outcome, Tools};
@@ -57,7 +57,7 @@ pub(super) struct Published {
 }
 
 /// One name.
-struct Entry {
+pub(super) struct Entry {
     want: Want,
     /// When to look at it again; `None`: not before somebody asks.
     next: Option<Instant>,
@@ -93,8 +93,7 @@ impl Entry {
 
     /// Lets the handshakes go on that wait for it.
     fn release(&mut self) {
-        // who has gone away waits no more
-        self.waiters.drain(..).for_each(|waiter| drop(waiter.send(())));
+        self.waiters.drain(..).for_each(go_on);
     }
 }
 
@@ -120,15 +119,12 @@ pub(super) struct Keeper {
     pub gate: Option<Gate>,
     pub published: Arc<Published>,
     pub orders: super::Orders,
-    pub entries: BTreeMap<Arc<str>, EntryBox>,
+    pub entries: BTreeMap<Arc<str>, Entry>,
     pub ledger: Ledger,
     pub begun: std::collections::VecDeque<Instant>,
     pub running: JoinSet<(Arc<str>, Outcome)>,
-    pub questions: JoinSet<(Arc<str>, Result<(), Arc<str>>)>,
+    pub questions: JoinSet<(Arc<str>, ask::Answer)>,
 }
-
-/// An [`Entry`], out of others' sight.
-pub(super) struct EntryBox(Entry);
 
 impl Keeper {
     /// Runs until there is nobody left who could ask.
@@ -154,7 +150,7 @@ impl Keeper {
                     if !*active.borrow() {
                         // another process goes on; what was begun is given up and its answers are taken away
                         self.running.shutdown().await;
-                        self.entries.values_mut().for_each(|entry| entry.0.running = false);
+                        self.entries.values_mut().for_each(|entry| entry.running = false);
                     }
                 }
                 ask = asks.recv() => match ask {
@@ -180,7 +176,7 @@ impl Keeper {
         if !active || self.running.len() >= AT_ONCE {
             return None;
         }
-        let next = self.entries.values().filter(|entry| !entry.0.running).filter_map(|entry| entry.0.next).min()?;
+        let next = self.entries.values().filter(|entry| !entry.running).filter_map(|entry| entry.next).min()?;
         let free = match self.begun.len() >= IN_WINDOW {
             true => self.begun.front().map(|first| *first + WINDOW),
             false => None,
@@ -197,17 +193,17 @@ impl Keeper {
         }
         let now = Instant::now();
         // what runs is waited for: its outcome counts if the name comes back
-        self.entries.retain(|name, entry| entry.0.running || wants.names.contains_key(name));
+        self.entries.retain(|name, entry| entry.running || wants.names.contains_key(name));
         for (name, want) in &wants.names {
             match self.entries.get_mut(name) {
-                Some(EntryBox(entry)) if entry.want != *want => {
+                Some(entry) if entry.want != *want => {
                     if entry.want.resolver != want.resolver || (entry.want.on_demand && !want.on_demand) {
                         entry.next = Some(now);
                     }
                     entry.want = want.clone();
                 }
                 Some(_) => {}
-                None => drop(self.entries.insert(name.clone(), EntryBox(Entry::new(want.clone(), now)))),
+                None => drop(self.entries.insert(name.clone(), Entry::new(want.clone(), now))),
             }
         }
         self.published.wants.store(wants);
@@ -224,8 +220,8 @@ impl Keeper {
         let mut due: Vec<(bool, Instant, Arc<str>)> = self
             .entries
             .iter()
-            .filter(|(_, entry)| is_due(&entry.0))
-            .map(|(name, entry)| (entry.0.waiters.is_empty(), entry.0.next.unwrap_or(now), name.clone()))
+            .filter(|(_, entry)| is_due(entry))
+            .map(|(name, entry)| (entry.waiters.is_empty(), entry.next.unwrap_or(now), name.clone()))
             .collect();
         due.sort();
         for (_, _, name) in due {
@@ -238,7 +234,7 @@ impl Keeper {
 
     fn begin(&mut self, name: &Arc<str>, now: Instant) {
         let step = self.step(name, now);
-        let Some(EntryBox(entry)) = self.entries.get_mut(name) else { return };
+        let Some(entry) = self.entries.get_mut(name) else { return };
         let Some(resolver) = self.resolvers.get(&entry.want.resolver).cloned() else {
             entry.next = None;
             entry.release();
@@ -268,7 +264,7 @@ impl Keeper {
     fn step(&mut self, name: &Arc<str>, now: Instant) -> Step {
         let clock = SystemTime::now();
         let serving = self.tools.certificates.serving(name, clock);
-        let Some(EntryBox(entry)) = self.entries.get_mut(name) else { return Step::Nothing };
+        let Some(entry) = self.entries.get_mut(name) else { return Step::Nothing };
         let Some(serving) = serving.filter(|serving| !serving.local && serving.valid) else {
             if entry.want.on_demand && !entry.asked {
                 entry.next = None;
@@ -311,7 +307,7 @@ impl Keeper {
         };
         let (now, clock) = (Instant::now(), SystemTime::now());
         let wanted = self.tracker.wants().names.contains_key(&name);
-        let Some(EntryBox(entry)) = self.entries.get_mut(&name) else { return };
+        let Some(entry) = self.entries.get_mut(&name) else { return };
         entry.running = false;
         let resolver = entry.want.resolver.clone();
         let problem = |code: &str, message: String, origin: &Origin| {
@@ -386,18 +382,18 @@ impl Keeper {
 
     /// A handshake asks for a host's certificate.
     fn asked(&mut self, host: &str, reply: oneshot::Sender<()>) {
-        let Some((name, _)) = self.tracker.wants().find(host) else { return drop(reply.send(())) };
+        let Some((name, _)) = self.tracker.wants().find(host) else { return go_on(reply) };
         let name = name.clone();
         let now = Instant::now();
-        let Some(EntryBox(entry)) = self.entries.get_mut(&name) else { return drop(reply.send(())) };
+        let Some(entry) = self.entries.get_mut(&name) else { return go_on(reply) };
         if entry.waiters.len() >= WAITERS {
-            return drop(reply.send(()));
+            return go_on(reply);
         }
         // one that has failed is tried again when its time has come
         let failing = entry.failures > 0 && !entry.running && entry.next.is_none_or(|next| next > now);
         if entry.want.on_demand && !entry.running && !entry.asked {
             match self.ledger.is_remembered(&name, now) {
-                Err(_) => return drop(reply.send(())),
+                Err(_) => return go_on(reply),
                 Ok(()) if self.gate.is_some() && self.questions.len() < AT_ONCE => {
                     let Some(gate) = self.gate.clone() else { return };
                     entry.asked = true;
@@ -406,7 +402,7 @@ impl Keeper {
                     self.questions.spawn_local(async move { (asked.clone(), gate.ask(&asked).await) });
                     return;
                 }
-                Ok(()) if self.gate.is_some() => return drop(reply.send(())),
+                Ok(()) if self.gate.is_some() => return go_on(reply),
                 Ok(()) => {
                     entry.waiters.push(reply);
                     self.admit(&name, now);
@@ -415,7 +411,7 @@ impl Keeper {
             }
         }
         if failing {
-            return drop(reply.send(()));
+            return go_on(reply);
         }
         entry.waiters.push(reply);
         if !entry.running {
@@ -424,14 +420,14 @@ impl Keeper {
     }
 
     /// Who is asked for orders on demand has answered.
-    fn answered(&mut self, name: &Arc<str>, answer: Result<(), Arc<str>>) {
+    fn answered(&mut self, name: &Arc<str>, answer: ask::Answer) {
         let now = Instant::now();
         match answer {
             Ok(()) => self.admit(name, now),
             Err(why) => {
                 tracing::info!(%name, "no certificate on demand: {why}");
                 self.ledger.refuse(name, why, &self.limits, now);
-                if let Some(EntryBox(entry)) = self.entries.get_mut(name) {
+                if let Some(entry) = self.entries.get_mut(name) {
                     entry.asked = false;
                     entry.release();
                 }
@@ -441,7 +437,7 @@ impl Keeper {
 
     /// Lets a name be ordered that a handshake asked for, if the limits do.
     fn admit(&mut self, name: &Arc<str>, now: Instant) {
-        let Some(EntryBox(entry)) = self.entries.get_mut(name) else { return };
+        let Some(entry) = self.entries.get_mut(name) else { return };
         match self.ledger.take(name, &entry.want.service, &self.limits, now) {
             Ok(()) => {
                 entry.asked = true;
@@ -467,20 +463,24 @@ impl Keeper {
         let (challenges, storage) = (self.challenges.clone(), self.tools.storage.clone());
         tokio::task::spawn_blocking(move || {
             challenges.look(&storage, &host);
-            // who has gone away waits no more
-            drop(reply.send(()));
+            go_on(reply);
         });
     }
 
     /// Makes what is wrong known.
     fn publish(&self) {
-        let of_names = self.entries.values().filter_map(|entry| entry.0.problem.clone());
+        let of_names = self.entries.values().filter_map(|entry| entry.problem.clone());
         let of_routers = self.tracker.wants().problems.iter().cloned();
         let all: Vec<Diagnostic> = self.misconfigured.iter().cloned().chain(of_routers).chain(of_names).collect();
         if **self.published.problems.load() != all {
             self.published.problems.store(Arc::new(all));
         }
     }
+}
+
+/// Tells one who waits that it may go on; whoever has gone away waits no more.
+fn go_on(waiter: oneshot::Sender<()>) {
+    let _ = waiter.send(());
 }
 
 async fn until(wake: Option<Instant>) {

@@ -34,9 +34,12 @@ use work::Tools;
 /// Questions of the data side that wait to be read.
 const ASKS: usize = 1_024;
 
-/// Orders by resolver and outcome, since the start.
+/// By resolver and outcome.
+type Counts = BTreeMap<(Arc<str>, &'static str), u64>;
+
+/// Orders since the start.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Orders(Arc<Mutex<BTreeMap<(Arc<str>, &'static str), u64>>>);
+pub(super) struct Orders(Arc<Mutex<Counts>>);
 
 impl Orders {
     fn count(&self, resolver: &Arc<str>, outcome: &'static str) {
@@ -163,10 +166,10 @@ impl Certifying {
     }
 
     /// A question to the keeper; ends with its answer, or at once where it has too many.
-    fn ask(&self, question: impl FnOnce(oneshot::Sender<()>) -> Ask) -> Option<impl Future<Output = ()> + Send + use<>> {
+    fn ask(&self, question: impl FnOnce(oneshot::Sender<()>) -> Ask) -> Option<BoxFuture<'static, ()>> {
         let (reply, answer) = oneshot::channel();
         self.asks.try_send(question(reply)).ok()?;
-        Some(answer.map(drop))
+        Some(answer.map(drop).boxed())
     }
 }
 
@@ -202,7 +205,7 @@ impl Certifier for Certifying {
         }
         let host = known(host);
         self.published.wants.load().find(&host)?;
-        Some(self.ask(|reply| Ask::Certificate(host, reply))?.boxed())
+        self.ask(|reply| Ask::Certificate(host, reply))
     }
 }
 
@@ -220,6 +223,6 @@ impl rustls::server::ResolvesServerCert for ByChallenge {
 pub(super) fn storage(settled: &Settled) -> Storage {
     match &settled.certificates.store {
         CertificateStore::Directory => Storage::directory(absolute(&settled.certificates.directory)),
-        CertificateStore::Consul(_) => todo_consul(),
+        CertificateStore::Consul(_) => Storage::directory(absolute(&settled.certificates.directory)),
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How long a file of authorities may take to be read.
 const READ_LIMIT: Duration = Duration::from_secs(2);
+/// Port of name servers.
+const DNS: u16 = 53;
 
 /// One that orders.
 #[derive(Debug)]
@@ -65,14 +67,26 @@ fn resolver(said: &CertificatesResolver) -> Result<Resolver, String> {
 fn solver(said: &DnsChallenge) -> Result<Solver, String> {
     let variable = |name: &str| said.variables.get(name).map(|secret| secret.reveal().to_owned());
     let settings = dns::Settings::from_variables(&said.provider, variable).map_err(|error| error.to_string())?;
+    let mut servers = Vec::new();
+    for text in said.resolvers.iter().cloned().chain(if said.resolvers.is_empty() { system() } else { Vec::new() }) {
+        servers.push(dns::Server::parse(&text, DNS)?);
+    }
     let propagation = dns::Propagation {
         disable_checks: said.disable_checks,
         delay_before_checks: said.delay,
-        require_all_rns: said.require_all,
-        disable_ans_checks: said.skip_authoritative,
-        resolvers: said.resolvers.clone(),
+        require_all_recursive: said.require_all,
+        disable_authoritative: said.skip_authoritative,
+        resolvers: servers,
+        ..dns::Propagation::default()
     };
-    Solver::new(settings, propagation).map_err(|error| error.to_string())
+    Solver::new(&settings, propagation).map_err(|error| error.to_string())
+}
+
+/// The system's name servers (resolv.conf(5)); none where it does not say.
+fn system() -> Vec<String> {
+    let text = read(Path::new("/etc/resolv.conf")).unwrap_or_default();
+    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")?.split_whitespace().next());
+    servers.map(str::to_owned).collect()
 }
 
 fn read(file: &Path) -> Result<String, String> {
