@@ -15,6 +15,7 @@
 //! Data side (only reads): [`listen`], [`proxy`], [`middleware`], [`balance`], [`upstream`].
 //! [`runtime`] wires both; [`cli`] starts it. See `ARCHITECTURE.md`.
 
+pub mod acme;
 pub mod api;
 pub mod balance;
 pub mod catalog;

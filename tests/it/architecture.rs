@@ -21,6 +21,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("balance", &["model"]),
         ("upstream", &["model", "http", "balance", "observe", "table", "config"]),
         ("certs", &["model", "observe", "diagnostic"]),
+        ("acme", &["model", "observe", "diagnostic", "certs"]),
         ("middleware", &["model", "http", "table", "declare", "balance", "observe", "rule"]),
         (
             "proxy",

@@ -1,0 +1,3 @@
+//! Certificates ordered over ACME (RFC 8555).
+
+pub mod dns;
