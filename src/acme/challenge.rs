@@ -329,6 +329,6 @@ impl Challenges {
     }
 }
 
-#[cfg(all(test, feature = "acme"))]
+#[cfg(test)]
 #[path = "challenge_tests.rs"]
 mod tests;
