@@ -86,7 +86,7 @@ impl Table {
                 weight: (s.weight != 1).then_some(s.weight),
                 preserve_path: s.base.is_some(),
             });
-            let load_balancer = LoadBalancer {
+            let mut load_balancer = LoadBalancer {
                 servers: servers.collect(),
                 strategy: service.strategy.clone(),
                 sticky: service.sticky.as_ref().map(|s| declare::Sticky { cookie: Some(s.declared.clone()) }),
@@ -96,6 +96,9 @@ impl Table {
                 servers_transport: service.transport.as_ref().map_or_else(Arc::default, |t| t.id.clone()),
                 ..LoadBalancer::default()
             };
+            if let Some(limit) = &service.limit {
+                limit.declare(&mut load_balancer);
+            }
             let declared = declare::Service {
                 middlewares: of_services.remove(id).unwrap_or_default(),
                 load_balancer: Some(load_balancer),

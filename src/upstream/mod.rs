@@ -8,6 +8,7 @@
 mod budget;
 mod clients;
 mod connect;
+mod crowd;
 pub mod h2;
 mod pool;
 mod probe;
@@ -21,6 +22,7 @@ mod verdict;
 
 pub use clients::{ClientCounts, ClientPlace};
 pub use connect::{Alpn, ConnectError, is_exhaustion};
+pub use crowd::Waiter;
 pub use h2::{H2, H2Error, H2Settings, H2Stream, Repeatable};
 pub use pool::{Connection, Endpoint, InFlight, Pool, Pools};
 pub use probe::{ProbeError, Prober};

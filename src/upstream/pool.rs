@@ -211,7 +211,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.state.request(-1);
+        self.0.state.request_ended();
     }
 }
 
@@ -220,6 +220,11 @@ impl Pool {
     pub fn enter(self: &Rc<Self>) -> InFlight {
         self.state.request(1);
         InFlight(self.clone())
+    }
+
+    /// Counts a request, unless the server works on `most` already, whoever's they are.
+    pub fn enter_below(self: &Rc<Self>, most: u32) -> Option<InFlight> {
+        self.state.request_below(most).then(|| InFlight(self.clone()))
     }
 
     /// How the server is reached.

@@ -2,13 +2,14 @@
 
 use super::budget::Budget;
 use super::clients::ClientCounts;
+use super::crowd::Crowd;
 use super::verdict::{Checked, Failures, Verdict};
 use crate::model::ServerId;
 use crate::table::Passive;
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -255,6 +256,8 @@ pub struct ServerState {
     /// By its catalog, apart from what is checked here: both have to be well.
     reported: Checked,
     failures: Failures,
+    /// Its service, once requests have been limited: those who wait are told when one ends.
+    limited: OnceLock<Arc<ServiceState>>,
 }
 
 /// How quickly a server answers. Writers do not wait for each other: what one loses is one answer of many.
@@ -293,6 +296,7 @@ impl ServerState {
             checked: Checked::default(),
             reported: Checked::default(),
             failures: Failures::default(),
+            limited: OnceLock::new(),
         }
     }
 
@@ -309,6 +313,24 @@ impl ServerState {
     /// Counts a request (1) or its end (-1).
     pub(super) fn request(&self, delta: i32) {
         self.in_flight.0.fetch_add(delta as u32, Relaxed);
+    }
+
+    /// Counts a request, unless that makes more than `most`.
+    pub(super) fn request_below(&self, most: u32) -> bool {
+        self.in_flight.0.fetch_update(Relaxed, Relaxed, |count| (count < most).then(|| count + 1)).is_ok()
+    }
+
+    /// Counts the end of a request.
+    pub(super) fn request_ended(&self) {
+        self.request(-1);
+        if let Some(service) = self.limited.get() {
+            service.place_freed();
+        }
+    }
+
+    /// Those who wait for a place at the service's servers are told from now on.
+    pub fn limit(&self, service: &Arc<ServiceState>) {
+        self.limited.get_or_init(|| service.clone());
     }
 
     /// Counts a connection (1) or its end (-1).
@@ -495,6 +517,7 @@ pub struct ServiceState {
     cursor: Padded<AtomicU32>,
     mirroring: Padded<Mirroring>,
     budget: Padded<Budget>,
+    crowd: Padded<Crowd>,
 }
 
 /// What a service is mirrored, or gets of others as a mirror.
@@ -506,6 +529,20 @@ struct Mirroring {
 }
 
 impl ServiceState {
+    pub(super) fn crowd(&self) -> &Crowd {
+        &self.crowd.0
+    }
+
+    /// Requests that wait for a place at one of its servers.
+    pub fn waiting(&self) -> u32 {
+        self.crowd.0.waiting()
+    }
+
+    /// One of its servers may have a place: who waits longest looks.
+    pub fn place_freed(&self) {
+        self.crowd.0.freed();
+    }
+
     /// How many of its requests may be tried again.
     pub fn budget(&self) -> &Budget {
         &self.budget.0

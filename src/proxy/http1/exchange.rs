@@ -144,7 +144,22 @@ async fn forward(
     let bodiless = (!request.has_body()).then_some(0);
     let switches = upgrade.is_some();
     let mut choice = Choice::new(service.clone(), &finish, request.has_body(), switches);
-    let mut chosen = choice.next(&client, &finish, switches).await;
+    let mut chosen = {
+        let mut choosing = pin!(choice.next(&client, &finish, switches));
+        session.clock.set(None);
+        let chosen = poll_fn(|cx| {
+            if let Poll::Ready(chosen) = choosing.as_mut().poll(cx) {
+                return Poll::Ready(Some(chosen));
+            }
+            // Who is gone waits for nothing.
+            let gone = bodiless.is_some() && (!session.poll_listen(cx) || session.clock.poll(cx).is_ready());
+            if gone { Poll::Ready(None) } else { Poll::Pending }
+        });
+        match chosen.await {
+            Some(chosen) => chosen,
+            None => return After::Gone,
+        }
+    };
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
