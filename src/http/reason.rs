@@ -7,8 +7,10 @@ pub enum Reason {
     NoRoute,
     /// 404 or 503: the router's service has no server (and the wait for one ended).
     NoServer,
-    /// 503: too many requests wait already for a server to appear.
+    /// 503: too many requests wait already, for a server to appear or for a place at one.
     QueueFull,
+    /// 503: the request waited for a place at a server, and none became free in time.
+    QueueTimeout,
     /// 502: the server refused the connection; 503 where the request waited for it to take one.
     ConnectRefused,
     /// 504: the server did not accept the connection in time.
@@ -54,6 +56,7 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::NoServer => "no_server",
             Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",

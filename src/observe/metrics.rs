@@ -104,6 +104,10 @@ pub struct Facts {
     pub servers: Vec<ServerFact>,
     /// Copies of requests: the mirror, how many were sent, how many dropped.
     pub mirrored: Vec<(Arc<str>, u64, u64)>,
+    /// Requests that wait, for a server or for a place at one.
+    pub waiting: usize,
+    /// Those that wait for a place: the service that limits them, how many.
+    pub queued: Vec<(Arc<str>, u32)>,
     /// Routers in the table.
     pub routers: usize,
     /// Services in the table.
@@ -458,6 +462,14 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
         copies.add(&[("service", service), ("result", "dropped")], *dropped as f64);
     }
     families.push(copies);
+    let help = "Requests that wait for a server to appear, to take connections or to have a place";
+    families.single(Family::gauge("rust_lb_waiting_requests", help), facts.waiting as f64);
+    let help = "Requests that wait for a place at a server, by the service whose limit they wait for";
+    let mut queued = Family::gauge("rust_lb_service_queued_requests", help);
+    for (service, waiting) in &facts.queued {
+        queued.add(&[("service", service)], f64::from(*waiting));
+    }
+    families.push(queued);
     let mut certs = Family::gauge("traefik_tls_certs_not_after", "Certificate expiration timestamp");
     let by_labels: BTreeMap<_, _> =
         facts.certificates.iter().map(|c| ((&c.common_name, &c.sans, &c.serial), c.not_after)).collect();

@@ -15,8 +15,13 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::{Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// How often a request that waits for a place looks by itself: a server that is left alone for a time comes back
+/// without a word.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// One of those of a worker that wait.
 struct Place(Rc<Worker>);
@@ -162,12 +167,13 @@ impl Queued {
         self.join()
     }
 
-    /// Waits until a place became free, or the table or what is thought of a server has changed.
+    /// Waits until a place became free, or the table or what is thought of a server has changed, or may have.
     ///
     /// # Errors
     /// The answer when the time is over.
     pub(super) async fn changed(&mut self) -> Result<(), Made> {
         let Self { waiters, generation, verdicts, until, .. } = self;
+        let look = Instant::now() + LOOK;
         let freed = poll_fn(|cx| {
             // Each of them, so that each is told again.
             let ready = waiters.iter_mut().fold(false, |ready, waiter| waiter.poll_freed(cx).is_ready() || ready);
@@ -180,9 +186,10 @@ impl Queued {
                 changed = verdicts.changed() => changed.is_ok(),
             }
         };
-        match tokio::time::timeout_at(*until, change).await {
+        match tokio::time::timeout_at(look.min(*until), change).await {
             Ok(true) => Ok(()),
-            Err(_) | Ok(false) => Err(Made::unavailable(Reason::QueueFull)),
+            Err(_) if look < *until => Ok(()),
+            Err(_) | Ok(false) => Err(Made::unavailable(Reason::QueueTimeout)),
         }
     }
 

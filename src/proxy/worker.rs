@@ -89,7 +89,7 @@ pub struct Gauges {
     pub connections: AtomicUsize,
     /// Requests that are not finished.
     pub requests: AtomicUsize,
-    /// Requests that wait for a server to appear.
+    /// Requests that wait for a server to appear, or for a place at one.
     pub waiting: AtomicUsize,
     /// Listeners that connections are taken from.
     pub(super) accepting: watch::Sender<usize>,

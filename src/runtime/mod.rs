@@ -451,7 +451,8 @@ impl Parts {
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
         let (activate, activations) = tokio::sync::mpsc::channel(1);
-        let admin = self.admin(activate, trouble, rest.clone(), loader.problems());
+        let gauges = workers.iter().map(|worker| worker.gauges().clone()).collect();
+        let admin = self.admin(activate, trouble, rest.clone(), loader.problems(), gauges);
         let admin_stop = watchers.child_token();
         Ok(Started { workers, control, admin, admin_stop, closed_admin: None, pen, rest, activations, _files: files })
     }

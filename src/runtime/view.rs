@@ -16,6 +16,7 @@ use crate::explain::{self, Catalog, Door, Scene, State as ServerState};
 use crate::model::{Provider, ServerId};
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::{CertificateFact, Facts, Metrics, ProviderFact, ServerFact};
+use crate::proxy::worker::Gauges;
 use crate::table::Server;
 use crate::tags::TagOptions;
 use crate::upstream::Registry;
@@ -33,6 +34,8 @@ pub(super) struct View {
     pub registry: Arc<Registry>,
     pub certificates: Certificates,
     pub metrics: Arc<Metrics>,
+    /// What each worker is doing.
+    pub gauges: Vec<Arc<Gauges>>,
     /// `metrics.prometheus` is on.
     pub metrics_on: bool,
     pub access: Option<AccessLog>,
@@ -117,6 +120,8 @@ impl View {
             certificates: certificates.collect(),
             servers: servers.collect(),
             mirrored: self.registry.copies(),
+            waiting: self.gauges.iter().map(|gauges| gauges.waiting.load(Relaxed)).sum(),
+            queued: self.registry.queued(),
             routers: table.routers.len(),
             services: table.services.len(),
             errors,

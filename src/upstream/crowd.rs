@@ -8,7 +8,7 @@ use super::registry::ServiceState;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
@@ -16,11 +16,23 @@ use tokio::sync::futures::OwnedNotified;
 /// Those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
+    /// Somebody may have to wait.
+    limited: AtomicBool,
     waiting: AtomicU32,
     freed: Arc<Notify>,
 }
 
 impl Crowd {
+    /// Requests are limited from now on.
+    pub(super) fn limit(&self) {
+        self.limited.store(true, Relaxed);
+    }
+
+    /// Whether requests are limited, or were.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited.load(Relaxed)
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> u32 {
         self.waiting.load(Relaxed)

@@ -177,6 +177,15 @@ impl Registry {
         copies
     }
 
+    /// Requests that wait for a place at a server, of services that limit them, sorted by service; for metrics.
+    pub fn queued(&self) -> Vec<(Arc<str>, u32)> {
+        let services = lock(&self.services);
+        let limited = services.iter().filter(|(_, entry)| entry.state.crowd.0.is_limited());
+        let mut queued: Vec<_> = limited.map(|(id, entry)| (id.clone(), entry.state.waiting())).collect();
+        queued.sort();
+        queued
+    }
+
     /// Lets go of what nobody has held for a while.
     pub fn sweep(&self, now: Instant) {
         lock(&self.servers).retain(|_, entry| entry.stays(now));
@@ -331,6 +340,7 @@ impl ServerState {
     /// Those who wait for a place at the service's servers are told from now on.
     pub fn limit(&self, service: &Arc<ServiceState>) {
         self.limited.get_or_init(|| service.clone());
+        service.crowd.0.limit();
     }
 
     /// Counts a connection (1) or its end (-1).

@@ -1,5 +1,6 @@
 //! Balancing: which server gets a request, over real sockets, by what files and tags say.
 
+mod limits;
 mod mirrors;
 mod services;
 mod sticky;

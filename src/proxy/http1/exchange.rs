@@ -146,7 +146,6 @@ async fn forward(
     let mut choice = Choice::new(service.clone(), &finish, request.has_body(), switches);
     let mut chosen = {
         let mut choosing = pin!(choice.next(&client, &finish, switches));
-        session.clock.set(None);
         let chosen = poll_fn(|cx| {
             if let Poll::Ready(chosen) = choosing.as_mut().poll(cx) {
                 return Poll::Ready(Some(chosen));
