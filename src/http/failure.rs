@@ -151,6 +151,8 @@ pub enum Cause {
     QueueFull,
     /// All servers were busy for as long as the request may wait for a place at one.
     QueueTimeout,
+    /// The server left the catalog, and the limit for what it still had is over.
+    DrainLimit,
     /// This machine ran out of descriptors, ports or memory.
     Exhausted,
     /// The server's address or our TLS towards it cannot be used.
@@ -163,7 +165,7 @@ pub enum Cause {
 
 impl Cause {
     /// All there are; for tests and documentation.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Refused,
         Self::Unresolved,
         Self::NoRouteToHost,
@@ -195,6 +197,7 @@ impl Cause {
         Self::NoServer,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::DrainLimit,
         Self::Exhausted,
         Self::Misconfigured,
         Self::Terminating,
@@ -235,6 +238,7 @@ impl Cause {
             Self::NoServer => "no server",
             Self::QueueFull => "queue full",
             Self::QueueTimeout => "timed out: queue",
+            Self::DrainLimit => "drain limit",
             Self::Exhausted => "out of resources",
             Self::Misconfigured => "misconfigured",
             Self::Terminating => "terminating",
@@ -252,6 +256,7 @@ impl Cause {
             | Self::BadRequest => Side::Client,
             Self::QueueFull
             | Self::QueueTimeout
+            | Self::DrainLimit
             | Self::Exhausted
             | Self::Misconfigured
             | Self::Terminating
@@ -282,6 +287,7 @@ impl Cause {
             Self::NoServer => Reason::NoServer,
             Self::QueueFull => Reason::QueueFull,
             Self::QueueTimeout => Reason::QueueTimeout,
+            Self::DrainLimit => Reason::DrainLimit,
             Self::Terminating => Reason::Terminating,
             Self::Internal => Reason::Internal,
         }
@@ -312,7 +318,7 @@ impl Cause {
             Self::ClientGone => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
             Self::ClientBrokeFraming | Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::NoServer | Self::QueueFull | Self::QueueTimeout | Self::Terminating => {
+            Self::NoServer | Self::QueueFull | Self::QueueTimeout | Self::DrainLimit | Self::Terminating => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -432,6 +438,7 @@ impl Reason {
             Self::NoServer => Cause::NoServer,
             Self::QueueFull => Cause::QueueFull,
             Self::QueueTimeout => Cause::QueueTimeout,
+            Self::DrainLimit => Cause::DrainLimit,
             Self::ConnectRefused => Cause::Refused,
             Self::ConnectTimeout => Cause::TimedOut(Phase::Connect),
             Self::ConnectFailed => Cause::NotConnected,

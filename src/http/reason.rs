@@ -25,6 +25,8 @@ pub enum Reason {
     BadAnswer,
     /// The server's answer broke off after its head.
     AnswerCut,
+    /// The server left the catalog, and the limit for what it still had is over.
+    DrainLimit,
     /// 403 or 401: an access rule of the route does not let the client in.
     Denied,
     /// 429: over a limit of the route.
@@ -64,6 +66,7 @@ impl Reason {
             Self::HeadTimeout => "head_timeout",
             Self::BadAnswer => "bad_answer",
             Self::AnswerCut => "answer_cut",
+            Self::DrainLimit => "drain_limit",
             Self::Denied => "denied",
             Self::Limited => "limited",
             Self::CircuitOpen => "circuit_open",

@@ -33,6 +33,7 @@ mod head;
 mod hop;
 mod http1;
 mod http2;
+mod lasting;
 mod logged;
 mod mirror;
 mod over_h2;

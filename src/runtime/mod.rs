@@ -11,6 +11,7 @@ mod allocations;
 mod control;
 mod control_plane;
 mod credentials;
+mod departed;
 mod direct;
 mod doors;
 mod files;
@@ -447,6 +448,7 @@ impl Parts {
         let schemes = self.settled.own.fabio_auth.values();
         let users = schemes.map(|scheme| scheme.file.display().to_string().into()).collect();
         self.credentials.start(&self.state, users, watchers.clone());
+        departed::start(&self.state, &self.registry, self.settled.own.drain_limit, watchers.clone());
         let workers = self.workers(&transports)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));

@@ -1,10 +1,10 @@
 //! The table itself: what is routed now, immutable and shared, and the look-up of a request.
 
 use super::index::Index;
-use super::tcp::Tcp;
+use super::tcp::{ServiceKind, Tcp};
 use super::{Middleware, Router, Service, TlsHosts, Transport};
 use crate::declare::{self, Declarations, LoadBalancer};
-use crate::model::{Map, Provider};
+use crate::model::{Map, Provider, ServerId};
 use crate::rule::RequestView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,16 @@ impl PartialEq for Table {
 impl Eq for Table {}
 
 impl Table {
+    /// The servers of all services.
+    pub fn server_ids(&self) -> impl Iterator<Item = &ServerId> {
+        let tcp = self.tcp.services.values().filter_map(|service| match &service.kind {
+            ServiceKind::Servers(of) => Some(of.servers.iter().map(|server| &server.id)),
+            ServiceKind::Weighted(_) => None,
+        });
+        let http = self.services.values().flat_map(|service| service.servers.iter().map(|server| &server.id));
+        http.chain(tcp.flatten())
+    }
+
     /// The router that takes the request: of all that match on this entry point the one of the
     /// highest priority; of equal ones the older registration, then by provider, namespace and
     /// name. `tls` tells whether the connection is encrypted. Allocates nothing.

@@ -9,6 +9,7 @@ mod budget;
 mod clients;
 mod connect;
 mod crowd;
+mod departed;
 pub mod h2;
 mod pool;
 mod probe;

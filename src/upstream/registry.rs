@@ -3,6 +3,7 @@
 use super::budget::Budget;
 use super::clients::ClientCounts;
 use super::crowd::Crowd;
+use super::departed::Departed;
 use super::verdict::{Checked, Failures, Verdict};
 use crate::model::ServerId;
 use crate::table::Passive;
@@ -48,6 +49,7 @@ pub struct Registry {
     /// Below this share of healthy servers, in percent, all are served.
     panic_threshold: u8,
     verdicts: watch::Sender<u64>,
+    departures: watch::Sender<u64>,
     // Taken for connections whose router counts them.
     clients: Mutex<HashMap<Arc<str>, Entry<ClientCounts>>>,
 }
@@ -92,6 +94,7 @@ impl Registry {
             clients: Mutex::default(),
             panic_threshold: 0,
             verdicts: watch::Sender::new(0),
+            departures: watch::Sender::new(0),
         }
     }
 
@@ -115,6 +118,14 @@ impl Registry {
     /// A server may have become able to answer.
     pub fn tell(&self) {
         self.verdicts.send_modify(|moves| *moves = moves.wrapping_add(1));
+    }
+
+    pub(super) fn departed_sender(&self) -> &watch::Sender<u64> {
+        &self.departures
+    }
+
+    pub(super) fn each_server(&self, mut look: impl FnMut(&ServerState)) {
+        lock(&self.servers).values().for_each(|entry| look(&entry.state));
     }
 
     /// The time that ejections are measured in: milliseconds since the registry was made.
@@ -265,6 +276,7 @@ pub struct ServerState {
     /// By its catalog, apart from what is checked here: both have to be well.
     reported: Checked,
     failures: Failures,
+    departed: Departed,
     /// Its service, once requests have been limited: those who wait are told when one ends.
     limited: OnceLock<Arc<ServiceState>>,
 }
@@ -305,6 +317,7 @@ impl ServerState {
             checked: Checked::default(),
             reported: Checked::default(),
             failures: Failures::default(),
+            departed: Departed::default(),
             limited: OnceLock::new(),
         }
     }
@@ -317,6 +330,20 @@ impl ServerState {
     /// Requests that it works on.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.0.load(Relaxed)
+    }
+
+    pub(super) fn departed(&self) -> &Departed {
+        &self.departed
+    }
+
+    /// It is in the table that somebody goes by: what was noted of its leaving is forgotten.
+    pub(super) fn back(&self) {
+        self.departed.back();
+    }
+
+    /// Whether it left so long ago that what it still has is to end.
+    pub fn is_over(&self) -> bool {
+        self.departed.is_over()
     }
 
     /// Counts a request (1) or its end (-1).

@@ -374,8 +374,7 @@ async fn respond(
             return (After::Gone, false);
         }
     };
-    let server = &mut leased.connection.stream;
-    let ended = relay::deliver(session, server, up, &mut down, finish).await;
+    let ended = relay::deliver(session, leased, up, &mut down, finish).await;
     finish.is_answered();
     down.put_back(buffers);
     let clean = down.surplus.is_empty() && framing.keep_alive;
@@ -390,8 +389,13 @@ async fn respond(
             finish.because(Cause::ClientGone);
             return (After::Gone, false);
         }
+        Ended::Over => {
+            finish.because(Cause::DrainLimit);
+            return (After::Linger, false);
+        }
         Ended::Whole => {}
     }
+    let server = &mut leased.connection.stream;
     let sent = up.done || (keep && Box::pin(relay::send_the_rest(session, server, up, finish)).await);
     let after = match (keep, sent) {
         (true, true) => After::Next,
