@@ -241,8 +241,9 @@ impl<'a> Reader<'a> {
         };
         if remark && !acts && option.kind != Kind::Ignored {
             let (word, name) = (place.word(), path.get(2).copied().unwrap_or_default());
-            // what may keep strangers out is never left away
-            let without = if option.path.ends_with(".tls.options") { "is refused" } else { "acts without it" };
+            // what may keep strangers out is never left away, nor a count that is to be one over all instances
+            let refuses = option.path.ends_with(".tls.options") || option.path.contains(".rateLimit.redis.");
+            let without = if refuses { "is refused" } else { "acts without it" };
             let option_of = below(&path);
             let message =
                 format!("`{option_of}` is known and not served yet, so {word} `{name}` {without}: {}", option.doc);
