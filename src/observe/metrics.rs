@@ -118,6 +118,8 @@ pub struct Facts {
     pub warnings: usize,
     /// Open connections that no worker counts (the admin entry point's): entry point, number.
     pub connections: Vec<(Arc<str>, i64)>,
+    /// Worker processes that died since the holder started.
+    pub worker_deaths: u64,
     /// Access log lines dropped so far.
     pub dropped_lines: u64,
 }
@@ -444,6 +446,8 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
     problems.add(&[("severity", "error")], facts.errors as f64);
     problems.add(&[("severity", "warning")], facts.warnings as f64);
     families.push(problems);
+    let help = "Worker processes that died since the holder started";
+    families.single(Family::counter("rust_lb_worker_deaths_total", help), facts.worker_deaths as f64);
     let help = "Access log lines that were dropped because they could not be written in time";
     families.single(Family::counter("rust_lb_access_log_dropped_lines_total", help), facts.dropped_lines as f64);
     let mut up =

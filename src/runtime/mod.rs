@@ -319,7 +319,11 @@ impl Parts {
     /// The control thread's life. Gives the exit code.
     async fn run(self, doors: Doors, options: Options, link: Option<holder::Link>, tell: Tell, unread: Unread) -> u8 {
         let why = link.as_ref().map_or(Why::First, |link| link.why);
-        let mut signals = match options.signals.then(|| signals::Stream::open(link)).transpose() {
+        if let Some(link) = &link {
+            self.state.deaths.send_replace(link.deaths.clone());
+        }
+        let deaths = self.state.deaths.clone();
+        let mut signals = match options.signals.then(|| signals::Stream::open(link, deaths)).transpose() {
             Ok(signals) => signals,
             Err(e) => {
                 drop(tell.send(Err(system("signal handlers")(e))));

@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 /// Implements [`api::Source`] over what the runtime holds.
@@ -75,6 +75,9 @@ impl Documents for Takes {
         Box::pin(self.0.put(body))
     }
 }
+
+/// How long a worker's death is a problem; the metric tells of it for ever.
+const DEATH_TOLD: Duration = Duration::from_secs(24 * 3_600);
 
 /// What servers do, by the registry.
 struct Live(Arc<Registry>, BTreeMap<ServerId, ServerState>);
@@ -127,12 +130,26 @@ impl View {
             errors,
             warnings: problems.len() - errors,
             connections: vec![(Arc::from(ADMIN_ENTRY_POINT), i64::try_from(admin).unwrap_or(i64::MAX))],
+            worker_deaths: self.state.deaths.borrow().count,
             dropped_lines: self.access.as_ref().map_or(0, AccessLog::dropped),
         }
     }
 }
 
 impl View {
+    /// Workers that died, as long as the last one did not long ago.
+    fn dead_workers(&self, now: SystemTime) -> Option<Diagnostic> {
+        let deaths = self.state.deaths.borrow();
+        let lately = now.duration_since(deaths.at()).unwrap_or_default() < DEATH_TOLD;
+        (deaths.count > 0 && lately).then(|| {
+            let (count, last) = (deaths.count, &deaths.last);
+            let at = jiff::Timestamp::try_from(deaths.at()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            let message = format!("worker processes died: {count} since the start, the last one at {at} ({last})");
+            Diagnostic::warning("worker_died", message)
+                .with_help("the log tells more; connections that it had are lost")
+        })
+    }
+
     /// Services all of whose servers are thought unable to answer, each with what speaks against one of them.
     fn without_healthy_server(&self) -> Vec<Diagnostic> {
         let table = self.state.table.load();
@@ -181,6 +198,7 @@ impl Source for View {
         problems.extend(self.credentials.problems());
         problems.extend(self.transport_problems.list());
         problems.extend(self.trouble.as_ref().and_then(Trouble::now));
+        problems.extend(self.dead_workers(SystemTime::now()));
         problems.extend(self.without_healthy_server());
         problems
     }
