@@ -41,6 +41,7 @@ pub mod preview;
 mod proxy_protocol;
 mod request;
 mod retry;
+mod room;
 mod routes;
 #[cfg(test)]
 mod scripted;

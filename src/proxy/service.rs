@@ -13,7 +13,7 @@ use super::sticky::Sticky;
 use crate::balance::{Random, least, rendezvous, wrr::Schedule};
 use crate::http::{HeaderName, HeaderValue, Headers, cookie};
 use crate::table::{Child, CompositeKind, Limit, Passive, Server, Service, Strategy};
-use crate::upstream::{Endpoint, InFlight, Pool, Pools, Registry, ServiceState};
+use crate::upstream::{Endpoint, Pool, Pools, Registry, ServiceState};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -71,28 +71,8 @@ pub(super) struct BoundServer {
     /// When it is left alone for failed requests, and the servers of its service.
     pub(super) passive: Option<(Passive, Range<usize>)>,
     /// How many requests it works on at once, and where those wait that are more.
-    limit: Option<(u32, Arc<ServiceState>)>,
+    pub(super) limit: Option<(u32, Arc<ServiceState>)>,
     fingerprint: u64,
-}
-
-impl BoundServer {
-    /// Counts a request; `None` where it is one too many.
-    pub(super) fn enter(&self) -> Option<InFlight> {
-        match &self.limit {
-            None => Some(self.pool.enter()),
-            Some((most, _)) => self.pool.enter_below(*most),
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.limit.as_ref().is_none_or(|(most, _)| self.pool.state().in_flight() < *most)
-    }
-
-    /// Whether a request may have a place there; one that does not wait leaves those alone that others wait for.
-    fn takes(&self, asking: &Asking<'_>) -> bool {
-        let Some((_, service)) = &self.limit else { return true };
-        self.has_room() && (asking.queued || service.waiting() == 0)
-    }
 }
 
 /// A service of the tree.
@@ -272,16 +252,6 @@ impl BoundService {
         let at = (0..self.servers.len()).find(|at| walk.may(*at));
         choosing.full = at.is_none() && walk.full.get();
         at
-    }
-
-    /// Those who wait are told if there is a place.
-    pub(super) fn tell_of_places(&self) {
-        for (state, _) in self.limited.iter().filter(|(state, _)| state.waiting() > 0) {
-            let of_it = |server: &&BoundServer| server.limit.as_ref().is_some_and(|(_, of)| Arc::ptr_eq(of, state));
-            if self.servers.iter().filter(of_it).any(BoundServer::has_room) {
-                state.place_freed();
-            }
-        }
     }
 
     /// What is shared of the service.

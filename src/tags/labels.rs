@@ -483,6 +483,17 @@ mod tests {
     }
 
     #[test]
+    fn an_option_that_is_not_served_says_what_becomes_of_its_middleware() {
+        let d = drafts(&[
+            "traefik.http.middlewares.m.rateLimit.average=1",
+            "traefik.http.middlewares.m.rateLimit.redis.endpoints=127.0.0.1:6379",
+        ]);
+        assert_eq!(codes(&d), ["not_served"]);
+        let message = &d.problems[0].message;
+        assert!(message.contains("so middleware `m` is refused"), "{message}");
+    }
+
+    #[test]
     fn options_in_any_case_belong_to_one_router() {
         let d = drafts(&[
             "traefik.HTTP.Routers.a.RULE=Host(`w`)",

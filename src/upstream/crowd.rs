@@ -4,7 +4,7 @@
 //! that is all. A place that becomes free is told to one waiting request, the one that has waited longest; one that
 //! leaves without having used what it was told passes it on.
 
-use super::registry::ServiceState;
+use super::service::ServiceState;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -65,12 +65,12 @@ fn a_death_is_seen_by_those_who_come_after() {
     kill(serve.worker(), "-KILL");
     serve.says("started in place of a worker that died", 1);
     assert!(count(&serve, 1).contains("signal: 9 (SIGKILL)"));
-    kill(serve.worker(), "-SEGV");
+    kill(serve.worker(), "-ABRT");
     serve.says("started in place of a worker that died", 2);
     assert!(count(&serve, 2).contains("2 since the start"));
     // Whoever takes over from it, or comes while it lives, knows.
     serve.hand_over(1);
-    assert!(count(&serve, 2).contains("SIGSEGV"));
+    assert!(count(&serve, 2).contains("SIGABRT"));
 }
 
 #[test]
