@@ -155,6 +155,19 @@ fn service(service: &table::Service, uses: &Uses, source: &dyn Source) -> Item {
         if let Some(passive) = &service.passive {
             balancer["passiveHealthCheck"] = json!(passive.declared());
         }
+        if let Some(limit) = &service.limit {
+            let mut declared = declare::LoadBalancer::default();
+            limit.declare(&mut declared);
+            balancer["rustLbMaxRequests"] = json!(declared.rust_lb_max_requests);
+            for (option, said) in [
+                ("rustLbMaxQueue", declared.rust_lb_max_queue.map(|queue| json!(queue))),
+                ("rustLbQueueTimeout", declared.rust_lb_queue_timeout.map(|wait| json!(wait))),
+            ] {
+                if let Some(said) = said {
+                    balancer[option] = said;
+                }
+            }
+        }
     }
     if let Some(used_by) = uses.services.get(&*service.id) {
         item.insert("usedBy".to_owned(), json!(used_by));

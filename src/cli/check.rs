@@ -355,6 +355,7 @@ fn settled(settled: &Settled) -> Value {
             "primary": match own.primary { Primary::Nomad => "nomad", Primary::Consul => "consul" },
             "domainSuffix": own.domain_suffix,
             "linger": {"for": format_duration(own.linger_for), "wait": format_duration(own.linger_wait)},
+            "drain": {"limit": format_duration(own.drain_limit)},
             "panicThreshold": own.panic_threshold,
         },
     })

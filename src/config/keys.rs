@@ -360,6 +360,7 @@ pub(super) const KEYS: &[Key] = &[
     key("rustLb.history.size", Count(0, 100_000), "100", "changes kept for `/api/history`"),
     key("rustLb.linger.for", Duration, "10s", "how long a route outlives its last server"),
     key("rustLb.linger.wait", Duration, "5s", "how long a request waits for a server"),
+    key("rustLb.drain.limit", Duration, "1h", "how long a server that left keeps what it has; 0 means for ever"),
     key("rustLb.slowStart", Duration, "0s", "how long a server that is new comes to its share; 0 means at once"),
     key("rustLb.resetHold", Duration, "10m", "how long removals are held after a catalog reset"),
     key("rustLb.lastGood.maxAge", DurationOrOff, "24h", "age up to which the last good table is served at start"),

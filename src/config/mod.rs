@@ -430,6 +430,8 @@ pub struct Own {
     pub linger_for: Duration,
     /// How long a request waits for a server to appear.
     pub linger_wait: Duration,
+    /// How long a server that left the catalog keeps what it has; zero means for ever.
+    pub drain_limit: Duration,
     /// How long a server that is new comes to its share.
     pub slow_start: Duration,
     /// Percent of healthy servers below which all of a service's servers are used; 0: only where none is healthy.

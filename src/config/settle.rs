@@ -121,6 +121,7 @@ fn own(root: &View<'_>) -> Own {
         history_size: root.size("rustLb.history.size"),
         linger_for: root.time("rustLb.linger.for"),
         linger_wait: root.time("rustLb.linger.wait"),
+        drain_limit: root.time("rustLb.drain.limit"),
         slow_start: root.time("rustLb.slowStart"),
         panic_threshold: root.number("rustLb.panicThreshold").and_then(|n| u8::try_from(n).ok()).unwrap_or_default(),
         reset_hold: root.time("rustLb.resetHold"),

@@ -145,6 +145,15 @@ pub struct LoadBalancer {
     /// Name of the transport that reaches the servers; empty means `serversTransport` of the static configuration.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub servers_transport: Arc<str>,
+    /// Requests that a server works on at once (rust-lb's own); absent means any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rust_lb_max_requests: Option<i64>,
+    /// Requests that may wait for a place at a server (rust-lb's own).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rust_lb_max_queue: Option<i64>,
+    /// How long they wait (rust-lb's own); absent means `rustLb.linger.wait`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rust_lb_queue_timeout: Option<GoDuration>,
 }
 
 impl Default for LoadBalancer {
@@ -158,6 +167,9 @@ impl Default for LoadBalancer {
             pass_host_header: true,
             response_forwarding: Some(ResponseForwarding::default()),
             servers_transport: Arc::default(),
+            rust_lb_max_requests: None,
+            rust_lb_max_queue: None,
+            rust_lb_queue_timeout: None,
         }
     }
 }
@@ -175,6 +187,9 @@ impl LoadBalancer {
             pass_host_header: self.pass_host_header,
             response_forwarding: self.response_forwarding.clone(),
             servers_transport: self.servers_transport.clone(),
+            rust_lb_max_requests: self.rust_lb_max_requests,
+            rust_lb_max_queue: self.rust_lb_max_queue,
+            rust_lb_queue_timeout: self.rust_lb_queue_timeout,
         }
     }
 }

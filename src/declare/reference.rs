@@ -92,6 +92,25 @@ pub(super) static SECTIONS: &[Section] = &[
                 Always,
                 "how the servers are reached: the name of a serversTransport, `name` or `name@provider`",
             ),
+            (
+                "loadBalancer.rustLbMaxRequests",
+                Int,
+                Always,
+                "requests that one server works on at once, those of all workers together; one that has so many is passed \
+                 over, and where all have, requests wait (rust-lb's own)",
+            ),
+            (
+                "loadBalancer.rustLbMaxQueue",
+                Int,
+                Always,
+                "requests that may wait for a place at a server; more get 503 (default: 100; rust-lb's own)",
+            ),
+            (
+                "loadBalancer.rustLbQueueTimeout",
+                Duration,
+                Always,
+                "how long they wait at most (default: `rustLb.linger.wait`; rust-lb's own)",
+            ),
         ],
         known: &[(
             Ignored,

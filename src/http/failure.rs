@@ -149,6 +149,10 @@ pub enum Cause {
     NoServer,
     /// Too many requests wait already for a server.
     QueueFull,
+    /// All servers were busy for as long as the request may wait for a place at one.
+    QueueTimeout,
+    /// The server left the catalog, and the limit for what it still had is over.
+    DrainLimit,
     /// This machine ran out of descriptors, ports or memory.
     Exhausted,
     /// The server's address or our TLS towards it cannot be used.
@@ -161,7 +165,7 @@ pub enum Cause {
 
 impl Cause {
     /// All there are; for tests and documentation.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Refused,
         Self::Unresolved,
         Self::NoRouteToHost,
@@ -192,6 +196,8 @@ impl Cause {
         Self::BadRequest,
         Self::NoServer,
         Self::QueueFull,
+        Self::QueueTimeout,
+        Self::DrainLimit,
         Self::Exhausted,
         Self::Misconfigured,
         Self::Terminating,
@@ -231,6 +237,8 @@ impl Cause {
             Self::BadRequest => "bad request",
             Self::NoServer => "no server",
             Self::QueueFull => "queue full",
+            Self::QueueTimeout => "timed out: queue",
+            Self::DrainLimit => "drain limit",
             Self::Exhausted => "out of resources",
             Self::Misconfigured => "misconfigured",
             Self::Terminating => "terminating",
@@ -246,7 +254,13 @@ impl Cause {
             | Self::ClientStalled
             | Self::ClientBrokeFraming
             | Self::BadRequest => Side::Client,
-            Self::QueueFull | Self::Exhausted | Self::Misconfigured | Self::Terminating | Self::Internal => Side::Proxy,
+            Self::QueueFull
+            | Self::QueueTimeout
+            | Self::DrainLimit
+            | Self::Exhausted
+            | Self::Misconfigured
+            | Self::Terminating
+            | Self::Internal => Side::Proxy,
             _ => Side::Server,
         }
     }
@@ -272,6 +286,8 @@ impl Cause {
             Self::ClientBrokeFraming | Self::BadRequest => Reason::BadRequest,
             Self::NoServer => Reason::NoServer,
             Self::QueueFull => Reason::QueueFull,
+            Self::QueueTimeout => Reason::QueueTimeout,
+            Self::DrainLimit => Reason::DrainLimit,
             Self::Terminating => Reason::Terminating,
             Self::Internal => Reason::Internal,
         }
@@ -302,7 +318,9 @@ impl Cause {
             Self::ClientGone => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
             Self::ClientBrokeFraming | Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::NoServer | Self::QueueFull | Self::Terminating => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoServer | Self::QueueFull | Self::QueueTimeout | Self::DrainLimit | Self::Terminating => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -319,6 +337,7 @@ impl Cause {
             | Self::Tls(_)
             | Self::NoServer
             | Self::QueueFull
+            | Self::QueueTimeout
             | Self::Exhausted
             | Self::Misconfigured => Retry::Unsent,
             _ => Retry::No,
@@ -424,6 +443,8 @@ impl Reason {
             }
             Self::NoServer => Cause::NoServer,
             Self::QueueFull => Cause::QueueFull,
+            Self::QueueTimeout => Cause::QueueTimeout,
+            Self::DrainLimit => Cause::DrainLimit,
             Self::ConnectRefused => Cause::Refused,
             Self::ConnectTimeout => Cause::TimedOut(Phase::Connect),
             Self::ConnectFailed => Cause::NotConnected,

@@ -7,8 +7,10 @@ pub enum Reason {
     NoRoute,
     /// 404 or 503: the router's service has no server (and the wait for one ended).
     NoServer,
-    /// 503: too many requests wait already for a server to appear.
+    /// 503: too many requests wait already, for a server to appear or for a place at one.
     QueueFull,
+    /// 503: the request waited for a place at a server, and none became free in time.
+    QueueTimeout,
     /// 502: the server refused the connection; 503 where the request waited for it to take one.
     ConnectRefused,
     /// 504: the server did not accept the connection in time.
@@ -23,6 +25,8 @@ pub enum Reason {
     BadAnswer,
     /// The server's answer broke off after its head.
     AnswerCut,
+    /// The server left the catalog, and the limit for what it still had is over.
+    DrainLimit,
     /// 403 or 401: an access rule of the route does not let the client in.
     Denied,
     /// 429: over a limit of the route.
@@ -56,6 +60,7 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::NoServer => "no_server",
             Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectFailed => "connect_failed",
@@ -63,6 +68,7 @@ impl Reason {
             Self::HeadTimeout => "head_timeout",
             Self::BadAnswer => "bad_answer",
             Self::AnswerCut => "answer_cut",
+            Self::DrainLimit => "drain_limit",
             Self::Denied => "denied",
             Self::Limited => "limited",
             Self::CircuitOpen => "circuit_open",

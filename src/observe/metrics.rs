@@ -108,6 +108,10 @@ pub struct Facts {
     pub orders: Vec<(Arc<str>, &'static str, u64)>,
     /// Certificates that cannot be served, by their files' problems.
     pub broken_certificates: usize,
+    /// Requests that wait, for a server or for a place at one.
+    pub waiting: usize,
+    /// Those that wait for a place: the service that limits them, how many.
+    pub queued: Vec<(Arc<str>, u32)>,
     /// Routers in the table.
     pub routers: usize,
     /// Services in the table.
@@ -118,6 +122,8 @@ pub struct Facts {
     pub warnings: usize,
     /// Open connections that no worker counts (the admin entry point's): entry point, number.
     pub connections: Vec<(Arc<str>, i64)>,
+    /// Worker processes that died since the holder started.
+    pub worker_deaths: u64,
     /// Access log lines dropped so far.
     pub dropped_lines: u64,
 }
@@ -444,6 +450,8 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
     problems.add(&[("severity", "error")], facts.errors as f64);
     problems.add(&[("severity", "warning")], facts.warnings as f64);
     families.push(problems);
+    let help = "Worker processes that died since the holder started";
+    families.single(Family::counter("rust_lb_worker_deaths_total", help), facts.worker_deaths as f64);
     let help = "Access log lines that were dropped because they could not be written in time";
     families.single(Family::counter("rust_lb_access_log_dropped_lines_total", help), facts.dropped_lines as f64);
     let mut up =
@@ -462,6 +470,14 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
         copies.add(&[("service", service), ("result", "dropped")], *dropped as f64);
     }
     families.push(copies);
+    let help = "Requests that wait for a server to appear, to take connections or to have a place";
+    families.single(Family::gauge("rust_lb_waiting_requests", help), facts.waiting as f64);
+    let help = "Requests that wait for a place at a server, by the service whose limit they wait for";
+    let mut queued = Family::gauge("rust_lb_service_queued_requests", help);
+    for (service, waiting) in &facts.queued {
+        queued.add(&[("service", service)], f64::from(*waiting));
+    }
+    families.push(queued);
     let mut certs = Family::gauge("traefik_tls_certs_not_after", "Certificate expiration timestamp");
     let by_labels: BTreeMap<_, _> =
         facts.certificates.iter().map(|c| ((&c.common_name, &c.sans, &c.serial), c.not_after)).collect();

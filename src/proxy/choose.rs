@@ -1,7 +1,8 @@
 //! *Choose* and *connect*: a connection to one of a service's servers.
 //!
 //! What always holds: a server that cannot be reached is tried once, then the next one is; all
-//! tries together cost no more time than one server's dial time-out and one try.
+//! tries together cost no more time than one server's dial time-out and one try. A request has a place at its server from
+//! here on, and where none is free it waits for one.
 
 use super::client::Client;
 use super::failure;
@@ -9,7 +10,7 @@ use super::finish::Finish;
 use super::mirror;
 use super::service::{Asking, BoundService, Choosing};
 use super::standing::Outlook;
-use super::wait::Waiting;
+use super::wait::{Queued, Waiting};
 use crate::http::{Cause, Failure, Made, Reason};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
 use smallvec::SmallVec;
@@ -43,6 +44,14 @@ pub(super) enum Chosen {
     Http1(Leased),
     /// A stream of a connection that requests share, to be asked for.
     Http2(Taken),
+}
+
+/// Why no server was chosen.
+enum Unchosen {
+    /// All that may be asked are busy.
+    Full,
+    /// There is none; the answer.
+    Made(Made),
 }
 
 /// A chosen server, and the request counted there.
@@ -84,9 +93,13 @@ impl Choice {
     /// The answer when none is left.
     pub(super) async fn next(&mut self, client: &Client, finish: &Finish, switches: bool) -> Result<Chosen, Made> {
         loop {
-            let taken = match self.server(client, finish) {
+            let taken = match self.server(client, finish, false) {
                 Ok(taken) => taken,
-                Err(made) => {
+                Err(Unchosen::Full) => match Box::pin(self.queue(client, finish)).await? {
+                    Some(taken) => taken,
+                    None => continue,
+                },
+                Err(Unchosen::Made(made)) => {
                     Box::pin(self.wait(client, finish, made)).await?;
                     continue;
                 }
@@ -129,9 +142,10 @@ impl Choice {
         switches: bool,
     ) -> Result<Chosen, Made> {
         finish.again();
-        if let Some(server) = self.service.servers.get(at) {
+        let server = self.service.servers.get(at);
+        // Somebody else may have the place by now.
+        if let Some((server, in_flight)) = server.and_then(|server| Some((server, server.enter()?))) {
             finish.asks(server);
-            let in_flight = server.pool.enter();
             match connect(client, &server.pool).await {
                 Ok(connection) => return Ok(Chosen::Http1(Leased { at, connection, in_flight })),
                 Err(error) => self.failed(at, failure::connect(&error)),
@@ -187,6 +201,38 @@ impl Choice {
         Ok(())
     }
 
+    /// Waits for a place at a server; `None` where it is to be looked for one anew.
+    ///
+    /// # Errors
+    /// The answer.
+    async fn queue(&mut self, client: &Client, finish: &Finish) -> Result<Option<Taken>, Made> {
+        let mut queued = Queued::enter(&client.open.worker, &self.service)?;
+        let mut looks = queued.is_first();
+        loop {
+            if looks {
+                match self.server(client, finish, true) {
+                    Ok(taken) => return Ok(Some(taken)),
+                    Err(Unchosen::Full) => {}
+                    // The last one left; another may come.
+                    Err(Unchosen::Made(_)) if self.service.servers.is_empty() => {}
+                    Err(Unchosen::Made(made)) => {
+                        drop(queued);
+                        self.wait(client, finish, made).await?;
+                        return Ok(None);
+                    }
+                }
+            }
+            queued.changed().await?;
+            let before = self.service.clone();
+            self.look_again(client, finish)?;
+            if !Rc::ptr_eq(&before, &self.service) {
+                self.tried.clear();
+                queued.move_to(&self.service)?;
+            }
+            looks = true;
+        }
+    }
+
     /// Takes up the table of this moment.
     ///
     /// # Errors
@@ -221,7 +267,8 @@ impl Choice {
         }
     }
 
-    fn server(&mut self, client: &Client, finish: &Finish) -> Result<Taken, Made> {
+    /// A server and a place there; `queued`: the request has waited for it.
+    fn server(&mut self, client: &Client, finish: &Finish, queued: bool) -> Result<Taken, Unchosen> {
         let registry = &client.open.worker.registry;
         let exchange = &finish.exchange;
         let asking = Asking {
@@ -229,22 +276,32 @@ impl Choice {
             headers: &exchange.request.headers,
             tried: &self.tried,
             left: &self.left,
+            queued,
         };
         let mut choosing = Choosing::default();
-        let chosen = self.service.choose(&asking, registry, &mut choosing);
-        let server = chosen.and_then(|at| self.service.servers.get(at).map(|server| (at, server)));
-        let Some((at, server)) = server else { return Err(Made::failed(self.last)) };
+        let (at, server, in_flight) = loop {
+            let chosen = self.service.choose(&asking, registry, &mut choosing);
+            let server = chosen.and_then(|at| self.service.servers.get(at).map(|server| (at, server)));
+            let Some((at, server)) = server else {
+                return Err(if choosing.full { Unchosen::Full } else { Unchosen::Made(Made::failed(self.last)) });
+            };
+            // A place that somebody else took in this moment is not there when it is chosen anew.
+            if let Some(in_flight) = server.enter() {
+                break (at, server, in_flight);
+            }
+            choosing = Choosing::default();
+        };
         // Servers that do not answer the knock may not cost more than one's time-out together.
         let patience = server.pool.settings().dial_timeout;
         if !self.tried.is_empty() && !patience.is_zero() && self.begun.elapsed() >= patience {
-            return Err(Made::failed(self.last));
+            return Err(Unchosen::Made(Made::failed(self.last)));
         }
         if std::mem::take(&mut self.mirrors) && !choosing.mirrors.is_empty() {
             mirror::start(finish, &choosing, &self.service.chooser.places, self.has_body);
         }
         finish.asks(server);
         finish.set_cookies(choosing.cookies);
-        Ok(Taken { at, in_flight: server.pool.enter() })
+        Ok(Taken { at, in_flight })
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) enum Cut {
     /// Who sends it went away.
     #[error("the connection ended within the body")]
     Gone,
+    /// Who sends it left the catalog, and its time is over.
+    #[error("the server left the catalog")]
+    Over,
     /// What came is no body.
     #[error("{0}")]
     Framing(#[from] Fault),

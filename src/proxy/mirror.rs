@@ -59,27 +59,24 @@ pub(super) fn start(finish: &Finish, choosing: &Choosing<'_>, places: &Rc<Places
         let number = state.mirrors();
         for mirror in mirrors.iter().filter(|mirror| mirror.wants(number) && (!has_body || !mirror.with_body)) {
             let place = places.take();
-            mirror.state.copied(place.is_some());
-            if let Some(place) = place {
-                copy(finish, mirror, place);
-            }
+            mirror.state.copied(place.is_some_and(|place| copy(finish, mirror, place)));
         }
     }
 }
 
-/// One copy: its server is chosen and its head written now, the rest is a task's affair.
-fn copy(finish: &Finish, mirror: &Mirror, place: Place) {
+/// One copy: its server is chosen and its head written now, the rest is a task's affair. Tells whether there is a server
+/// that takes it; where all are busy it waits for none.
+fn copy(finish: &Finish, mirror: &Mirror, place: Place) -> bool {
     let exchange = &finish.exchange;
     let client = finish.client.clone();
     let registry = &client.open.worker.registry;
-    let asking = Asking { client: exchange.peer.ip(), headers: &exchange.request.headers, tried: &[], left: &[] };
+    let (client_ip, headers) = (exchange.peer.ip(), &exchange.request.headers);
+    let asking = Asking { client: client_ip, headers, tried: &[], left: &[], queued: false };
     let chosen = mirror.service.choose(&asking, registry, &mut Choosing::default());
-    let Some(BoundServer { server, pool, pass_host_header, .. }) = chosen.and_then(|at| mirror.service.servers.get(at))
-    else {
-        return;
-    };
+    let chosen = chosen.and_then(|at| mirror.service.servers.get(at));
+    let Some((chosen, in_flight)) = chosen.and_then(|server| Some((server, server.enter()?))) else { return false };
+    let BoundServer { server, pool, pass_host_header, .. } = chosen;
     let host = exchange.host_for(*pass_host_header, &server.authority);
-    let in_flight = pool.enter();
     let method = exchange.request.method.clone();
     let http2 =
         pool.http2(false).and_then(|_| over_h2::head(finish, pool.scheme(), host, server.base.as_deref(), None));
@@ -103,6 +100,7 @@ fn copy(finish: &Finish, mirror: &Mirror, place: Place) {
             tracing::debug!(server = %in_flight.pool().state().id().url, "a mirror did not answer in time");
         }
     });
+    true
 }
 
 /// Tells whether the server speaks HTTP/2.

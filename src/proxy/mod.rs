@@ -34,6 +34,7 @@ mod head;
 mod hop;
 mod http1;
 mod http2;
+mod lasting;
 mod logged;
 mod mirror;
 mod over_h2;
@@ -41,6 +42,7 @@ pub mod preview;
 mod proxy_protocol;
 mod request;
 mod retry;
+mod room;
 mod routes;
 #[cfg(test)]
 mod scripted;

@@ -4,17 +4,18 @@
 //! side, and a choice is a place in that list.
 //!
 //! What always holds: a server that was tried is not chosen again; one that is left alone is chosen only if there is
-//! no other in the whole tree. So a service inside whose servers are all out is as one that is not there.
+//! no other in the whole tree. So a service inside whose servers are all out is as one that is not there. A server that
+//! works on as many requests as it may is passed over, and not in favour of one that is left alone.
 
 use super::mirror::Places;
 use super::standing::Knocking;
 use super::sticky::Sticky;
 use crate::balance::{Random, least, rendezvous, wrr::Schedule};
 use crate::http::{HeaderName, HeaderValue, Headers, cookie};
-use crate::table::{Child, CompositeKind, Passive, Server, Service, Strategy};
+use crate::table::{Child, CompositeKind, Limit, Passive, Server, Service, Strategy};
 use crate::upstream::{Endpoint, Pool, Pools, Registry, ServiceState};
 use smallvec::SmallVec;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::rc::{Rc, Weak};
@@ -52,6 +53,8 @@ pub(super) struct BoundService {
     pub(super) chooser: Rc<Chooser>,
     /// Answers of some servers make others be asked.
     fails_over: bool,
+    /// The services inside whose servers have limits.
+    pub(super) limited: Vec<(Arc<ServiceState>, Limit)>,
     /// Somebody knocks at servers that refuse connections, for requests that wait.
     pub(super) knocking: RefCell<Weak<Knocking>>,
 }
@@ -67,6 +70,8 @@ pub(super) struct BoundServer {
     pub(super) timed: bool,
     /// When it is left alone for failed requests, and the servers of its service.
     pub(super) passive: Option<(Passive, Range<usize>)>,
+    /// How many requests it works on at once, and where those wait that are more.
+    pub(super) limit: Option<(u32, Arc<ServiceState>)>,
     fingerprint: u64,
 }
 
@@ -125,6 +130,8 @@ pub(super) struct Asking<'a> {
     pub(super) tried: &'a [usize],
     /// Services that are not to be chosen from.
     pub(super) left: &'a [Range<usize>],
+    /// It has waited for a place.
+    pub(super) queued: bool,
 }
 
 /// A mirroring service that was passed, and its mirrors.
@@ -137,6 +144,8 @@ pub(super) struct Choosing<'a> {
     pub(super) cookies: SmallVec<[HeaderValue; 1]>,
     /// Who gets copies of the request, as far as mirroring services were passed.
     pub(super) mirrors: SmallVec<[Mirrored<'a>; 1]>,
+    /// Nobody was chosen, and a server would have been if it were not busy.
+    pub(super) full: bool,
 }
 
 /// What a walk through the tree goes by.
@@ -146,6 +155,8 @@ struct Walk<'a, 'b> {
     chooser: &'a Chooser,
     now: u64,
     which: Which,
+    /// A server was passed over because it is busy.
+    full: Cell<bool>,
 }
 
 /// Which servers are chosen from.
@@ -165,7 +176,13 @@ impl Walk<'_, '_> {
             Which::Judged => server.is_judged(),
             Which::All => true,
         };
-        !tried.contains(&at) && !left.iter().any(|range| range.contains(&at)) && wanted(&self.servers[at])
+        let server = &self.servers[at];
+        let may = !tried.contains(&at) && !left.iter().any(|range| range.contains(&at)) && wanted(server);
+        if may && !server.takes(self.asking) {
+            self.full.set(true);
+            return false;
+        }
+        may
     }
 
     fn is_warm(&self, at: usize) -> bool {
@@ -175,32 +192,37 @@ impl Walk<'_, '_> {
 
 impl BoundService {
     pub(super) fn new(service: &Arc<Service>, registry: &Registry, pools: &Pools, chooser: &Rc<Chooser>) -> Self {
-        let mut binding = Binding { registry, pools, chooser, servers: Vec::new(), fails_over: false };
+        let (servers, limited) = (Vec::new(), Vec::new());
+        let mut binding = Binding { registry, pools, chooser, servers, limited, fails_over: false };
         let root = binding.node(service);
-        let Binding { servers, fails_over, .. } = binding;
+        let Binding { servers, limited, fails_over, .. } = binding;
         Self {
             _service: service.clone(),
             servers,
             root,
             chooser: chooser.clone(),
             fails_over,
+            limited,
             knocking: RefCell::default(),
         }
     }
 
     /// A server that was not tried; one that is left alone only if there is no other, or so few are healthy that all
-    /// are used.
+    /// are used. `choosing` tells whether there is one that is busy only.
     pub(super) fn choose<'a>(
         &'a self,
         asking: &Asking<'_>,
         registry: &Registry,
         choosing: &mut Choosing<'a>,
     ) -> Option<usize> {
-        if let ([_], Kind::Servers { .. }, None) = (&*self.servers, &self.root.kind, &self.root.sticky) {
-            return asking.tried.is_empty().then_some(0);
+        if let ([server], Kind::Servers { .. }, None) = (&*self.servers, &self.root.kind, &self.root.sticky) {
+            let takes = server.takes(asking);
+            choosing.full = asking.tried.is_empty() && !takes;
+            return (asking.tried.is_empty() && takes).then_some(0);
         }
         let now = registry.millis(Instant::now());
-        let mut walk = Walk { asking, servers: &self.servers, chooser: &self.chooser, now, which: Which::Good };
+        let (servers, chooser, full) = (&*self.servers, &*self.chooser, Cell::new(false));
+        let mut walk = Walk { asking, servers, chooser, now, which: Which::Good, full };
         if !self.panics(now, registry) {
             // One that another request is trying just now is ejected by then, so that this comes to an end.
             for _ in 0..self.servers.len() {
@@ -210,6 +232,10 @@ impl BoundService {
                     return Some(at);
                 }
             }
+            if walk.full.get() {
+                choosing.full = true;
+                return None;
+            }
         }
         for which in [Which::Judged, Which::All] {
             walk.which = which;
@@ -217,9 +243,15 @@ impl BoundService {
             if let Some(at) = self.root.pick(&walk, choosing) {
                 return Some(at);
             }
+            if walk.full.get() {
+                choosing.full = true;
+                return None;
+            }
         }
         // What is left has no weight; still better than no answer.
-        (0..self.servers.len()).find(|at| walk.may(*at))
+        let at = (0..self.servers.len()).find(|at| walk.may(*at));
+        choosing.full = at.is_none() && walk.full.get();
+        at
     }
 
     /// What is shared of the service.
@@ -241,6 +273,7 @@ struct Binding<'a> {
     pools: &'a Pools,
     chooser: &'a Rc<Chooser>,
     servers: Vec<BoundServer>,
+    limited: Vec<(Arc<ServiceState>, Limit)>,
     fails_over: bool,
 }
 
@@ -249,7 +282,7 @@ impl Binding<'_> {
         let start = self.servers.len();
         let state = self.registry.service(&service.id);
         let kind = match service.composite.as_ref().map(|composite| &composite.kind) {
-            None => self.leaf(service),
+            None => self.leaf(service, &state),
             Some(CompositeKind::Weighted(children)) => {
                 let weights: Vec<u32> = children.iter().map(|child| child.weight).collect();
                 Kind::Weighted { children: self.parts(children), schedule: Schedule::by_deadlines(&weights) }
@@ -288,7 +321,7 @@ impl Binding<'_> {
         Node { range, kind, state, sticky }
     }
 
-    fn leaf(&mut self, service: &Service) -> Kind {
+    fn leaf(&mut self, service: &Service, state: &Arc<ServiceState>) -> Kind {
         let weights: Vec<u32> = service.servers.iter().map(|server| server.weight).collect();
         let settings = self.pools.settings(service);
         let timed = service.strategy == Strategy::LeastTime;
@@ -296,9 +329,14 @@ impl Binding<'_> {
         let passive = service.passive.map(|rule| (rule, start..start + service.servers.len()));
         let servers = service.servers.iter().map(|server| {
             let endpoint = Endpoint { tls: server.tls, h2c: server.h2c, host: server.host.clone(), port: server.port };
+            let pool = self.pools.get(self.registry, &server.id, &endpoint, &settings);
+            if service.limit.is_some() {
+                pool.state().limit(state);
+            }
             BoundServer {
                 pass_host_header: service.pass_host_header,
-                pool: self.pools.get(self.registry, &server.id, &endpoint, &settings),
+                pool,
+                limit: service.limit.map(|limit| (limit.requests.get(), state.clone())),
                 timed,
                 passive: passive.clone(),
                 fingerprint: rendezvous::fingerprint(&server.id.url),
@@ -306,6 +344,11 @@ impl Binding<'_> {
             }
         });
         self.servers.extend(servers);
+        if let Some(limit) = service.limit
+            && !self.limited.iter().any(|(known, _)| Arc::ptr_eq(known, state))
+        {
+            self.limited.push((state.clone(), limit));
+        }
         let strategy = match &service.strategy {
             Strategy::P2c => By::P2c,
             Strategy::Hrw => By::Hrw,

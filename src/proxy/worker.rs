@@ -4,6 +4,7 @@
 use super::accept;
 use super::buffers::Buffers;
 use super::client::Bell;
+use super::lasting::{self, Streams};
 use super::routes::Routes;
 use super::service::Chooser;
 use super::settings::{EntryPoint, Settings, TlsSource};
@@ -89,7 +90,7 @@ pub struct Gauges {
     pub connections: AtomicUsize,
     /// Requests that are not finished.
     pub requests: AtomicUsize,
-    /// Requests that wait for a server to appear.
+    /// Requests that wait for a server to appear, or for a place at one.
     pub waiting: AtomicUsize,
     /// Listeners that connections are taken from.
     pub(super) accepting: watch::Sender<usize>,
@@ -230,6 +231,8 @@ pub(super) struct Worker {
     pub(super) epoch: Epoch,
     /// Rings when the worker drains.
     pub(super) bell: Bell,
+    /// What may have to end with its server.
+    pub(super) streams: Streams,
     /// Listeners from which it accepts, or has yet to take what the kernel took.
     /// A connection has ended: one more may be accepted. Or a listener is closed.
     pub(super) ended: Notify,
@@ -294,12 +297,14 @@ async fn run(
         buffers: Buffers::default(),
         epoch: Epoch::default(),
         bell: Bell::default(),
+        streams: Streams::default(),
         ended: Notify::new(),
     });
     for (entry_point, listener) in config.listeners {
         open(&worker, entry_point, listener);
     }
     tokio::task::spawn_local(housekeeping(Rc::downgrade(&worker)));
+    tokio::task::spawn_local(lasting::watch(worker.registry.clone(), Rc::downgrade(&worker)));
     tokio::task::spawn_local(take(worker.clone(), given));
     let mut deadline = loop {
         match *orders.borrow_and_update() {

@@ -9,7 +9,7 @@ use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Settled};
 use crate::explain::Door;
 use crate::listen::{self, Endpoint, Held, ListenError, Listening};
 use crate::observe::access::AccessLogWriter;
-use crate::proxy::worker::{self, WorkerConfig, WorkerHandle};
+use crate::proxy::worker::{self, Gauges, WorkerConfig, WorkerHandle};
 use crate::proxy::{self, EntryPoint};
 use crate::runtime::keep::Trouble;
 use crate::runtime::rest::Rest;
@@ -265,6 +265,7 @@ impl Parts {
         trouble: Option<Trouble>,
         rest: Option<Arc<Rest>>,
         transport_problems: TransportProblems,
+        gauges: Vec<Arc<Gauges>>,
     ) -> Arc<Admin> {
         let ports = self.ports();
         let public = self.settled.entry_points.values().filter(|ep| &*ep.name != ADMIN_ENTRY_POINT);
@@ -281,6 +282,7 @@ impl Parts {
             certificates: self.certificates.clone(),
             certifying: self.certifying.clone(),
             metrics: self.metrics.clone(),
+            gauges,
             metrics_on: self.settled.metrics.is_some(),
             access: self.access.as_ref().map(AccessLogWriter::handle),
             entry_points: self.settled.entry_points.values().cloned().collect(),

@@ -12,6 +12,7 @@ mod certificates;
 mod control;
 mod control_plane;
 mod credentials;
+mod departed;
 mod direct;
 mod doors;
 mod files;
@@ -328,7 +329,11 @@ impl Parts {
     /// The control thread's life. Gives the exit code.
     async fn run(self, doors: Doors, options: Options, link: Option<holder::Link>, tell: Tell, unread: Unread) -> u8 {
         let why = link.as_ref().map_or(Why::First, |link| link.why);
-        let mut signals = match options.signals.then(|| signals::Stream::open(link)).transpose() {
+        if let Some(link) = &link {
+            self.state.deaths.send_replace(link.deaths.clone());
+        }
+        let deaths = self.state.deaths.clone();
+        let mut signals = match options.signals.then(|| signals::Stream::open(link, deaths)).transpose() {
             Ok(signals) => signals,
             Err(e) => {
                 drop(tell.send(Err(system("signal handlers")(e))));
@@ -460,11 +465,13 @@ impl Parts {
         let schemes = self.settled.own.fabio_auth.values();
         let users = schemes.map(|scheme| scheme.file.display().to_string().into()).collect();
         self.credentials.start(&self.state, users, watchers.clone());
+        departed::start(&self.state, &self.registry, self.settled.own.drain_limit, watchers.clone());
         let workers = self.workers(&transports)?;
         let shutdown = watchers.clone();
         let control = tokio::task::spawn_local(control.run(deadline, shutdown));
         let (activate, activations) = tokio::sync::mpsc::channel(1);
-        let admin = self.admin(activate, trouble, rest.clone(), loader.problems());
+        let gauges = workers.iter().map(|worker| worker.gauges().clone()).collect();
+        let admin = self.admin(activate, trouble, rest.clone(), loader.problems(), gauges);
         let admin_stop = watchers.child_token();
         Ok(Started { workers, control, admin, admin_stop, closed_admin: None, pen, rest, activations, _files: files })
     }

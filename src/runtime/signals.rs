@@ -4,11 +4,13 @@
 //! of a holder takes its words for these and passes signals over: a supervisor may signal a whole group, and to hear
 //! everything twice would be to hurry.
 
+use super::holder::Deaths;
 use super::holder::channel::Word;
 use super::holder::link::{Ear, Link};
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_tokio::Signals;
+use tokio::sync::watch;
 
 /// Who the holder's words are from, in the log.
 const HOLDER: &str = "rust_lb::runtime::holder";
@@ -40,18 +42,21 @@ pub struct Stream {
     holder: Option<Ear>,
     /// The holder is gone, which was said.
     alone: bool,
+    /// Where it is noted which workers died.
+    deaths: watch::Sender<Deaths>,
     /// SIGTERM has come.
     asked_to_end: bool,
 }
 
 impl Stream {
-    /// Registers the handlers; needs a tokio runtime.
+    /// Registers the handlers; needs a tokio runtime. What the holder tells of workers that died goes to `deaths`.
     ///
     /// # Errors
     /// When the system refuses a handler.
-    pub fn open(link: Option<Link>) -> std::io::Result<Self> {
+    pub fn open(link: Option<Link>, deaths: watch::Sender<Deaths>) -> std::io::Result<Self> {
         let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
-        Ok(Self { signals, holder: link.map(Link::listen).transpose()?, alone: false, asked_to_end: false })
+        let holder = link.map(Link::listen).transpose()?;
+        Ok(Self { signals, holder, alone: false, deaths, asked_to_end: false })
     }
 
     /// The holder, where there is one.
@@ -101,6 +106,10 @@ impl Stream {
             Some(Word::ReopenLogs) => Asked::ReopenLogs,
             Some(Word::Retire) => Asked::Retire,
             Some(Word::Alone) => Asked::Alone,
+            Some(Word::Deaths(deaths)) => {
+                self.deaths.send_replace(deaths);
+                return None;
+            }
             Some(Word::Log(true, text)) => {
                 tracing::error!(target: HOLDER, "{text}");
                 return None;

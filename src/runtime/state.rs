@@ -2,6 +2,7 @@
 //! reads only the table in it, through [`arc_swap`], and never a lock.
 
 use super::direct::Saying;
+use super::holder::Deaths;
 use crate::api::{Change, Refused, RefusedTcp};
 use crate::catalog::{Handle, Reports, SourceStatus, World};
 use crate::declare::Declarations;
@@ -98,6 +99,8 @@ pub(super) struct State {
     pub restored: AtomicBool,
     /// The control loop failed by a defect and has not succeeded since.
     pub control_failing: AtomicBool,
+    /// Workers that died before this one.
+    pub deaths: watch::Sender<Deaths>,
     sources: Mutex<BTreeMap<Provider, Handle>>,
     direct: Mutex<Vec<Saying>>,
     history: Mutex<VecDeque<Change>>,
@@ -118,6 +121,7 @@ impl State {
             terminating: AtomicBool::new(false),
             restored: AtomicBool::new(false),
             control_failing: AtomicBool::new(false),
+            deaths: watch::Sender::default(),
             sources: Mutex::default(),
             direct: Mutex::default(),
             history: Mutex::default(),

@@ -17,6 +17,7 @@ use crate::explain::{self, Catalog, Door, Scene, State as ServerState};
 use crate::model::{Provider, ServerId};
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::{CertificateFact, Facts, Metrics, ProviderFact, ServerFact};
+use crate::proxy::worker::Gauges;
 use crate::table::Server;
 use crate::tags::TagOptions;
 use crate::upstream::Registry;
@@ -25,7 +26,7 @@ use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 /// Implements [`api::Source`] over what the runtime holds.
@@ -35,6 +36,8 @@ pub(super) struct View {
     pub certificates: Certificates,
     pub certifying: Option<Certifying>,
     pub metrics: Arc<Metrics>,
+    /// What each worker is doing.
+    pub gauges: Vec<Arc<Gauges>>,
     /// `metrics.prometheus` is on.
     pub metrics_on: bool,
     pub access: Option<AccessLog>,
@@ -74,6 +77,9 @@ impl Documents for Takes {
         Box::pin(self.0.put(body))
     }
 }
+
+/// How long a worker's death is a problem; the metric tells of it for ever.
+const DEATH_TOLD: Duration = Duration::from_secs(24 * 3_600);
 
 /// What servers do, by the registry.
 struct Live(Arc<Registry>, BTreeMap<ServerId, ServerState>);
@@ -123,17 +129,33 @@ impl View {
             orders: self.certifying.as_ref().map(|certifying| certifying.orders().list()).unwrap_or_default(),
             servers: servers.collect(),
             mirrored: self.registry.copies(),
+            waiting: self.gauges.iter().map(|gauges| gauges.waiting.load(Relaxed)).sum(),
+            queued: self.registry.queued(),
             routers: table.routers.len(),
             services: table.services.len(),
             errors,
             warnings: problems.len() - errors,
             connections: vec![(Arc::from(ADMIN_ENTRY_POINT), i64::try_from(admin).unwrap_or(i64::MAX))],
+            worker_deaths: self.state.deaths.borrow().count,
             dropped_lines: self.access.as_ref().map_or(0, AccessLog::dropped),
         }
     }
 }
 
 impl View {
+    /// Workers that died, as long as the last one did not long ago.
+    fn dead_workers(&self, now: SystemTime) -> Option<Diagnostic> {
+        let deaths = self.state.deaths.borrow();
+        let lately = now.duration_since(deaths.at()).unwrap_or_default() < DEATH_TOLD;
+        (deaths.count > 0 && lately).then(|| {
+            let (count, last) = (deaths.count, &deaths.last);
+            let at = jiff::Timestamp::try_from(deaths.at()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            let message = format!("worker processes died: {count} since the start, the last one at {at} ({last})");
+            Diagnostic::warning("worker_died", message)
+                .with_help("the log tells more; connections that it had are lost")
+        })
+    }
+
     /// Services all of whose servers are thought unable to answer, each with what speaks against one of them.
     fn without_healthy_server(&self) -> Vec<Diagnostic> {
         let table = self.state.table.load();
@@ -183,6 +205,7 @@ impl Source for View {
         problems.extend(self.credentials.problems());
         problems.extend(self.transport_problems.list());
         problems.extend(self.trouble.as_ref().and_then(Trouble::now));
+        problems.extend(self.dead_workers(SystemTime::now()));
         problems.extend(self.without_healthy_server());
         problems
     }

@@ -181,6 +181,7 @@ pub(super) fn resolve(
         transport: None,
         health: None,
         passive: None,
+        limit: None,
         composite: Some(Arc::new(Composite { kind, declared, depth, size })),
     };
     match old {

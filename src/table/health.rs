@@ -156,6 +156,12 @@ impl Remarks<'_> {
         self.problems.push(Diagnostic::warning("health_check", message).with_origin(origin));
     }
 
+    pub(super) fn limit(&mut self, option: &str, what: String) {
+        let message = format!("service `{}`: {what}", self.name);
+        let origin = origin_of(self.source, self.provider, option);
+        self.problems.push(Diagnostic::warning("bad_limit", message).with_origin(origin));
+    }
+
     fn time(&mut self, option: &str, said: GoDuration, default: Duration) -> Duration {
         match said.length() {
             Some(time) if time >= SHORTEST => time,

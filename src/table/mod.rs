@@ -10,6 +10,7 @@ mod diff;
 mod explain;
 mod health;
 mod index;
+mod limit;
 mod linger;
 mod ready;
 mod reserved;
@@ -31,6 +32,7 @@ pub use composite::{Child, Composite, CompositeKind, Mirror};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
 pub use health::{Check, CheckKind, CheckScheme, GrpcCheck, Health, HttpCheck, Passive, TcpCheck, tcp_check};
+pub use limit::Limit;
 pub use linger::{Planned, Planner};
 pub use ready::{
     Address, Allowed, Comparison, Condition, Cors, Criterion, Measure, Middleware, NONCE, Ready, ReadyBreaker,
@@ -119,6 +121,8 @@ pub struct Service {
     pub health: Option<Arc<Health>>,
     /// When a server that fails requests is left alone.
     pub passive: Option<Passive>,
+    /// How many requests each of its servers works on at once.
+    pub limit: Option<Limit>,
 }
 
 /// One server, ready to be dialled.

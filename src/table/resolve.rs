@@ -2,7 +2,7 @@
 //! be dialled is refused by itself.
 
 use super::health::{self, Remarks};
-use super::{Middleware, Server, Service, Sticky, Transport};
+use super::{Limit, Middleware, Server, Service, Sticky, Transport};
 use crate::declare::{self, MiddlewareKind, Strategy};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::model::{Provider, ServerId};
@@ -113,6 +113,7 @@ pub(super) fn service<'o>(
     let mut remarks = Remarks { name, source: &declared.source, provider, problems: &mut problems };
     let health = load_balancer.health_check.as_ref().and_then(|check| health::health(check, &mut remarks));
     let passive = load_balancer.passive_health_check.as_ref().and_then(|rule| health::passive(rule, &mut remarks));
+    let limit = Limit::of(&load_balancer, &mut remarks);
     let service = Service {
         sticky: cookie.map(|cookie| Arc::new(Sticky::new(&id, cookie))),
         id,
@@ -127,6 +128,7 @@ pub(super) fn service<'o>(
         composite: None,
         health: health.map(Arc::new),
         passive,
+        limit,
     };
     match old {
         Some(old) if **old == service => (old.clone(), problems),

@@ -1,10 +1,10 @@
 //! The table itself: what is routed now, immutable and shared, and the look-up of a request.
 
 use super::index::Index;
-use super::tcp::Tcp;
+use super::tcp::{ServiceKind, Tcp};
 use super::{Middleware, Router, Service, TlsHosts, Transport};
 use crate::declare::{self, Declarations, LoadBalancer};
-use crate::model::{Map, Provider};
+use crate::model::{Map, Provider, ServerId};
 use crate::rule::RequestView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +46,16 @@ impl PartialEq for Table {
 impl Eq for Table {}
 
 impl Table {
+    /// The servers of all services.
+    pub fn server_ids(&self) -> impl Iterator<Item = &ServerId> {
+        let tcp = self.tcp.services.values().filter_map(|service| match &service.kind {
+            ServiceKind::Servers(of) => Some(of.servers.iter().map(|server| &server.id)),
+            ServiceKind::Weighted(_) => None,
+        });
+        let http = self.services.values().flat_map(|service| service.servers.iter().map(|server| &server.id));
+        http.chain(tcp.flatten())
+    }
+
     /// The router that takes the request: of all that match on this entry point the one of the
     /// highest priority; of equal ones the older registration, then by provider, namespace and
     /// name. `tls` tells whether the connection is encrypted. Allocates nothing.
@@ -86,7 +96,7 @@ impl Table {
                 weight: (s.weight != 1).then_some(s.weight),
                 preserve_path: s.base.is_some(),
             });
-            let load_balancer = LoadBalancer {
+            let mut load_balancer = LoadBalancer {
                 servers: servers.collect(),
                 strategy: service.strategy.clone(),
                 sticky: service.sticky.as_ref().map(|s| declare::Sticky { cookie: Some(s.declared.clone()) }),
@@ -96,6 +106,9 @@ impl Table {
                 servers_transport: service.transport.as_ref().map_or_else(Arc::default, |t| t.id.clone()),
                 ..LoadBalancer::default()
             };
+            if let Some(limit) = &service.limit {
+                limit.declare(&mut load_balancer);
+            }
             let declared = declare::Service {
                 middlewares: of_services.remove(id).unwrap_or_default(),
                 load_balancer: Some(load_balancer),

@@ -241,8 +241,9 @@ impl<'a> Reader<'a> {
         };
         if remark && !acts && option.kind != Kind::Ignored {
             let (word, name) = (place.word(), path.get(2).copied().unwrap_or_default());
-            // what may keep strangers out is never left away
-            let without = if option.path.ends_with(".tls.options") { "is refused" } else { "acts without it" };
+            // what may keep strangers out is never left away, nor a count that is to be one over all instances
+            let refuses = option.path.ends_with(".tls.options") || option.path.contains(".rateLimit.redis.");
+            let without = if refuses { "is refused" } else { "acts without it" };
             let option_of = below(&path);
             let message =
                 format!("`{option_of}` is known and not served yet, so {word} `{name}` {without}: {}", option.doc);
@@ -479,6 +480,17 @@ mod tests {
 
     fn codes(drafts: &Drafts) -> Vec<&str> {
         drafts.problems.iter().map(|p| &*p.code).collect()
+    }
+
+    #[test]
+    fn an_option_that_is_not_served_says_what_becomes_of_its_middleware() {
+        let d = drafts(&[
+            "traefik.http.middlewares.m.rateLimit.average=1",
+            "traefik.http.middlewares.m.rateLimit.redis.endpoints=127.0.0.1:6379",
+        ]);
+        assert_eq!(codes(&d), ["not_served"]);
+        let message = &d.problems[0].message;
+        assert!(message.contains("so middleware `m` is refused"), "{message}");
     }
 
     #[test]

@@ -72,7 +72,10 @@ impl Pools {
     pub fn get(&self, registry: &Registry, id: &ServerId, endpoint: &Endpoint, settings: &Arc<Settings>) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();
         match pools.get(id) {
-            Some(pool) if pool.endpoint == *endpoint && Arc::ptr_eq(&pool.settings, settings) => pool.clone(),
+            Some(pool) if pool.endpoint == *endpoint && Arc::ptr_eq(&pool.settings, settings) => {
+                pool.state.back();
+                pool.clone()
+            }
             _ => {
                 let mut unused = self.unused.borrow_mut();
                 let unused = unused.entry((endpoint.clone(), Arc::as_ptr(settings)));
@@ -86,6 +89,7 @@ impl Pools {
                     chose_http1: Cell::new(false),
                     http2: http2(own, settings),
                 });
+                pool.state.back();
                 pools.insert(id.clone(), pool.clone());
                 pool
             }
@@ -204,14 +208,14 @@ pub struct InFlight(Rc<Pool>);
 
 impl InFlight {
     /// The server's pool.
-    pub fn pool(&self) -> &Pool {
+    pub fn pool(&self) -> &Rc<Pool> {
         &self.0
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.state.request(-1);
+        self.0.state.request_ended();
     }
 }
 
@@ -220,6 +224,11 @@ impl Pool {
     pub fn enter(self: &Rc<Self>) -> InFlight {
         self.state.request(1);
         InFlight(self.clone())
+    }
+
+    /// Counts a request, unless the server works on `most` already, whoever's they are.
+    pub fn enter_below(self: &Rc<Self>, most: u32) -> Option<InFlight> {
+        self.state.request_below(most).then(|| InFlight(self.clone()))
     }
 
     /// How the server is reached.

@@ -1,14 +1,15 @@
 //! State by identity, shared by all workers.
 
-use super::budget::Budget;
 use super::clients::ClientCounts;
+use super::departed::Departed;
+use super::service::ServiceState;
 use super::verdict::{Checked, Failures, Verdict};
 use crate::model::ServerId;
 use crate::table::Passive;
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -33,7 +34,7 @@ const MOST_EJECTED: usize = 50;
 /// A value on a cache line of its own, so that workers writing to neighbours do not slow each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(super) struct Padded<T>(pub(super) T);
 
 /// All servers and services that are or recently were in use.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub struct Registry {
     /// Below this share of healthy servers, in percent, all are served.
     panic_threshold: u8,
     verdicts: watch::Sender<u64>,
+    departures: watch::Sender<u64>,
     // Taken for connections whose router counts them.
     clients: Mutex<HashMap<Arc<str>, Entry<ClientCounts>>>,
 }
@@ -91,6 +93,7 @@ impl Registry {
             clients: Mutex::default(),
             panic_threshold: 0,
             verdicts: watch::Sender::new(0),
+            departures: watch::Sender::new(0),
         }
     }
 
@@ -114,6 +117,14 @@ impl Registry {
     /// A server may have become able to answer.
     pub fn tell(&self) {
         self.verdicts.send_modify(|moves| *moves = moves.wrapping_add(1));
+    }
+
+    pub(super) fn departed_sender(&self) -> &watch::Sender<u64> {
+        &self.departures
+    }
+
+    pub(super) fn each_server(&self, mut look: impl FnMut(&ServerState)) {
+        lock(&self.servers).values().for_each(|entry| look(&entry.state));
     }
 
     /// The time that ejections are measured in: milliseconds since the registry was made.
@@ -161,19 +172,28 @@ impl Registry {
 
     /// Where a service's round robin stands; for the API. Nothing is made or moved.
     pub fn turn(&self, id: &Arc<str>) -> u32 {
-        lock(&self.services).get(id).map_or(0, |entry| entry.state.cursor.0.load(Relaxed))
+        lock(&self.services).get(id).map_or(0, |entry| entry.state.turn())
     }
 
     /// Copies of requests that services got as mirrors, and those that were dropped, sorted by service; for metrics.
     pub fn copies(&self) -> Vec<(Arc<str>, u64, u64)> {
         let services = lock(&self.services);
         let copies = services.iter().map(|(id, entry)| {
-            let Mirroring { copies, dropped, .. } = &entry.state.mirroring.0;
-            (id.clone(), copies.load(Relaxed), dropped.load(Relaxed))
+            let (copies, dropped) = entry.state.copies();
+            (id.clone(), copies, dropped)
         });
         let mut copies: Vec<_> = copies.filter(|(_, copies, dropped)| copies + dropped > 0).collect();
         copies.sort();
         copies
+    }
+
+    /// Requests that wait for a place at a server, of services that limit them, sorted by service; for metrics.
+    pub fn queued(&self) -> Vec<(Arc<str>, u32)> {
+        let services = lock(&self.services);
+        let limited = services.iter().filter(|(_, entry)| entry.state.crowd().is_limited());
+        let mut queued: Vec<_> = limited.map(|(id, entry)| (id.clone(), entry.state.waiting())).collect();
+        queued.sort();
+        queued
     }
 
     /// Lets go of what nobody has held for a while.
@@ -255,6 +275,9 @@ pub struct ServerState {
     /// By its catalog, apart from what is checked here: both have to be well.
     reported: Checked,
     failures: Failures,
+    departed: Departed,
+    /// Its service, once requests have been limited: those who wait are told when one ends.
+    limited: OnceLock<Arc<ServiceState>>,
 }
 
 /// How quickly a server answers. Writers do not wait for each other: what one loses is one answer of many.
@@ -293,6 +316,8 @@ impl ServerState {
             checked: Checked::default(),
             reported: Checked::default(),
             failures: Failures::default(),
+            departed: Departed::default(),
+            limited: OnceLock::new(),
         }
     }
 
@@ -306,9 +331,42 @@ impl ServerState {
         self.in_flight.0.load(Relaxed)
     }
 
+    pub(super) fn departed(&self) -> &Departed {
+        &self.departed
+    }
+
+    /// It is in the table that somebody goes by: what was noted of its leaving is forgotten.
+    pub(super) fn back(&self) {
+        self.departed.back();
+    }
+
+    /// Whether it left so long ago that what it still has is to end.
+    pub fn is_over(&self) -> bool {
+        self.departed.is_over()
+    }
+
     /// Counts a request (1) or its end (-1).
     pub(super) fn request(&self, delta: i32) {
         self.in_flight.0.fetch_add(delta as u32, Relaxed);
+    }
+
+    /// Counts a request, unless that makes more than `most`.
+    pub(super) fn request_below(&self, most: u32) -> bool {
+        self.in_flight.0.fetch_update(Relaxed, Relaxed, |count| (count < most).then(|| count + 1)).is_ok()
+    }
+
+    /// Counts the end of a request.
+    pub(super) fn request_ended(&self) {
+        self.request(-1);
+        if let Some(service) = self.limited.get() {
+            service.place_freed();
+        }
+    }
+
+    /// Those who wait for a place at the service's servers are told from now on.
+    pub fn limit(&self, service: &Arc<ServiceState>) {
+        self.limited.get_or_init(|| service.clone());
+        service.crowd().limit();
     }
 
     /// Counts a connection (1) or its end (-1).
@@ -489,208 +547,6 @@ impl ServerState {
     }
 }
 
-/// What is shared of a service.
-#[derive(Debug, Default)]
-pub struct ServiceState {
-    cursor: Padded<AtomicU32>,
-    mirroring: Padded<Mirroring>,
-    budget: Padded<Budget>,
-}
-
-/// What a service is mirrored, or gets of others as a mirror.
-#[derive(Debug, Default)]
-struct Mirroring {
-    requests: AtomicU64,
-    copies: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl ServiceState {
-    /// How many of its requests may be tried again.
-    pub fn budget(&self) -> &Budget {
-        &self.budget.0
-    }
-
-    /// Counts a request that may be mirrored; gives its number, from 1.
-    pub fn mirrors(&self) -> u64 {
-        self.mirroring.0.requests.fetch_add(1, Relaxed) + 1
-    }
-
-    /// Counts a copy that it gets, or does not get because there are too many.
-    pub fn copied(&self, sent: bool) {
-        let Mirroring { copies, dropped, .. } = &self.mirroring.0;
-        if sent { copies } else { dropped }.fetch_add(1, Relaxed);
-    }
-
-    /// Moves the round robin's cursor; gives where it was.
-    pub fn next(&self) -> u32 {
-        self.cursor.0.fetch_add(1, Relaxed)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(url: &str) -> ServerId {
-        ServerId { service: "web@nomad".into(), url: url.into() }
-    }
-
-    #[test]
-    fn state_is_by_identity() {
-        let registry = Registry::default();
-        let one = registry.server(&id("http://10.0.0.1:80"));
-        registry.server(&id("http://10.0.0.1:80")).request(1);
-        assert_eq!(one.in_flight(), 1);
-        assert_eq!(registry.server(&id("http://10.0.0.2:80")).in_flight(), 0);
-        registry.server(&id("http://10.0.0.1:80")).request(-1);
-        assert_eq!(one.in_flight(), 0);
-        assert_eq!(registry.service(&"a".into()).next(), 0);
-        assert_eq!(registry.service(&"a".into()).next(), 1);
-    }
-
-    #[test]
-    fn unused_entries_go_after_a_while_and_held_ones_stay() {
-        let start = Instant::now();
-        let registry = Registry::new(start);
-        let held = registry.server(&id("http://10.0.0.1:80"));
-        drop(registry.server(&id("http://10.0.0.2:80")));
-        registry.sweep(start);
-        assert_eq!(registry.servers(start).len(), 2);
-        registry.sweep(start + KEEP_UNUSED);
-        let left = registry.servers(start);
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].id, *held.id());
-    }
-
-    #[test]
-    fn ejection_doubles_up_to_its_limit_and_ends_with_a_connection() {
-        let registry = Registry::default();
-        let server = registry.server(&id("http://10.0.0.1:80"));
-        let mut now = 1_000;
-        for expected in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
-            server.unreachable(now);
-            server.unreachable(now + 1); // fails together with the first: counts once
-            assert!(server.is_ejected(now + expected - 1), "{expected}");
-            now += expected;
-            assert!(!server.is_ejected(now), "{expected}");
-        }
-        server.unreachable(now);
-        server.reachable();
-        assert!(!server.is_ejected(now));
-        server.unreachable(now);
-        assert!(!server.is_ejected(now + 500));
-    }
-
-    #[test]
-    fn response_times_are_means_that_are_forgotten() {
-        let registry = Registry::default();
-        let server = registry.server(&id("http://10.0.0.1:80"));
-        assert_eq!(server.response_time(0), None);
-        for time in [10, 20, 30] {
-            server.answered_in(Duration::from_millis(time), 1_000);
-        }
-        assert_eq!(server.response_time(1_000), Some(20_000.0));
-        assert_eq!(server.response_time(11_000), Some(10_000.0));
-        for _ in 0..1_000 {
-            server.answered_in(Duration::from_micros(500), 1_000);
-        }
-        assert!(server.response_time(1_000).is_some_and(|time| (400.0..700.0).contains(&time)));
-        server.answered_in(Duration::MAX, 1_000);
-        server.answered_in(Duration::ZERO, 1_000);
-        assert!(server.response_time(1_000).is_some() && server.response_time(u64::MAX) == Some(1.0));
-    }
-
-    #[test]
-    fn a_check_that_did_not_pass_keeps_requests_away() {
-        let registry = Registry::default();
-        let server = registry.server(&id("http://10.0.0.1:80"));
-        let looks = || (server.is_ejected(5), server.may_try(5), server.standing());
-        assert_eq!(looks(), (false, true, Standing::Usable));
-        server.judged(Verdict::Awaited, None);
-        assert_eq!(looks(), (true, false, Standing::Awaited));
-        server.judged(Verdict::Failing, Some("status 500".into()));
-        assert_eq!(looks(), (true, false, Standing::Failing));
-        let now = Instant::now();
-        let down: Vec<_> = registry.down(now).into_iter().map(|(_, why)| why).collect();
-        assert_eq!(down, ["its health check fails: status 500".into()]);
-        server.judged(Verdict::Passing, None);
-        assert_eq!(looks(), (false, true, Standing::Usable));
-        assert!(registry.down(now).is_empty() && registry.is_up(server.id(), now));
-    }
-
-    #[test]
-    fn a_health_check_and_the_catalog_both_have_to_be_well() {
-        use Verdict::{Awaited, Failing, Passing, Unchecked};
-        let registry = Registry::default();
-        let server = registry.server(&id("http://10.0.0.1:80"));
-        for (checked, reported, standing) in [
-            (Passing, Failing, Standing::Failing),
-            (Failing, Passing, Standing::Failing),
-            (Awaited, Failing, Standing::Failing),
-            (Passing, Awaited, Standing::Awaited),
-            (Unchecked, Passing, Standing::Usable),
-            (Passing, Unchecked, Standing::Usable),
-        ] {
-            server.judged(checked, None);
-            server.reported(reported, Some("`up`: status 503".into()));
-            let usable = standing == Standing::Usable;
-            assert_eq!(
-                (server.standing(), server.is_ejected(5), server.may_try(5), server.is_awaited()),
-                (standing, !usable, usable, [checked, reported].contains(&Awaited)),
-                "{checked:?} {reported:?}"
-            );
-            assert_eq!(registry.is_up(server.id(), Instant::now()), usable);
-        }
-        server.reported(Failing, Some("`up`: status 503".into()));
-        let down = registry.down(Instant::now());
-        assert_eq!(&*down[0].1, "its check in the catalog fails: `up`: status 503");
-    }
-
-    #[test]
-    fn a_refusal_is_remembered_from_its_first_time_until_a_connection() {
-        let registry = Registry::default();
-        let server = registry.server(&id("http://10.0.0.1:80"));
-        server.refused(0);
-        server.refused(700);
-        assert_eq!(server.standing(), Standing::Refuses(0));
-        assert!(!registry.is_up(server.id(), Instant::now()), "also between two tries");
-        server.reachable();
-        assert_eq!(server.standing(), Standing::Usable);
-        server.unreachable(900);
-        assert_eq!(server.standing(), Standing::Usable, "a time-out is no refusal");
-    }
-
-    #[test]
-    fn at_most_half_of_the_servers_are_left_alone_for_failed_requests() {
-        let registry = Registry::default();
-        let servers: Vec<_> = (0..5).map(|n| registry.server(&id(&format!("http://10.0.0.{n}:80")))).collect();
-        let rule = Passive::new(Duration::from_secs(10), 1);
-        for server in &servers {
-            server.failed(&rule, 10, servers.iter().map(|server| &**server));
-        }
-        let out: Vec<_> = servers.iter().map(|server| server.is_ejected(11)).collect();
-        assert_eq!(out, [true, true, false, false, false]);
-        servers[0].served();
-        assert!(!servers[0].is_ejected(11));
-        let alone = registry.server(&id("http://10.0.1.1:80"));
-        alone.failed(&rule, 10, std::iter::once(&*alone));
-        assert!(alone.is_ejected(11), "one may always");
-    }
-
-    #[test]
-    fn one_request_tries_a_server_after_its_ejection() {
-        let registry = Registry::default();
-        let server = registry.server(&id("http://10.0.0.1:80"));
-        assert!(server.may_try(0) && server.may_try(0), "nothing is known against it");
-        server.unreachable(1_000);
-        assert!(!server.may_try(1_499));
-        assert!(server.may_try(1_500), "the first after the ejection");
-        assert!(!server.may_try(1_500) && !server.may_try(2_499), "the others wait for its word");
-        // It did not get through, and says so in time: that counts once, with the try itself.
-        server.unreachable(1_600);
-        assert!(server.may_try(2_500) && !server.may_try(4_499));
-        server.reachable();
-        assert!(server.may_try(2_501) && server.may_try(2_501));
-    }
-}
+#[path = "registry_tests.rs"]
+mod tests;

@@ -158,6 +158,7 @@ mod tests {
             composite: None,
             health: None,
             passive: None,
+            limit: None,
         }
     }
 

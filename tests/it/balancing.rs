@@ -1,5 +1,6 @@
 //! Balancing: which server gets a request, over real sockets, by what files and tags say.
 
+mod limits;
 mod mirrors;
 mod services;
 mod sticky;
@@ -103,7 +104,7 @@ fn counts(shares: &BTreeMap<String, usize>, name: &str) -> usize {
 }
 
 /// A server whose answers the test gives: each request comes out here with the connection that it waits on.
-fn held() -> (SocketAddr, Receiver<(String, TcpStream)>) {
+pub(crate) fn held() -> (SocketAddr, Receiver<(String, TcpStream)>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let addr = listener.local_addr().expect("bound");
     let (tell, told) = channel();
@@ -128,7 +129,7 @@ fn held() -> (SocketAddr, Receiver<(String, TcpStream)>) {
     (addr, told)
 }
 
-fn answer(mut stream: TcpStream, status: &str, name: &str) {
+pub(crate) fn answer(mut stream: TcpStream, status: &str, name: &str) {
     let text = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nX-Server: {name}\r\n\r\n");
     stream.write_all(text.as_bytes()).expect("the proxy waits");
 }

@@ -9,6 +9,7 @@ mod frames;
 mod hostile;
 mod http2;
 mod http2_servers;
+mod limits;
 mod rig;
 mod routing;
 mod slow;

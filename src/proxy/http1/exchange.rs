@@ -144,7 +144,21 @@ async fn forward(
     let bodiless = (!request.has_body()).then_some(0);
     let switches = upgrade.is_some();
     let mut choice = Choice::new(service.clone(), &finish, request.has_body(), switches);
-    let mut chosen = choice.next(&client, &finish, switches).await;
+    let mut chosen = {
+        let mut choosing = pin!(choice.next(&client, &finish, switches));
+        let chosen = poll_fn(|cx| {
+            if let Poll::Ready(chosen) = choosing.as_mut().poll(cx) {
+                return Poll::Ready(Some(chosen));
+            }
+            // Who is gone waits for nothing.
+            let gone = bodiless.is_some() && (!session.poll_listen(cx) || session.clock.poll(cx).is_ready());
+            if gone { Poll::Ready(None) } else { Poll::Pending }
+        });
+        match chosen.await {
+            Some(chosen) => chosen,
+            None => return After::Gone,
+        }
+    };
     loop {
         let mut leased = match chosen {
             Ok(Chosen::Http1(leased)) => leased,
@@ -360,8 +374,7 @@ async fn respond(
             return (After::Gone, false);
         }
     };
-    let server = &mut leased.connection.stream;
-    let ended = relay::deliver(session, server, up, &mut down, finish).await;
+    let ended = relay::deliver(session, leased, up, &mut down, finish).await;
     finish.is_answered();
     down.put_back(buffers);
     let clean = down.surplus.is_empty() && framing.keep_alive;
@@ -376,8 +389,13 @@ async fn respond(
             finish.because(Cause::ClientGone);
             return (After::Gone, false);
         }
+        Ended::Over => {
+            finish.because(Cause::DrainLimit);
+            return (After::Linger, false);
+        }
         Ended::Whole => {}
     }
+    let server = &mut leased.connection.stream;
     let sent = up.done || (keep && Box::pin(relay::send_the_rest(session, server, up, finish)).await);
     let after = match (keep, sent) {
         (true, true) => After::Next,

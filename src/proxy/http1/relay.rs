@@ -10,8 +10,10 @@ use super::{CONTINUE, HALF_CLOSED, Session};
 use crate::http::h1::{self, AnswerFraming, Fault, Parsed, StatusLine};
 use crate::http::{AnswerHead, Headers, Room, StatusCode};
 use crate::proxy::buffers::{Buffers, poll_fill};
+use crate::proxy::choose::Leased;
 use crate::proxy::finish::Finish;
 use crate::proxy::hop;
+use crate::proxy::lasting::Lasting;
 use crate::upstream::Stream;
 use std::future::poll_fn;
 use std::io;
@@ -90,6 +92,8 @@ pub(super) enum Ended {
     Cut,
     /// The client is gone, or takes nothing for too long.
     Gone,
+    /// The server left, and its time is over.
+    Over,
 }
 
 impl Up<'_> {
@@ -297,13 +301,16 @@ fn poll_out<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, to: &mut W, out: &[u8],
 /// Brings the answer to the client, and what is left of the request to the server.
 pub(super) async fn deliver(
     session: &mut Session,
-    server: &mut Stream,
+    leased: &mut Leased,
     up: &mut Up<'_>,
     down: &mut Pump<'_>,
     finish: &Finish,
 ) -> Ended {
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
+    let Leased { connection, in_flight, .. } = leased;
+    let server = &mut connection.stream;
+    let mut lasting = Lasting::default();
     let mut half_closed = session.half_closed;
     poll_fn(|cx| {
         // A client that cannot end its request may still read the answer.
@@ -321,6 +328,9 @@ pub(super) async fn deliver(
         }
         if up.done && !session.poll_listen(cx) {
             return Poll::Ready(Ended::Gone);
+        }
+        if lasting.is_over(cx, &client.open.worker, in_flight.pool()) {
+            return Poll::Ready(Ended::Over);
         }
         let limit = match down.waits {
             Waits::Sink => session.client.open.entry.write_timeout,

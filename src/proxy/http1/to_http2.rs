@@ -12,11 +12,12 @@ use crate::proxy::choose::{self, Choice, Taken};
 use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
 use crate::proxy::frames::Frames;
+use crate::proxy::lasting::Lasting;
 use crate::proxy::over_h2::{self, Unanswered};
 use crate::proxy::retry::Retrying;
 use crate::proxy::sender::{Broken, Sender};
 use crate::proxy::{failure, request};
-use crate::upstream::ConnectError;
+use crate::upstream::{ConnectError, Pool};
 use http_body::Body as _;
 use std::future::poll_fn;
 use std::ops::Range;
@@ -200,7 +201,7 @@ pub(super) async fn run(
             return Outcome::Again(taken.at);
         }
     }
-    Outcome::Done(respond(session, finish, request, up, answer).await)
+    Outcome::Done(respond(session, finish, request, up, answer, pool).await)
 }
 
 /// What was taken of the body for one server is gone for the next.
@@ -215,6 +216,7 @@ async fn respond(
     request: &Request,
     mut up: Filling,
     answer: over_h2::Answer,
+    pool: &Rc<Pool>,
 ) -> After {
     let client = session.client.clone();
     let buffers = &client.open.worker.buffers;
@@ -238,6 +240,7 @@ async fn respond(
     let framing = if old && framing == Framing::Chunked { Framing::UntilClose } else { framing };
     let mut down: Sender<H2Body> = Sender::new(lead, body, framing);
     let mut half_closed = session.half_closed;
+    let (mut lasting, mut is_over) = (Lasting::default(), false);
     let ended = poll_fn(|cx| {
         let _ = up.poll(cx, session);
         finish.request_bytes.set(up.bytes);
@@ -248,6 +251,10 @@ async fn respond(
         }
         if up.done && !session.poll_listen(cx) {
             return Poll::Ready(Err(Broken::Sink));
+        }
+        if lasting.is_over(cx, &client.open.worker, pool) {
+            is_over = true;
+            return Poll::Ready(Err(Broken::Source));
         }
         // A silent server is not held for a client that may be gone.
         let limit = match down.waits_for_body {
@@ -278,6 +285,10 @@ async fn respond(
                 (false, true) => answer::ends(session),
                 (_, false) => After::Linger,
             }
+        }
+        Err(Broken::Source) if is_over => {
+            finish.because(Cause::DrainLimit);
+            After::Linger
         }
         Err(Broken::Source) => {
             finish.because(Cause::ResetWithinAnswer);

@@ -2,11 +2,13 @@
 //! that ends passes its end on, and the other may go on talking.
 
 use super::pump::{Pump, Sent};
+use crate::http::Cause;
 use crate::http::h1::Framing;
 use crate::proxy::buffers::Buffers;
 use crate::proxy::choose::Leased;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
+use crate::proxy::lasting::{self, Lasting};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,7 +25,8 @@ pub(in crate::proxy) struct First<'a> {
     pub(in crate::proxy) read: &'a [u8],
 }
 
-/// Carries bytes until both sides have ended or nothing has moved for the time that is allowed. The request counts
+/// Carries bytes until both sides have ended, nothing has moved for the time that is allowed, or the server left and its
+/// time is over. The request counts
 /// as in flight until then.
 pub(in crate::proxy) async fn run<C>(client: &mut C, mut leased: Leased, finish: &Finish, first: First<'_>)
 where
@@ -40,22 +43,31 @@ where
     let mut down = Way { pump: down, carried: false, ended: false };
     let idle = worker.settings.tunnel_idle;
     let mut clock = Deadline::default();
-    poll_fn(|cx| {
+    let mut lasting = Lasting::default();
+    let is_over = poll_fn(|cx| {
         let server = &mut leased.connection.stream;
         let both = [up.poll(cx, client, server, &worker.buffers), down.poll(cx, server, client, &worker.buffers)];
         finish.request_bytes.set(up.pump.bytes);
         finish.response_bytes.set(down.pump.bytes);
         if both.contains(&Err(())) || (up.ended && down.ended) {
-            return Poll::Ready(());
+            return Poll::Ready(false);
+        }
+        if lasting.is_over(cx, &worker, leased.in_flight.pool()) {
+            return Poll::Ready(true);
         }
         if !idle.is_zero() && (up.pump.moved || down.pump.moved) {
             (up.pump.moved, down.pump.moved) = (false, false);
             clock.set(Some(Instant::now() + idle));
         }
         ready!(clock.poll(cx));
-        Poll::Ready(())
+        Poll::Ready(false)
     })
     .await;
+    drop(lasting);
+    if is_over {
+        finish.because(Cause::DrainLimit);
+        Box::pin(lasting::part(client, &mut leased.connection.stream)).await;
+    }
     finish.is_answered();
     up.pump.put_back(&worker.buffers);
     down.pump.put_back(&worker.buffers);

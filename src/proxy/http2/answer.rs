@@ -9,6 +9,7 @@ use crate::proxy::choose::Leased;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
 use crate::proxy::frames::{Cut, Frames};
+use crate::proxy::lasting::Lasting;
 use crate::proxy::sender::Sender;
 use crate::upstream::{H2Stream, InFlight};
 use bytes::Bytes;
@@ -113,6 +114,7 @@ pub(super) struct AnswerBody {
     source: Source,
     finish: Option<Box<Finish>>,
     ended: bool,
+    lasting: Lasting,
     _running: Running,
 }
 
@@ -123,7 +125,7 @@ impl AnswerBody {
             Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
             Cow::Owned(text) => Bytes::from(text),
         });
-        Self { source: Source::Made(text), finish, ended: false, _running: running }
+        Self { source: Source::Made(text), finish, ended: false, lasting: Lasting::default(), _running: running }
     }
 
     /// A body that a server sends; `up` is what is still to be sent of the request.
@@ -140,7 +142,8 @@ impl AnswerBody {
             tokio::task::spawn_local(send_the_rest(shared.clone(), up, patience)).abort_handle()
         });
         let source = Source::Server { down, shared, uploading };
-        let mut this = Self { source, finish: Some(finish), ended: false, _running: running };
+        let lasting = Lasting::default();
+        let mut this = Self { source, finish: Some(finish), ended: false, lasting, _running: running };
         if http_body::Body::is_end_stream(&this) {
             this.end();
         }
@@ -157,7 +160,8 @@ impl AnswerBody {
         running: Running,
     ) -> Self {
         let source = Source::Http2 { body, way: Some((stream, in_flight)), transfer };
-        let mut this = Self { source, finish: Some(finish), ended: false, _running: running };
+        let lasting = Lasting::default();
+        let mut this = Self { source, finish: Some(finish), ended: false, lasting, _running: running };
         if http_body::Body::is_end_stream(&this) {
             this.end();
         }
@@ -184,6 +188,22 @@ impl AnswerBody {
         }
         shared.received.set(true);
         shared.settle();
+    }
+
+    /// Whether the server left and its time is over.
+    fn is_over(&mut self, cx: &Context<'_>) -> bool {
+        let Some(finish) = &self.finish else { return false };
+        let worker = &finish.client.open.worker;
+        match &self.source {
+            Source::Made(_) => false,
+            Source::Server { shared, .. } => {
+                let leased = shared.leased.borrow();
+                leased.as_ref().is_some_and(|leased| self.lasting.is_over(cx, worker, leased.in_flight.pool()))
+            }
+            Source::Http2 { way, .. } => {
+                way.as_ref().is_some_and(|(_, in_flight)| self.lasting.is_over(cx, worker, in_flight.pool()))
+            }
+        }
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
@@ -219,7 +239,10 @@ impl http_body::Body for AnswerBody {
             this.ended |= frame.is_none();
             return Poll::Ready(frame);
         }
-        let frame = ready!(this.poll_down(cx));
+        let frame = match this.poll_down(cx) {
+            Poll::Pending if this.is_over(cx) => Some(Err(Cut::Over)),
+            frame => ready!(frame),
+        };
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(data), Some(finish)) = (frame.data_ref(), &this.finish) {
@@ -234,7 +257,8 @@ impl http_body::Body for AnswerBody {
                 tracing::debug!(%error, "an answer broke off");
                 this.ended = true;
                 if let Some(finish) = &this.finish {
-                    finish.because(Cause::ResetWithinAnswer);
+                    let is_over = matches!(error, Cut::Over);
+                    finish.because(if is_over { Cause::DrainLimit } else { Cause::ResetWithinAnswer });
                 }
             }
             None => this.end(),

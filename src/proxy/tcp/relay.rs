@@ -7,10 +7,12 @@
 use crate::proxy::accept::Open;
 use crate::proxy::buffers::{Buffers, poll_fill};
 use crate::proxy::deadline::Deadline;
+use crate::proxy::lasting::{self, Lasting};
 use crate::proxy::stream::ClientStream;
-use crate::upstream::Connection;
+use crate::upstream::{Connection, Pool};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,26 +20,32 @@ use tokio::time::Instant;
 
 /// Carries bytes; `early` are the client's first ones. `delay` is how long one direction outlives the other, `None`
 /// means until it ends by itself.
+/// Where the server, whose `pool` it is, left and its time is over, both sides are ended.
 pub(super) async fn run(
     open: &Open,
     mut client: ClientStream,
     mut connection: Connection,
     early: Vec<u8>,
     delay: Option<Duration>,
+    pool: &Rc<Pool>,
 ) {
     let worker = &open.worker;
     let (idle, write) = (worker.settings.tunnel_idle, open.entry.write_timeout);
     let mut up = Way::new(early);
     let mut down = Way::new(Vec::new());
     let (mut silence, mut stall, mut last) = (Deadline::default(), Deadline::default(), Deadline::default());
-    poll_fn(|cx| {
+    let mut lasting = Lasting::default();
+    let is_over = poll_fn(|cx| {
         let server = &mut connection.stream;
         let over = (
             up.poll(cx, &mut client, server, &worker.buffers).is_ready(),
             down.poll(cx, server, &mut client, &worker.buffers).is_ready(),
         );
         if over == (true, true) {
-            return Poll::Ready(());
+            return Poll::Ready(false);
+        }
+        if lasting.is_over(cx, worker, pool) {
+            return Poll::Ready(true);
         }
         let now = || Instant::now();
         if (over.0 || over.1)
@@ -59,12 +67,16 @@ pub(super) async fn run(
         }
         for clock in [&mut last, &mut silence, &mut stall] {
             if clock.poll(cx).is_ready() {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
         }
         Poll::Pending
     })
     .await;
+    drop(lasting);
+    if is_over {
+        Box::pin(lasting::part(&mut client, &mut connection.stream)).await;
+    }
     up.put_back(&worker.buffers);
     down.put_back(&worker.buffers);
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(
     let Some((server, connection, in_flight)) = server(&open, peer, router, is_postgres).await else {
         return open.worker.buffers.give(early);
     };
-    relay::run(&open, client, connection, early, server).await;
+    relay::run(&open, client, connection, early, server, in_flight.pool()).await;
     drop((places, in_flight));
 }
 

@@ -4,10 +4,12 @@
 //! What always holds: a packet is taken whole or not at all, what is unknown is passed over (the other side may be of
 //! another version), and nothing here waits unless it says so. Only these two processes have the pair.
 
+use super::deaths::Deaths;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,6 +56,8 @@ pub enum Word {
     Reload,
     /// To the worker: SIGUSR1.
     ReopenLogs,
+    /// To the worker: these died before it.
+    Deaths(Deaths),
     /// To the worker: put this into the log; as an error or not.
     Log(bool, String),
     /// Not known here.
@@ -61,9 +65,10 @@ pub enum Word {
 }
 
 impl Word {
-    fn encode(&self) -> (u8, &str) {
-        match self {
-            Self::Sockets(key, _) => (b'S', key),
+    fn encode(&self) -> (u8, Cow<'_, str>) {
+        let (kind, text) = match self {
+            Self::Deaths(deaths) => return (b'D', deaths.encode().into()),
+            Self::Sockets(key, _) => (b'S', key.as_str()),
             Self::Go(Why::First) => (b'G', "first"),
             Self::Go(Why::Replace) => (b'G', "replace"),
             Self::Go(Why::Upgrade) => (b'G', "upgrade"),
@@ -76,10 +81,11 @@ impl Word {
             Self::Hurry => (b'N', ""),
             Self::Reload => (b'H', ""),
             Self::ReopenLogs => (b'L', ""),
-            Self::Log(true, text) => (b'!', text),
-            Self::Log(false, text) => (b'.', text),
+            Self::Log(true, text) => (b'!', text.as_str()),
+            Self::Log(false, text) => (b'.', text.as_str()),
             Self::Unknown => (b'?', ""),
-        }
+        };
+        (kind, text.into())
     }
 
     fn decode(packet: &[u8], sockets: Vec<OwnedFd>) -> Self {
@@ -99,6 +105,7 @@ impl Word {
             (b'N', _) => Self::Hurry,
             (b'H', _) => Self::Reload,
             (b'L', _) => Self::ReopenLogs,
+            (b'D', _) => Self::Deaths(Deaths::decode(&text)),
             (b'!', _) => Self::Log(true, text),
             (b'.', _) => Self::Log(false, text),
             _ => Self::Unknown,

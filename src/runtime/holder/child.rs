@@ -2,6 +2,7 @@
 
 use super::Program;
 use super::channel::{Channel, Why, Word};
+use super::deaths::Deaths;
 use crate::listen::Held;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -38,8 +39,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts one with these sockets.
-    pub(super) fn start(program: &Program, why: Why, held: &Held) -> io::Result<Self> {
+    /// Starts one with these sockets, and tells it of those that died.
+    pub(super) fn start(program: &Program, why: Why, held: &Held, deaths: &Deaths) -> io::Result<Self> {
         let (channel, theirs) = Channel::pair()?;
         let mut command = Command::new(&program.path);
         command.arg(super::COMMAND).args(&program.args).stdin(Stdio::from(theirs));
@@ -57,7 +58,7 @@ impl Worker {
             deadline: None,
             offered: Held::new(),
         };
-        match worker.equip(held) {
+        match worker.equip(held, deaths) {
             Ok(()) => Ok(worker),
             // It ended before it heard anything: that is told by its end.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(worker),
@@ -70,7 +71,10 @@ impl Worker {
         }
     }
 
-    fn equip(&self, held: &Held) -> io::Result<()> {
+    fn equip(&self, held: &Held, deaths: &Deaths) -> io::Result<()> {
+        if deaths.count > 0 {
+            self.channel.say(&Word::Deaths(deaths.clone()))?;
+        }
         for (key, sockets) in held {
             let copies = sockets.iter().map(|socket| socket.try_clone()).collect::<io::Result<_>>()?;
             self.channel.say(&Word::Sockets(key.clone(), copies))?;

@@ -1,6 +1,7 @@
 //! The worker's end: what it was given by the holder at its start, and what the holder asks of it.
 
 use super::channel::{Channel, Why, Word};
+use super::deaths::Deaths;
 use crate::listen::Held;
 use std::io;
 use std::os::fd::AsFd;
@@ -26,6 +27,8 @@ pub struct Link {
     pub why: Why,
     /// The sockets that there are.
     pub held: Held,
+    /// Workers that died before.
+    pub deaths: Deaths,
 }
 
 impl Link {
@@ -36,11 +39,12 @@ impl Link {
     pub fn of_process() -> Result<Self, LinkError> {
         let fd = io::stdin().as_fd().try_clone_to_owned().map_err(LinkError::NoHolder)?;
         let channel = Channel::of(fd).map_err(LinkError::NoHolder)?;
-        let mut held = Held::new();
+        let (mut held, mut deaths) = (Held::new(), Deaths::default());
         loop {
             match channel.wait() {
                 Ok(Some(Word::Sockets(key, sockets))) => held.entry(key).or_default().extend(sockets),
-                Ok(Some(Word::Go(why))) => return Ok(Self { channel, why, held }),
+                Ok(Some(Word::Go(why))) => return Ok(Self { channel, why, held, deaths }),
+                Ok(Some(Word::Deaths(told))) => deaths = told,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return Err(LinkError::Gone),
             }

@@ -10,8 +10,10 @@
 mod back_off;
 pub(crate) mod channel;
 mod child;
+mod deaths;
 pub(crate) mod link;
 
+pub use deaths::Deaths;
 pub use link::{Link, LinkError};
 
 use crate::listen::Held;
@@ -28,7 +30,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The command of the worker process.
 pub const COMMAND: &str = "worker";
@@ -65,7 +67,7 @@ pub fn run(program: Program) -> io::Result<u8> {
     let wanted = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD];
     let mut signals = SignalDelivery::with_pipe(read, write, SignalOnly, wanted)?;
     let mut holder = Holder {
-        serving: Some(Worker::start(&program, Why::First, &Held::new())?),
+        serving: Some(Worker::start(&program, Why::First, &Held::new(), &Deaths::default())?),
         back_off: BackOff::new(program.pause),
         program,
         held: Held::new(),
@@ -73,6 +75,7 @@ pub fn run(program: Program) -> io::Result<u8> {
         leaving: Vec::new(),
         restart: None,
         alone_due: false,
+        deaths: Deaths::default(),
         asked_to_end: 0,
         code: 0,
     };
@@ -103,6 +106,8 @@ struct Holder {
     back_off: BackOff,
     /// Who serves is still to be told that nobody else writes.
     alone_due: bool,
+    /// Workers that died.
+    deaths: Deaths,
     /// SIGTERM came so many times.
     asked_to_end: u32,
     code: u8,
@@ -181,7 +186,7 @@ impl Holder {
         if serving.stage < Stage::Started {
             return self.tell(false, "SIGUSR2: the worker has not started yet");
         }
-        match Worker::start(&self.program, Why::Upgrade, &self.held) {
+        match Worker::start(&self.program, Why::Upgrade, &self.held, &self.deaths) {
             Ok(mut next) => {
                 let path = self.program.path.display();
                 self.tell(false, &format!("SIGUSR2: new worker (pid {}) from {path}", next.pid()));
@@ -288,7 +293,7 @@ impl Holder {
         }
         if self.restart.is_some_and(|at| at <= now) {
             self.restart = None;
-            match Worker::start(&self.program, Why::Replace, &self.held) {
+            match Worker::start(&self.program, Why::Replace, &self.held, &self.deaths) {
                 Ok(worker) => self.serving = Some(worker),
                 Err(error) => {
                     self.tell(true, &format!("no worker from {}: {error}", self.program.path.display()));
@@ -333,6 +338,7 @@ impl Holder {
         if worker.why == Why::First && worker.stage < Stage::Started {
             return Some(code);
         }
+        self.deaths.add(status, SystemTime::now());
         self.tell(
             true,
             &format!("the worker (pid {}) died: {status}; connections wait for the next one", worker.pid()),
@@ -340,6 +346,7 @@ impl Holder {
         if let Some(mut next) = self.next.take() {
             // Nobody serves better than it.
             next.deadline = None;
+            next.say(&Word::Deaths(self.deaths.clone()));
             next.say(&Word::Alone);
             if next.stage >= Stage::Started {
                 let offered = std::mem::take(&mut next.offered);

@@ -69,6 +69,7 @@ fn web_service(urls: &[&str]) -> Arc<table::Service> {
         transport: None,
         health: None,
         passive: None,
+        limit: None,
         sticky: None,
         composite: None,
     })

@@ -34,6 +34,7 @@ fn without_anything_said_the_hind_set_up_holds() {
         (s.own.state_dir.as_path(), s.certificates.directory.as_path()),
         (Path::new("/var/lib/rust-lb"), Path::new("/pv/CERTS"))
     );
+    assert_eq!(s.own.drain_limit, secs(3_600));
     assert_eq!((s.own.linger_for, s.own.linger_wait, s.own.reset_hold), (secs(10), secs(5), secs(600)));
     assert_eq!((s.own.last_good_max_age, s.own.primary), (Some(secs(86_400)), Primary::Nomad));
     assert!(s.own.workers >= 1);

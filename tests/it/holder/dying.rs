@@ -48,6 +48,32 @@ fn a_worker_that_dies_again_and_again_is_replaced_again_and_again() {
 }
 
 #[test]
+fn a_death_is_seen_by_those_who_come_after() {
+    let server = Server::start("a");
+    let serve = Setup::new(server.addr, &["--metrics.prometheus=true"]).start();
+    serve.wait_until_served();
+    let count = |serve: &Serve, number: usize| {
+        let line = format!("rust_lb_worker_deaths_total {number}");
+        eventually(&line, || serve.admin("/metrics").ok()?.text().lines().any(|found| found == line).then_some(()));
+        let problems = serve.admin("/api/problems").expect("an answer").json();
+        let of = |problem: &&serde_json::Value| problem["code"] == "worker_died";
+        let told = problems.as_array().expect("a list").iter().find(of).map(|problem| problem["message"].to_string());
+        assert_eq!(told.is_some(), number > 0, "{problems}");
+        told.unwrap_or_default()
+    };
+    count(&serve, 0);
+    kill(serve.worker(), "-KILL");
+    serve.says("started in place of a worker that died", 1);
+    assert!(count(&serve, 1).contains("signal: 9 (SIGKILL)"));
+    kill(serve.worker(), "-ABRT");
+    serve.says("started in place of a worker that died", 2);
+    assert!(count(&serve, 2).contains("2 since the start"));
+    // Whoever takes over from it, or comes while it lives, knows.
+    serve.hand_over(1);
+    assert!(count(&serve, 2).contains("SIGABRT"));
+}
+
+#[test]
 fn a_worker_that_cannot_be_replaced_ends_it_after_some_tries() {
     let server = Server::start("a");
     let dir = tempfile::tempdir().expect("a folder");

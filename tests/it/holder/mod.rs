@@ -1,6 +1,7 @@
 //! The holder and its workers, by the whole binary: what clients notice of a new worker, of one that dies, of a broken one;
 //! the end; the standby.
 
+mod announced;
 mod drain;
 mod dying;
 mod hand_over;

@@ -194,6 +194,8 @@ pub struct Route {
     pub strategy: Strategy,
     pub pass_host_header: bool,
     pub preserve_path: bool,
+    /// Requests of a server, and those that wait for it.
+    pub limits: Option<(i64, i64)>,
 }
 
 impl Route {
@@ -207,6 +209,7 @@ impl Route {
             strategy: Strategy::Wrr,
             pass_host_header: true,
             preserve_path: false,
+            limits: None,
         }
     }
 }
@@ -226,6 +229,9 @@ fn table_of(routes: &[Route]) -> Table {
             servers: servers.collect(),
             strategy: route.strategy.clone(),
             pass_host_header: route.pass_host_header,
+            rust_lb_max_requests: route.limits.map(|(most, _)| most),
+            rust_lb_max_queue: route.limits.map(|(_, queue)| queue),
+            rust_lb_queue_timeout: route.limits.map(|_| declare::GoDuration::from_seconds(3_600)),
             ..declare::LoadBalancer::default()
         };
         let service = declare::Service { load_balancer: Some(load_balancer), ..declare::Service::default() };

@@ -2,6 +2,7 @@
 
 use super::peers::{self, Tcp, dial, hears, says};
 use super::{ANY, Rig, routed};
+use std::io::Read;
 
 #[test]
 fn open_connections_do_not_care_for_a_change() {
@@ -19,6 +20,20 @@ fn open_connections_do_not_care_for_a_change() {
     let mut fresh = dial(rig.db());
     says(&mut fresh, "GET / HTTP/1.0\r\n\r\n");
     assert!(peers::rest(&mut fresh).starts_with("HTTP/1.0 404"), "no TCP router is left");
+}
+
+#[test]
+fn a_server_that_left_keeps_its_connections_up_to_the_limit() {
+    let (old, new) = (Tcp::greets("old"), Tcp::greets("new"));
+    let rig = Rig::start(&routed(ANY, "", "", &[old.addr]), &["--rustLb.drain.limit=100ms"]);
+    let mut first = dial(rig.db());
+    assert_eq!(hears(&mut first, 3), "old");
+    rig.replace(&routed(ANY, "", "", &[new.addr]));
+    let mut second = dial(rig.db());
+    assert_eq!(hears(&mut second, 3), "new");
+    assert_eq!(first.read(&mut [0]).expect("an orderly end"), 0);
+    says(&mut second, "still here");
+    assert_eq!(hears(&mut second, 10), "still here");
 }
 
 #[test]
