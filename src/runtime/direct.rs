@@ -3,7 +3,7 @@
 
 use super::state::Finder;
 use crate::catalog::{SourceState, SourceStatus};
-use crate::certs::Store as Certificates;
+use crate::certs::{Named, Store as Certificates};
 use crate::declare::{Declarations, Dynamic};
 use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
 use crate::model::Provider;
@@ -87,7 +87,7 @@ impl Direct {
             self.problems = read.map(|said| (Finder::Reader(said.status.provider), problems_of(said))).collect();
         }
         if let Some(certificates) = self.certificates.as_ref().filter(|_| changed) {
-            certificates.name(self.pairs());
+            certificates.name(self.pairs().into_iter().map(|(chain, key)| Named::files(chain, key)).collect());
         }
         changed
     }
