@@ -40,7 +40,12 @@ fn news(event: &notify::Event, dir: &Path) -> Option<News> {
     let folder = match event.kind {
         EventKind::Create(kind) => kind != CreateKind::File,
         // A directory may have been moved there as a whole.
-        EventKind::Modify(ModifyKind::Name(_)) => true,
+        EventKind::Modify(ModifyKind::Name(_)) => {
+            let file = |path: &PathBuf| {
+                path.extension().is_some_and(|e| ["crt", "key", "pem", "json"].iter().any(|n| e == *n))
+            };
+            !paths.iter().all(file)
+        }
         _ => false,
     };
     (!paths.is_empty()).then_some(News { paths, folder })

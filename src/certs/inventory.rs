@@ -73,7 +73,8 @@ impl Store {
             // In a file with several, what is wrong with one says which.
             let its = |problem: &&&Problem| pair.entry.as_ref().is_none_or(|entry| problem.text.contains(&**entry));
             let kept = of_file().find(|problem| problem.kept && its(problem));
-            let time = pair.out_of_time(now).map(|text| text.replace("has expired", "expired").replace("is not", "not"));
+            let time =
+                pair.out_of_time(now).map(|text| text.replace("has expired", "expired").replace("is not", "not"));
             let answers = |name: &&Arc<str>| {
                 index.find(name, now, prefer_local, |_| true).is_some_and(|best| Arc::ptr_eq(best, pair))
             };
@@ -141,7 +142,8 @@ impl Store {
 
     fn said(&self, problem: &Problem) -> Diagnostic {
         if problem.remark {
-            Diagnostic::warning("key_exposed", problem.text.clone()).with_help("let its owner alone read it: `chmod 600`")
+            Diagnostic::warning("key_exposed", problem.text.clone())
+                .with_help("let its owner alone read it: `chmod 600`")
         } else if problem.file == self.dir {
             Diagnostic::warning("certificate_directory", format!("the certificate directory: {}", problem.text))
         } else if problem.kept {

@@ -88,7 +88,12 @@ impl Scanner {
             }
             Err(error) => {
                 // Not even the directory itself: everything stays.
-                self.trouble.push(Problem { file: dir.clone(), text: error.to_string(), kept: self.serves(), remark: false });
+                self.trouble.push(Problem {
+                    file: dir.clone(),
+                    text: error.to_string(),
+                    kept: self.serves(),
+                    remark: false,
+                });
                 self.stays(&dir);
             }
         }
@@ -370,11 +375,19 @@ impl Scanner {
         all
     }
 
-    /// What has been wrong for a shorter time than that.
-    pub(super) fn unsettled(&self, settled: std::time::Duration) -> Vec<PathBuf> {
+    /// Where something has been wrong for a shorter time than that.
+    pub(super) fn unsettled(&self, settled: std::time::Duration) -> BTreeSet<PathBuf> {
         let young = |unit: &&Unit| unit.since.is_some_and(|since: Instant| since.elapsed() < settled);
-        let units = self.folders.values().flat_map(|folder| &folder.units).filter(young);
-        units.map(|unit| unit.source.file().to_owned()).collect()
+        let mut places = BTreeSet::new();
+        for (path, folder) in &self.folders {
+            let mut units = folder.units.iter().filter(young);
+            match folder.kind {
+                Kind::Anywhere => places.extend(units.map(|unit| unit.source.file().to_owned())),
+                _ if units.next().is_some() => drop(places.insert(path.clone())),
+                _ => {}
+            }
+        }
+        places
     }
 
     /// How many of the local copy are served because the directory does not answer for them.
@@ -390,7 +403,8 @@ impl Scanner {
     /// Whether something that was served before the start may be missing: a directory cannot be read, files are broken, or there is
     /// nothing at all.
     pub(super) fn lacks(&self) -> bool {
-        let broken = |folder: &Folder| folder.trouble.is_some() || folder.units.iter().any(|unit| unit.pairs.is_empty());
+        let broken =
+            |folder: &Folder| folder.trouble.is_some() || folder.units.iter().any(|unit| unit.pairs.is_empty());
         !self.trouble.is_empty() || !self.serves() || self.folders.values().any(broken)
     }
 

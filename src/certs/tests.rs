@@ -1,6 +1,7 @@
 //! The store over generated files, seen through handshakes in memory.
 
 mod options;
+mod reading;
 
 use super::*;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};

@@ -22,9 +22,8 @@ pub(super) type Entry = (Arc<str>, Result<Pair, PairError>);
 /// It is no whole document.
 pub(super) fn parse(text: &[u8], file: &Arc<Path>, chains: &Chains) -> Result<Vec<Entry>, PairError> {
     // What serde says of it tells the place alone, never what stands there.
-    let whole: Value = serde_json::from_slice(text).map_err(|error| {
-        PairError::Document(format!("line {}, column {}", error.line(), error.column()))
-    })?;
+    let whole: Value = serde_json::from_slice(text)
+        .map_err(|error| PairError::Document(format!("line {}, column {}", error.line(), error.column())))?;
     let Value::Object(resolvers) = whole else { return Err(PairError::Document("no object".to_owned())) };
     let mut all = Vec::new();
     for (resolver, data) in &resolvers {

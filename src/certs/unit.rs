@@ -76,12 +76,8 @@ impl Source {
             Self::Named(named) => named.file().as_path().into(),
             Self::Copied(..) => return Ok(Vec::new()),
         };
-        let whence = |default| Whence {
-            file: file.clone(),
-            entry: None,
-            local: matches!(self, Self::Crt(_, true)),
-            default,
-        };
+        let whence =
+            |default| Whence { file: file.clone(), entry: None, local: matches!(self, Self::Crt(_, true)), default };
         let content = |content: &Content| match content {
             Content::File(file) => files::read(file, FILE_LIMIT),
             Content::Text(text) => Ok(text.reveal().as_bytes().to_vec()),
@@ -115,7 +111,9 @@ impl Source {
             Self::Traefik(_) if mode & 0o077 != 0 => {
                 Some(format!("the keys in `{key}` can be read or changed by others than their owner (mode {mode:04o})"))
             }
-            _ if mode & 0o006 != 0 => Some(format!("the key `{key}` can be read or changed by everybody (mode {mode:04o})")),
+            _ if mode & 0o006 != 0 => {
+                Some(format!("the key `{key}` can be read or changed by everybody (mode {mode:04o})"))
+            }
             _ => None,
         }
     }

@@ -26,6 +26,8 @@ const FEW: usize = 1_000;
 /// files of a renewal are replaced one by one.
 const AGAIN: Duration = Duration::from_millis(50);
 const SETTLE: Duration = Duration::from_millis(150);
+/// A look that somebody waits for does not wait for longer than so many of [`AGAIN`], whatever is being written.
+const TRIES: u32 = 6;
 /// A new directory is looked at again after these.
 const LATER: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(500)];
 /// What no handshake has needed for between one and two of these is given back.
@@ -100,7 +102,8 @@ impl Findings {
             return;
         }
         let count = pairs.len();
-        let hint = |pair: &&Arc<super::pair::Pair>| pair.file.ends_with("cert.pem") || pair.file.ends_with("fullchain.pem");
+        let hint =
+            |pair: &&Arc<super::pair::Pair>| pair.file.ends_with("cert.pem") || pair.file.ends_with("fullchain.pem");
         let no_host = pairs.iter().find(hint).cloned();
         self.index.store(Arc::new(Index::new(pairs, super::index::Defaults { everybody: None, no_host })));
         self.copied.store(count, Ordering::Relaxed);
@@ -328,7 +331,10 @@ impl Thread {
     /// Looks at everything until nothing is half-way.
     fn look_settled(&mut self) {
         self.look(Depth::Every);
-        while !self.scanner.unsettled(SETTLE).is_empty() {
+        for _ in 0..TRIES {
+            if self.scanner.unsettled(SETTLE).is_empty() {
+                break;
+            }
             std::thread::sleep(AGAIN);
             self.look(Depth::Files);
         }
@@ -365,7 +371,8 @@ impl Thread {
             writer.wake();
         }
         for path in self.scanner.unsettled(SETTLE) {
-            if !self.due.iter().any(|(_, due)| *due == path) {
+            let soon = Instant::now() + AGAIN;
+            if !self.due.iter().any(|(at, due)| *at <= soon && *due == path) {
                 self.later(&path, AGAIN);
             }
         }
