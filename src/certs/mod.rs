@@ -1,35 +1,47 @@
-//! Certificates: found under the certificate directory (Caddy's, certbot's and flat layouts), or
-//! signed by a local authority for hosts that have none there. [`Store`] keeps them current,
+//! Certificates: found under the certificate directory (Caddy's, certbot's and flat layouts, Traefik's `acme.json`), named by
+//! configuration, or signed by a local authority for hosts that have none there. [`Store`] keeps them current,
 //! [`server_config`] serves them.
 //!
 //! What always holds: a handshake reads memory alone; reading files is the business of one thread
 //! that nothing waits for; a broken file never replaces a pair that works; a handshake always gets
 //! a certificate. The provider of cryptography is chosen here and nowhere else.
 
+mod copy;
+mod events;
+mod files;
+mod folder;
 mod index;
+mod inventory;
 mod local;
+mod named;
 pub mod options;
 mod pair;
 mod resolver;
 mod scan;
+mod serving;
+mod staple;
 pub mod storage;
+mod traefik;
+mod unit;
 mod watch;
 
+pub use inventory::Certificate;
+pub use named::{Content, Named};
 pub use pair::PairError;
+pub use serving::{Inspected, Serving, challenge_config, inspect};
 
-use crate::diagnostic::{Diagnostic, Origin};
+use crate::diagnostic::Diagnostic;
 use local::LocalAuthority;
 use resolver::Resolver;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::{ServerConfig, SupportedProtocolVersion};
-use scan::Scanner;
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
-use watch::{Findings, Watch};
+use watch::{Findings, Places, Watch};
 
 /// How long a start waits for the certificate directory to be read.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -51,90 +63,6 @@ pub fn install_provider() {
     let _ = provider().install_default();
 }
 
-/// One certificate of the inventory, or a file that should be one. Without keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Certificate {
-    /// Hosts and addresses that it names.
-    pub names: Vec<Arc<str>>,
-    /// Common name of the subject; may be empty.
-    pub common_name: String,
-    /// Issuer, as a distinguished name.
-    pub issuer: String,
-    /// Serial number, decimal.
-    pub serial: String,
-    /// Start of validity; `None` for a file that could not be read.
-    #[serde(serialize_with = "as_rfc3339")]
-    pub not_before: Option<SystemTime>,
-    /// End of validity.
-    #[serde(serialize_with = "as_rfc3339")]
-    pub not_after: Option<SystemTime>,
-    /// File of the chain.
-    pub file: PathBuf,
-    /// Issued by an authority of the house.
-    pub local: bool,
-    /// What is wrong with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-fn as_rfc3339<S: serde::Serializer>(t: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    match t.and_then(|t| jiff::Timestamp::try_from(t).ok()) {
-        Some(t) => serializer.collect_str(&t),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// A certificate that is served for a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Serving {
-    /// File of the chain.
-    pub file: PathBuf,
-    /// Start of validity.
-    pub not_before: SystemTime,
-    /// End of validity.
-    pub not_after: SystemTime,
-    /// Whether it is valid.
-    pub valid: bool,
-    /// Issued by an authority of the house.
-    pub local: bool,
-}
-
-/// A pair's names and times.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inspected {
-    /// Hosts that it names.
-    pub names: Vec<Arc<str>>,
-    /// Start of validity.
-    pub not_before: SystemTime,
-    /// End of validity.
-    pub not_after: SystemTime,
-}
-
-/// Reads a pair in PEM form.
-///
-/// # Errors
-/// It cannot be served.
-pub fn inspect(chain: &[u8], key: &[u8]) -> Result<Inspected, PairError> {
-    let pair = pair::parse(chain, key, PathBuf::new(), false, &provider())?;
-    Ok(Inspected { names: pair.names, not_before: pair.not_before, not_after: pair.not_after })
-}
-
-/// What handshakes of `acme-tls/1` go by (RFC 8737): no other protocol, nothing to resume.
-///
-/// # Errors
-/// The provider refuses its own parts.
-pub fn challenge_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(VERSIONS)?
-        .with_no_client_auth()
-        .with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
-}
-
 /// The certificates of the process. Cloning is cheap; the thread ends with the last clone and the
 /// last [`ServerConfig`] made of it.
 #[derive(Debug, Clone)]
@@ -151,8 +79,9 @@ pub struct Store {
 impl Store {
     /// Opens the certificate directory `dir` and the local authority in `local_root_dir` (both
     /// absolute). Never fails: a directory that is missing or cannot be read is a diagnostic, and
-    /// is looked at again. Waits two seconds at most for a directory that hangs.
-    pub fn open(dir: &Path, local_root_dir: &Path) -> Self {
+    /// is looked at again. Waits two seconds at most for a directory that hangs. What is served is copied to `copy` (0700, files
+    /// 0600), and served from there at a start where the directory does not answer.
+    pub fn open(dir: &Path, local_root_dir: &Path, copy: Option<&Path>) -> Self {
         let provider = Arc::new(provider());
         let mut trouble = Vec::new();
         let local = match LocalAuthority::open(local_root_dir, SystemTime::now(), &provider) {
@@ -166,8 +95,8 @@ impl Store {
                 None
             }
         };
-        let scanner = Scanner::new(dir.to_owned(), provider);
-        let (watch, findings) = match Watch::start(scanner, dir.to_owned(), FIRST_LOOK) {
+        let places = Places { dir: dir.to_owned(), copy: copy.map(Path::to_owned) };
+        let (watch, findings) = match Watch::start(places, FIRST_LOOK) {
             Ok((watch, findings)) => (Some(watch), findings),
             Err(error) => {
                 let message = format!("the thread that reads certificates cannot be started: {error}");
@@ -194,13 +123,38 @@ impl Store {
         Some(self.local.as_ref()?.certificate())
     }
 
-    /// Serves these pairs (chain and key, absolute) besides those of the directory, in the place of the
-    /// ones named before. Waits for nothing.
-    pub fn name(&self, pairs: Vec<(PathBuf, PathBuf)>) {
-        if **self.findings.named.load() != pairs {
-            self.findings.named.store(Arc::new(pairs));
+    /// Serves these certificates besides those of the directory, in the place of the ones named before. Waits for nothing.
+    pub fn name(&self, named: Vec<Named>) {
+        let named: Vec<Arc<Named>> = named.into_iter().map(Arc::new).collect();
+        if **self.findings.named.load() != named {
+            self.findings.named.store(Arc::new(named));
             self.watch.iter().for_each(|watch| watch.changed());
         }
+    }
+
+    /// Serves what is in these documents of Traefik's (`acme.json`, absolute), which are never written, besides the one that lies in
+    /// the directory. Waits for nothing.
+    pub fn import(&self, documents: Vec<PathBuf>) {
+        if **self.findings.documents.load() != documents {
+            self.findings.documents.store(Arc::new(documents));
+            self.watch.iter().for_each(|watch| watch.changed());
+        }
+    }
+
+    /// Whether a certificate of the house goes before a public one: where certificates are to be self-signed.
+    pub fn prefer_local(&self, prefer: bool) {
+        self.findings.prefer_local.store(prefer, Ordering::Relaxed);
+    }
+
+    /// `ca.pem` of the directory, which HinD's documentation puts beside `cert.pem` and `key.pem`: what clients of that pair
+    /// have to trust. `None` where there is none. Reads the directory: not for a worker.
+    pub fn client_root(&self) -> Option<PathBuf> {
+        Some(self.dir.join("ca.pem")).filter(|file| file.is_file())
+    }
+
+    /// Makes the thread look for a certificate of this host at once, as a handshake that misses it does. Waits for nothing.
+    pub fn seek(&self, host: &str) {
+        self.watch.iter().for_each(|watch| watch.missed(host));
     }
 
     /// Looks at every file now and waits for it; false when it took longer than `limit`.
@@ -211,100 +165,7 @@ impl Store {
     /// Whether a certificate that is valid at `now` and not made by the house names this host.
     pub fn covers(&self, host: &str, now: SystemTime) -> bool {
         let index = self.findings.index.load();
-        index.find(host, now, |_| true).is_some_and(|pair| !pair.local && pair.valid_at(now))
-    }
-
-    /// What is served for a name, a host or a wildcard, at `now`.
-    pub fn serving(&self, name: &str, now: SystemTime) -> Option<Serving> {
-        let index = self.findings.index.load();
-        let pair = index.find(name, now, |_| true)?;
-        Some(Serving {
-            file: pair.file.clone(),
-            not_before: pair.not_before,
-            not_after: pair.not_after,
-            valid: pair.valid_at(now),
-            local: pair.local,
-        })
-    }
-
-    /// Serves a pair from memory that could not be stored, until the process ends or the storage has a later one.
-    pub fn hold(&self, _name: &str, _chain: &[u8], _key: &[u8]) {
-        // merged with the reading side
-    }
-
-    /// Everything found, by file, with what is wrong at `now`.
-    pub fn certificates(&self, now: SystemTime) -> Vec<Certificate> {
-        let problems = self.findings.problems.load();
-        let mut all: Vec<Certificate> = self
-            .findings
-            .index
-            .load()
-            .all()
-            .iter()
-            .map(|pair| {
-                let addresses = pair.addresses.iter().map(|address| Arc::from(address.to_string()));
-                let kept = problems.iter().find(|problem| problem.file == pair.file);
-                let problem = match kept {
-                    Some(problem) => Some(format!("{}; the pair from before is served", problem.text)),
-                    None if now >= pair.not_after => Some("expired".to_owned()),
-                    None if now < pair.not_before => Some("not valid yet".to_owned()),
-                    None => None,
-                };
-                Certificate {
-                    names: pair.names.iter().cloned().chain(addresses).collect(),
-                    common_name: pair.common_name.clone(),
-                    issuer: pair.issuer.clone(),
-                    serial: pair.serial.clone(),
-                    not_before: Some(pair.not_before),
-                    not_after: Some(pair.not_after),
-                    file: pair.file.clone(),
-                    local: pair.local,
-                    problem,
-                }
-            })
-            .collect();
-        let broken = problems.iter().filter(|problem| !problem.kept && problem.file != self.dir);
-        all.extend(broken.map(|problem| Certificate {
-            names: Vec::new(),
-            common_name: String::new(),
-            issuer: String::new(),
-            serial: String::new(),
-            not_before: None,
-            not_after: None,
-            file: problem.file.clone(),
-            local: false,
-            problem: Some(problem.text.clone()),
-        }));
-        all.sort_by(|a, b| a.file.cmp(&b.file));
-        all
-    }
-
-    /// What is wrong now: directories, files, and hosts whose best certificate is not valid.
-    pub fn diagnostics(&self, now: SystemTime) -> Vec<Diagnostic> {
-        let at = |file: &Path| Origin { file: Some(file.display().to_string().into()), ..Origin::default() };
-        let mut all = (*self.trouble).clone();
-        for problem in self.findings.problems.load().iter() {
-            let diagnostic = if problem.file == self.dir {
-                let message = format!("the certificate directory: {}", problem.text);
-                Diagnostic::warning("certificate_directory", message)
-            } else if problem.kept {
-                let message = format!("certificate not replaced: {}", problem.text);
-                Diagnostic::error("bad_certificate", message).with_help("the pair from before is served")
-            } else {
-                Diagnostic::error("bad_certificate", format!("certificate not served: {}", problem.text))
-            };
-            all.push(diagnostic.with_origin(at(&problem.file)));
-        }
-        let index = self.findings.index.load();
-        for pair in index.all().iter().filter(|pair| !pair.valid_at(now) && !pair.local) {
-            let best = |name: &Arc<str>| index.find(name, now, |_| true).is_some_and(|best| Arc::ptr_eq(best, pair));
-            if let Some(name) = pair.names.iter().find(|name| best(name)) {
-                let state = if now >= pair.not_after { "has expired" } else { "is not valid yet" };
-                let message = format!("the only certificate for `{name}` {state}");
-                all.push(Diagnostic::error("certificate_expired", message).with_origin(at(&pair.file)));
-            }
-        }
-        all
+        index.find(host, now, false, |_| true).is_some_and(|pair| !pair.local && pair.valid_at(now))
     }
 }
 

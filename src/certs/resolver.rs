@@ -3,14 +3,18 @@
 
 use super::local::LocalAuthority;
 use super::watch::{Findings, Watch};
+use foldhash::fast::RandomState;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// After a miss has made the thread look, further misses are not told for so long.
+/// After a miss has made the thread look for a host, further misses of it are not told for so long.
 const NEGATIVE: Duration = Duration::from_secs(1);
+/// Hosts that are remembered so, by a hash that no client can foresee; of two in one place the second waits.
+const PLACES: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -19,8 +23,9 @@ pub(super) struct Resolver {
     watch: Option<Arc<Watch>>,
     local: Option<Arc<LocalAuthority>>,
     started: Instant,
+    hash: RandomState,
     /// Milliseconds after `started` until which misses are not told.
-    quiet_until: AtomicU64,
+    quiet_until: [AtomicU64; PLACES],
 }
 
 impl Resolver {
@@ -30,43 +35,56 @@ impl Resolver {
         local: Option<Arc<LocalAuthority>>,
         started: Instant,
     ) -> Self {
-        Self { findings, watch, local, started, quiet_until: AtomicU64::new(0) }
+        let quiet_until = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { findings, watch, local, started, hash: RandomState::default(), quiet_until }
     }
 
-    fn miss(&self, clock: Instant) {
+    fn miss(&self, host: &str, clock: Instant) {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let place = usize::try_from(self.hash.hash_one(host) % PLACES as u64).unwrap_or_default();
+        let Some(quiet_until) = self.quiet_until.get(place) else { return };
         let now = millis(clock.saturating_duration_since(self.started));
-        let until = self.quiet_until.load(Ordering::Relaxed);
+        let until = quiet_until.load(Ordering::Relaxed);
         let next = now.saturating_add(millis(NEGATIVE));
         if now >= until
-            && self.quiet_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && quiet_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             && let Some(watch) = &self.watch
         {
-            watch.missed();
+            watch.missed(host);
         }
+    }
+
+    /// The certificate for a host; `strict`: only one that was put there and names it.
+    fn choose(&self, host: Option<&str>, hello: &ClientHello<'_>, strict: bool) -> Option<Arc<CertifiedKey>> {
+        let now = SystemTime::now();
+        let index = self.findings.index.load();
+        let Some(host) = host else {
+            let default = index.for_no_host(now).filter(|_| !strict).and_then(|pair| pair.certified(now));
+            return default.or_else(|| self.local.as_ref().filter(|_| !strict)?.default_leaf(now));
+        };
+        // Few clients send the root's dot (RFC 6066, 3, forbids it); certificates never have it.
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let schemes = hello.signature_schemes();
+        let prefer_local = self.findings.prefer_local.load(Ordering::Relaxed);
+        let found = index.find(host, now, prefer_local, |pair| pair.fits(schemes));
+        // What the house's own authority once issued and nobody renews is worse than a fresh one.
+        if let Some(pair) = found.filter(|pair| strict || !pair.local || pair.valid_at(now)) {
+            return pair.certified(now);
+        }
+        let clock = Instant::now();
+        self.miss(host, clock);
+        if strict {
+            return None;
+        }
+        let default = index.for_unknown().and_then(|pair| pair.certified(now));
+        let local = || self.local.as_ref().and_then(|local| local.leaf(host, now, clock));
+        default.or_else(local).or_else(|| found.and_then(|pair| pair.certified(now)))
     }
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let now = SystemTime::now();
-        let schemes = hello.signature_schemes();
-        let index = self.findings.index.load();
-        let Some(host) = hello.server_name() else {
-            let default = index.for_no_host().map(|pair| pair.key.clone());
-            return default.or_else(|| self.local.as_ref()?.default_leaf(now));
-        };
-        // Few clients send the root's dot (RFC 6066, 3, forbids it); certificates never have it.
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let found = index.find(host, now, |pair| pair.key.key.choose_scheme(schemes).is_some());
-        // What the house's own authority once issued and nobody renews is worse than a fresh one.
-        if let Some(pair) = found.filter(|pair| !pair.local || pair.valid_at(now)) {
-            return Some(pair.key.clone());
-        }
-        let clock = Instant::now();
-        self.miss(clock);
-        let local = self.local.as_ref().and_then(|local| local.leaf(host, now, clock));
-        local.or_else(|| found.map(|pair| pair.key.clone()))
+        self.choose(hello.server_name(), &hello, false)
     }
 }
 
@@ -76,15 +94,7 @@ pub(super) struct Strict(pub(super) Arc<Resolver>);
 
 impl ResolvesServerCert for Strict {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let host = hello.server_name()?;
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let schemes = hello.signature_schemes();
-        let index = self.0.findings.index.load();
-        let found = index.find(host, SystemTime::now(), |pair| pair.key.key.choose_scheme(schemes).is_some());
-        if found.is_none() {
-            self.0.miss(Instant::now());
-        }
-        found.map(|pair| pair.key.clone())
+        self.0.choose(hello.server_name(), &hello, true)
     }
 }
 
@@ -98,12 +108,17 @@ mod tests {
         let start = Instant::now();
         let resolver = Resolver::new(Arc::default(), Some(watch), None, start);
         for _ in 0..3 {
-            resolver.miss(start);
+            resolver.miss("a.test", start);
         }
         assert_eq!(missed(), 1);
-        resolver.miss(start + NEGATIVE / 2);
+        resolver.miss("a.test", start + NEGATIVE / 2);
         assert_eq!(missed(), 0);
-        resolver.miss(start + NEGATIVE);
+        resolver.miss("a.test", start + NEGATIVE);
         assert_eq!(missed(), 1);
+        // Strangers who ask for ever other names do not keep a new host from being found, and are bounded.
+        for n in 0..10_000 {
+            resolver.miss(&format!("{n}.test"), start + 3 * NEGATIVE);
+        }
+        assert!((2..=PLACES).contains(&missed()));
     }
 }

@@ -1,53 +1,30 @@
-//! Looking for pairs under the certificate directory: Caddy's `certificates/<issuer>/<host>/`,
-//! certbot's `live/<name>/`, and pairs beside each other in the directory itself.
+//! Looking for certificates under the certificate directory: Caddy's `certificates/<issuer>/<host>/`, certbot's `live/<name>/`, and
+//! what lies in the directory itself (pairs, Traefik's `acme.json`); besides, those that configuration names.
 //!
-//! What always holds: a file whose stat has not changed is not read again; a pair stays as it was
-//! when its new files are broken; a removal counts only where the directory could be listed and
-//! something else is still there (an unmounted directory looks empty). All of it may hang on a
-//! dead NFS server, so it runs on a thread that nothing waits for.
+//! What always holds: a directory or file whose stamp has not changed is not read again; a removal counts only where the directory
+//! could be listed and something else is still there (an unmounted directory looks empty). All of it may hang on a dead NFS server, so
+//! it runs on a thread that nothing waits for. Many directories are looked at by several threads: on a network file system the time
+//! is that of round trips.
 
-use super::index::Index;
-use super::pair::{self, Pair, PairError};
-use rustls::crypto::CryptoProvider;
-use std::collections::{BTreeMap, HashMap};
+use super::files::{self, NAME_LIMIT, Stamp};
+use super::folder::{Depth, Folder, Kind, PAIR_LIMIT, Problem, Shared, flat_sources, racy};
+use super::index::{Defaults, Index};
+use super::named::Named;
+use super::pair::Pair;
+use super::staple::{self, STAPLE_LIMIT, Staple};
+use super::unit::{Source, Unit};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
 
-/// Larger files are no chains and no keys.
-const FILE_LIMIT: u64 = 256 * 1024;
-/// Pairs served at most.
-const PAIR_LIMIT: usize = 20_000;
-/// Names looked at in one directory.
-const NAME_LIMIT: usize = 50_000;
-/// A directory changed so shortly before it was listed may change again within its time stamp.
-const RACY: Duration = Duration::from_secs(2);
-
-/// What tells a changed file from an unchanged one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    /// Of a directory on most file systems: how many directories are in it.
-    links: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-fn stamp(meta: &fs::Metadata) -> Stamp {
-    Stamp {
-        device: meta.dev(),
-        inode: meta.ino(),
-        links: meta.nlink(),
-        size: meta.size(),
-        modified: (meta.mtime(), meta.mtime_nsec()),
-        changed: (meta.ctime(), meta.ctime_nsec()),
-    }
-}
+/// From so many directories on, a look is shared among threads.
+const SHARED: usize = 256;
+/// At most so many.
+const THREADS: usize = 8;
 
 /// A directory as last listed.
 struct Listing {
@@ -56,394 +33,439 @@ struct Listing {
     names: Arc<[String]>,
 }
 
-/// Files that may be a pair.
-struct Candidate {
-    chain: PathBuf,
-    key: PathBuf,
-    local: bool,
-}
-
-/// A candidate as last read.
-#[derive(Default)]
-struct Known {
-    stamps: Option<(Stamp, Stamp)>,
-    pair: Option<Arc<Pair>>,
-    problem: Option<PairError>,
-    round: u64,
-}
-
-/// How thoroughly to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Depth {
-    /// Directories whose stat changed.
-    Changed,
-    /// Every file.
-    Every,
-}
-
-/// What a look has found.
-pub(super) struct Found {
-    /// Whether the index differs from the last one.
-    pub(super) changed: bool,
-    /// Whether something was broken that was not before: it may be a renewal seen half-way.
-    pub(super) unsettled: bool,
-}
-
-/// A file and why it is not served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) file: PathBuf,
-    pub(super) text: String,
-    /// An older pair of the same file is still served.
-    pub(super) kept: bool,
-}
-
 /// Remembers what it has seen.
 pub(super) struct Scanner {
     dir: PathBuf,
-    provider: Arc<CryptoProvider>,
-    listings: HashMap<PathBuf, Listing>,
-    known: BTreeMap<PathBuf, Known>,
+    shared: Shared,
+    lists: HashMap<PathBuf, Listing>,
+    folders: HashMap<PathBuf, Folder>,
     /// What is wrong with directories.
     trouble: Vec<Problem>,
-    /// Pairs that are named one by one: chain and key.
-    named: Arc<Vec<(PathBuf, PathBuf)>>,
+    named: Arc<Vec<Source>>,
     round: u64,
+    staples: HashMap<String, (Stamp, Option<Arc<Staple>>)>,
 }
 
-/// Temporary files of Caddy and of NFS, and hidden ones.
-fn ignored(name: &str) -> bool {
-    name.starts_with('.') || name.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// Missing, or not a directory: nothing to find there, and nothing wrong.
-fn absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
+/// The folders of what is nowhere in the directory.
+const NAMED: &str = "";
+const COPIED: &str = "copy";
 
 impl Scanner {
-    pub(super) fn new(dir: PathBuf, provider: Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(dir: PathBuf) -> Self {
         Self {
             dir,
-            provider,
-            listings: HashMap::new(),
-            known: BTreeMap::new(),
+            shared: Shared::default(),
+            lists: HashMap::new(),
+            folders: HashMap::new(),
             trouble: Vec::new(),
             named: Arc::default(),
             round: 0,
+            staples: HashMap::new(),
         }
     }
 
-    /// Pairs to look for besides, wherever they are.
-    pub(super) fn name(&mut self, named: Arc<Vec<(PathBuf, PathBuf)>>) {
-        self.named = named;
+    /// Sources to look for besides, wherever they are: certificates that are named, documents of Traefik's.
+    pub(super) fn name(&mut self, named: &[Arc<Named>], documents: &[PathBuf]) {
+        let named = named.iter().cloned().map(Source::Named);
+        let documents = documents.iter().map(|file| Source::Traefik(file.as_path().into()));
+        self.named = Arc::new(named.chain(documents).collect());
     }
 
-    /// Looks once. `clock` is the time that directories' time stamps are compared with.
-    pub(super) fn look(&mut self, depth: Depth, clock: SystemTime) -> Found {
+    /// Looks at everything once. `clock` is the time that directories' time stamps are compared with. True when the index differs
+    /// from the last one.
+    pub(super) fn look(&mut self, depth: Depth, clock: SystemTime) -> bool {
         self.round += 1;
         self.trouble.clear();
-        let mut found = Found { changed: false, unsettled: false };
         let dir = self.dir.clone();
-        let named = self.named.iter().cloned().map(|(chain, key)| Candidate { chain, key, local: false }).collect();
-        self.take(named, true, &mut found);
+        self.want(Path::new(NAMED), Kind::Anywhere);
         match self.list(&dir, depth, clock) {
-            Ok((names, _)) => {
-                let flat = self.flat(&names);
-                self.take(flat, true, &mut found);
+            Ok(_) => {
+                self.want(&dir, Kind::Root);
+                self.caddy(&dir.join("certificates"), depth, clock);
+                for lineage in self.list_below(&dir.join("live"), depth, clock).iter().flat_map(|names| names.iter()) {
+                    self.want(&dir.join("live").join(lineage), Kind::Live);
+                }
             }
             Err(error) => {
                 // Not even the directory itself: everything stays.
-                self.trouble.push(Problem { file: dir, text: error.to_string(), kept: self.serves() });
-                return found;
+                self.trouble.push(Problem {
+                    file: dir.clone(),
+                    text: error.to_string(),
+                    kept: self.serves(),
+                    remark: false,
+                });
+                self.stays(&dir);
             }
         }
-        self.caddy(&dir.join("certificates"), depth, clock, &mut found);
-        self.certbot(&dir.join("live"), depth, clock, &mut found);
-        self.forget(&mut found);
-        found
+        let mut changed = self.visit(depth, clock);
+        changed |= self.forget(None);
+        self.staple(clock);
+        changed
     }
 
+    /// Looks at what these files and directories belong to; true when the index differs.
+    pub(super) fn touch(&mut self, paths: &BTreeSet<PathBuf>, clock: SystemTime) -> bool {
+        let mut touched = BTreeMap::new();
+        for path in paths {
+            match place(&self.dir, path) {
+                Place::In(folder, kind) => drop(touched.insert(folder, kind)),
+                Place::Above => return self.look(Depth::Changed, clock),
+                Place::Elsewhere => {}
+            }
+            let of = |source: &Source| match source {
+                Source::Named(named) => named.is_of(path),
+                source => source.file() == path,
+            };
+            if self.named.iter().any(of) {
+                touched.insert(NAMED.into(), Kind::Anywhere);
+            }
+        }
+        self.round += 1;
+        for (folder, kind) in &touched {
+            // The folder itself finds out what is wrong with it, except for this one.
+            if *kind == Kind::Root && self.list(folder, Depth::Changed, clock).is_err() {
+                return self.look(Depth::Changed, clock);
+            }
+            self.want(folder, *kind);
+        }
+        let changed = self.visit(Depth::Every, clock);
+        if self.serves_besides(&touched) {
+            changed | self.forget(Some(&touched))
+        } else {
+            // Nothing else would be left: for a look at everything to decide.
+            changed | self.look(Depth::Changed, clock)
+        }
+    }
+
+    /// Looks where a certificate for this host would be.
+    pub(super) fn seek(&mut self, host: &str, clock: SystemTime) -> bool {
+        let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !host.contains("..");
+        if !plain || host.starts_with('.') || self.folders.len() <= SHARED {
+            return self.look(Depth::Changed, clock);
+        }
+        let (root, host) = (self.dir.join("certificates"), host.to_ascii_lowercase());
+        let issuers = self.list_below(&root, Depth::Changed, clock).unwrap_or_default();
+        let wildcard = host.split_once('.').map(|(_, suffix)| format!("wildcard_.{suffix}"));
+        let names = || std::iter::once(&host).chain(wildcard.as_ref());
+        let issuers: Vec<PathBuf> = issuers.iter().map(|issuer| root.join(issuer)).collect();
+        let hosts = issuers.iter().flat_map(|issuer| names().map(move |name| issuer.join(name)));
+        let there = hosts.chain([self.dir.join("live").join(&host)]).filter(|dir| dir.is_dir());
+        let mut paths: BTreeSet<PathBuf> = there.collect();
+        paths.insert(self.dir.clone());
+        paths.extend(self.named.iter().map(|source| source.file().to_owned()));
+        self.touch(&paths, clock)
+    }
+
+    /// Whether something of the directory is served, from there or from the copy.
     fn serves(&self) -> bool {
-        self.known.values().any(|known| known.pair.is_some())
+        let inside = self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED));
+        inside.flat_map(|(_, folder)| &folder.units).any(|unit| !unit.pairs.is_empty())
     }
 
-    /// Names in a directory, and whether it was listed anew.
-    fn list(&mut self, dir: &Path, depth: Depth, clock: SystemTime) -> io::Result<(Arc<[String]>, bool)> {
+    /// Whether anything but what was just looked for and not found is served.
+    fn serves_besides(&self, touched: &BTreeMap<PathBuf, Kind>) -> bool {
+        let round = self.round;
+        self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED)).any(|(path, folder)| {
+            let apart = !touched.contains_key(path);
+            folder.units.iter().any(|unit| (apart || unit.seen == round) && !unit.pairs.is_empty())
+        })
+    }
+
+    fn want(&mut self, folder: &Path, kind: Kind) {
+        let round = self.round;
+        if let Some(folder) = self.folders.get_mut(folder) {
+            folder.wanted = round;
+            return;
+        }
+        let new =
+            Folder { kind, stamp: None, racy: false, units: Vec::new(), wanted: round, visited: round, trouble: None };
+        self.folders.insert(folder.to_owned(), new);
+    }
+
+    /// Names in a directory.
+    fn list(&mut self, dir: &Path, depth: Depth, clock: SystemTime) -> io::Result<Arc<[String]>> {
         let meta = fs::metadata(dir)?;
-        let now = stamp(&meta);
-        if depth == Depth::Changed
-            && let Some(last) = self.listings.get(dir)
+        let now = files::stamp(&meta);
+        if depth != Depth::Every
+            && let Some(last) = self.lists.get(dir)
             && last.stamp == now
             && !last.racy
         {
-            return Ok((last.names.clone(), false));
+            return Ok(last.names.clone());
         }
-        let racy = meta.modified().is_ok_and(|m| clock.duration_since(m).is_ok_and(|age| age < RACY));
-        let mut names = Vec::new();
-        for entry in fs::read_dir(dir)?.take(NAME_LIMIT) {
-            if let Ok(name) = entry?.file_name().into_string()
-                && !ignored(&name)
-            {
-                names.push(name);
-            }
+        let (names, more) = files::names(dir)?;
+        if more {
+            let text = format!("more than {NAME_LIMIT} names in it, the rest is not looked at");
+            self.trouble.push(Problem { file: dir.to_owned(), text, kept: false, remark: false });
         }
-        names.sort_unstable();
         let names: Arc<[String]> = names.into();
-        self.listings.insert(dir.to_owned(), Listing { stamp: now, racy, names: names.clone() });
-        Ok((names, true))
+        let racy = racy(&meta, clock);
+        self.lists.insert(dir.to_owned(), Listing { stamp: now, racy, names: names.clone() });
+        Ok(names)
     }
 
     /// Names in a directory below the first, or `None`: then what is known there stays as it is.
-    fn list_below(&mut self, dir: &Path, depth: Depth, clock: SystemTime) -> Option<(Arc<[String]>, bool)> {
+    fn list_below(&mut self, dir: &Path, depth: Depth, clock: SystemTime) -> Option<Arc<[String]>> {
         match self.list(dir, depth, clock) {
-            Ok(listed) => Some(listed),
-            Err(error) if absent(&error) => None,
+            Ok(names) => Some(names),
+            Err(error) if files::absent(&error) => None,
             Err(error) => {
-                let mut kept = false;
-                for known in self.known.iter_mut().filter(|(file, _)| file.starts_with(dir)).map(|(_, k)| k) {
-                    known.round = self.round;
-                    kept |= known.pair.is_some();
-                }
-                self.trouble.push(Problem { file: dir.to_owned(), text: error.to_string(), kept });
+                let kept = self.stays(dir);
+                self.trouble.push(Problem { file: dir.to_owned(), text: error.to_string(), kept, remark: false });
                 None
             }
         }
     }
 
-    fn caddy(&mut self, root: &Path, depth: Depth, clock: SystemTime, found: &mut Found) {
-        let Some((issuers, _)) = self.list_below(root, depth, clock) else { return };
-        for issuer in issuers.iter() {
-            let issuer_dir = root.join(issuer);
-            let Some((hosts, _)) = self.list_below(&issuer_dir, depth, clock) else { continue };
-            for host in hosts.iter() {
-                let dir = issuer_dir.join(host);
-                let Some((names, fresh)) = self.list_below(&dir, depth, clock) else { continue };
-                let stems = names.iter().filter_map(|name| name.strip_suffix(".crt"));
-                let candidate = |stem: &str| Candidate {
-                    chain: dir.join(format!("{stem}.crt")),
-                    key: dir.join(format!("{stem}.key")),
-                    local: issuer == "local",
+    /// Everything below a directory that cannot be read stays as it is; whether anything of it is served.
+    fn stays(&mut self, dir: &Path) -> bool {
+        let (round, mut kept) = (self.round, false);
+        for (_, folder) in self.folders.iter_mut().filter(|(path, _)| path.starts_with(dir)) {
+            for unit in folder.units.iter_mut().filter(|unit| unit.seen == folder.visited) {
+                unit.seen = round;
+                kept |= !unit.pairs.is_empty();
+            }
+            folder.visited = round;
+        }
+        kept
+    }
+
+    fn caddy(&mut self, root: &Path, depth: Depth, clock: SystemTime) {
+        for issuer in self.list_below(root, depth, clock).iter().flat_map(|names| names.iter()) {
+            let dir = root.join(issuer);
+            let kind = Kind::Host(issuer == "local");
+            for host in self.list_below(&dir, depth, clock).iter().flat_map(|names| names.iter()) {
+                self.want(&dir.join(host), kind);
+            }
+        }
+    }
+
+    /// Visits the folders that this look wants.
+    fn visit(&mut self, depth: Depth, clock: SystemTime) -> bool {
+        let (round, shared, named) = (self.round, &self.shared, &*self.named);
+        let flat = self.lists.get(&self.dir).map(|listing| listing.names.clone()).unwrap_or_default();
+        let mut work: Vec<_> = self.folders.iter_mut().filter(|(_, folder)| folder.wanted == round).collect();
+        let each = |work: &mut [(&PathBuf, &mut Folder)]| {
+            let mut changed = false;
+            for (path, folder) in work {
+                let sources = match folder.kind {
+                    Kind::Root => Some(folder.with_known(flat_sources(path, &flat), path, &flat)),
+                    Kind::Anywhere => Some(named.to_vec()),
+                    Kind::Host(_) | Kind::Live => None,
                 };
-                self.take(stems.map(candidate).collect(), fresh, found);
+                changed |= folder.look(path, sources, depth, clock, round, shared);
             }
-        }
-    }
-
-    fn certbot(&mut self, root: &Path, depth: Depth, clock: SystemTime, found: &mut Found) {
-        let Some((lineages, _)) = self.list_below(root, depth, clock) else { return };
-        for lineage in lineages.iter() {
-            let dir = root.join(lineage);
-            let Some((names, _)) = self.list_below(&dir, depth, clock) else { continue };
-            // What the links point to changes without the directory.
-            self.take(certbot_pair(&dir, &names).into_iter().collect(), true, found);
-        }
-    }
-
-    /// Pairs beside each other; files without a partner are somebody else's, unless they were one.
-    fn flat(&self, names: &[String]) -> Vec<Candidate> {
-        let dir = &self.dir;
-        let has = |name: &str| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok();
-        let mut candidates: Vec<_> = certbot_pair(dir, names).into_iter().collect();
-        for name in names {
-            let key = if let Some(stem) = name.strip_suffix(".crt") {
-                format!("{stem}.key")
-            } else if let Some(stem) = name.strip_suffix("-cert.pem") {
-                format!("{stem}-key.pem")
-            } else if name == "cert.pem" && !has("privkey.pem") {
-                "key.pem".to_owned()
-            } else if name.ends_with(".pem")
-                && !name.ends_with("-key.pem")
-                && !["cert.pem", "key.pem", "ca.pem", "chain.pem", "fullchain.pem", "privkey.pem"].contains(&&**name)
-            {
-                name.clone()
-            } else {
-                continue;
-            };
-            let chain = dir.join(name);
-            if has(&key) || self.known.contains_key(&chain) {
-                candidates.push(Candidate { chain, key: dir.join(key), local: false });
-            }
-        }
-        candidates
-    }
-
-    /// Reads what changed among the candidates; `fresh` is false when their directory did not change.
-    fn take(&mut self, candidates: Vec<Candidate>, fresh: bool, found: &mut Found) {
-        for candidate in candidates {
-            let mut known = match self.known.remove(&candidate.chain) {
-                Some(known) => known,
-                None if self.known.len() >= PAIR_LIMIT => {
-                    let text = format!("more than {PAIR_LIMIT} certificates, the rest is not served");
-                    let file = self.dir.clone();
-                    if !self.trouble.iter().any(|p| p.file == file) {
-                        self.trouble.push(Problem { file, text, kept: false });
-                    }
-                    continue;
-                }
-                None => Known::default(),
-            };
-            known.round = self.round;
-            // A problem is looked at again each time: the key may have come meanwhile.
-            if fresh || known.stamps.is_none() {
-                self.read(&candidate, &mut known, found);
-            }
-            self.known.insert(candidate.chain, known);
-        }
-    }
-
-    fn read(&self, candidate: &Candidate, known: &mut Known, found: &mut Found) {
-        let stamps = stamps(candidate);
-        let result = match &stamps {
-            Ok(now) if known.stamps.as_ref() == Some(now) => return,
-            Ok(_) => self.load(candidate),
-            Err(error) => Err(error.clone()),
+            changed
         };
-        known.stamps = stamps.ok();
-        match result {
-            Ok(Some(pair)) => {
-                known.pair = Some(Arc::new(pair));
-                known.problem = None;
-                found.changed = true;
-            }
-            Ok(None) => known.problem = known.pair.is_some().then_some(PairError::NoKey),
-            Err(error) => {
-                found.unsettled |= known.problem.as_ref() != Some(&error);
-                known.problem = Some(error);
-            }
+        if work.len() <= SHARED {
+            return each(&mut work);
         }
+        let share = work.len().div_ceil(THREADS);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = work.chunks_mut(share).map(|work| scope.spawn(|| each(work))).collect();
+            // One that panicked has looked at something: the index is made again of what is there.
+            threads.into_iter().map(|thread| thread.join().unwrap_or(true)).fold(false, |all, one| all | one)
+        })
     }
 
-    /// The pair; `None` for a `.pem` that holds something else than a pair on purpose.
-    fn load(&self, candidate: &Candidate) -> Result<Option<Pair>, PairError> {
-        let chain = read(&candidate.chain)?;
-        let combined = candidate.chain == candidate.key;
-        if combined {
-            let has = |text: &[u8]| memchr::memmem::find(&chain, text).is_some();
-            if has(b"-----BEGIN ") && !(has(b"-----BEGIN CERTIFICATE-----") && has(b"PRIVATE KEY-----")) {
-                return Ok(None);
-            }
-        }
-        let key = if combined { chain.clone() } else { read(&candidate.key)? };
-        pair::parse(&chain, &key, candidate.chain.clone(), candidate.local, &self.provider).map(Some)
-    }
-
-    /// Drops what is no longer there, unless nothing at all is.
-    fn forget(&mut self, found: &mut Found) {
+    /// Drops what is no longer there among all folders or these, unless nothing at all is.
+    fn forget(&mut self, only: Option<&BTreeMap<PathBuf, Kind>>) -> bool {
         let round = self.round;
-        if self.serves() && self.known.values().all(|known| known.round != round) {
+        let inside = || self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED));
+        let found = inside().flat_map(|(_, folder)| &folder.units).any(|unit| unit.seen == round);
+        let gone = only.is_none() && self.serves() && !found;
+        if gone && !self.trouble.iter().any(|problem| problem.file == self.dir) {
             let text = "every certificate has gone from it at once; the last ones are served on".to_owned();
-            self.trouble.push(Problem { file: self.dir.clone(), text, kept: true });
+            self.trouble.push(Problem { file: self.dir.clone(), text, kept: true, remark: false });
+        }
+        let mut changed = false;
+        let trouble: Vec<&PathBuf> = self.trouble.iter().map(|problem| &problem.file).collect();
+        self.folders.retain(|path, folder| {
+            if only.is_some_and(|only| !only.contains_key(path)) || (gone && folder.kind != Kind::Anywhere) {
+                return true;
+            }
+            folder.units.retain(|unit| {
+                let copied = matches!(&unit.source, Source::Copied(file, _)
+                    if gone || trouble.iter().any(|dir| file.starts_with(dir)));
+                let stays = unit.seen == round || copied;
+                changed |= !stays && !unit.pairs.is_empty();
+                stays
+            });
+            folder.wanted == round || !folder.units.is_empty()
+        });
+        let units: usize = self.folders.values().map(|folder| folder.units.len()).sum();
+        self.shared.units.store(units, Ordering::Relaxed);
+        let limit = format!("more than {PAIR_LIMIT} certificates, the rest is not served");
+        if units >= PAIR_LIMIT && !self.trouble.iter().any(|problem| problem.text == limit) {
+            self.trouble.push(Problem { file: self.dir.clone(), text: limit, kept: false, remark: false });
+        }
+        changed
+    }
+
+    /// Staples what lies in `ocsp/`.
+    fn staple(&mut self, clock: SystemTime) {
+        let dir = self.dir.join("ocsp");
+        let names = self.list(&dir, Depth::Changed, clock).unwrap_or_default();
+        if names.is_empty() && self.staples.is_empty() {
             return;
         }
-        let before = self.known.len();
-        self.known.retain(|_, known| known.round == round);
-        found.changed |= self.known.len() != before;
-        let known = &self.known;
-        let lives = |dir: &Path| known.range(dir.to_owned()..).next().is_some_and(|(f, _)| f.starts_with(dir));
-        if self.listings.len() > 2 * known.len() + 1_000 {
-            self.listings.retain(|dir, _| lives(dir));
+        let by_hash = staple::by_hash(&names);
+        let mut kept = HashMap::new();
+        for pair in self.folders.values().flat_map(|folder| &folder.units).flat_map(|unit| &unit.pairs) {
+            let Some(name) = by_hash.get(&pair.bundle) else {
+                pair.staple(None);
+                continue;
+            };
+            let file = dir.join(name);
+            let Ok(stamp) = files::stamp_of(&file) else { continue };
+            let known = self.staples.get(*name).filter(|(last, _)| *last == stamp).map(|(_, staple)| staple.clone());
+            let staple = known.unwrap_or_else(|| {
+                let response = files::read(&file, STAPLE_LIMIT).ok()?;
+                Staple::of(response, pair).map(Arc::new)
+            });
+            pair.staple(staple.clone());
+            kept.insert((*name).clone(), (stamp, staple));
         }
+        self.staples = kept;
+    }
+
+    /// All pairs.
+    fn pairs(&self) -> impl Iterator<Item = &Arc<Pair>> {
+        self.folders.values().flat_map(|folder| &folder.units).flat_map(|unit| &unit.pairs)
     }
 
     /// What is found now, by name.
     pub(super) fn index(&self) -> Index {
-        let all: Vec<_> = self.known.values().filter_map(|known| known.pair.clone()).collect();
-        let of = |name| self.known.get(&self.dir.join(name)).and_then(|known| known.pair.clone());
-        let default = of("cert.pem").or_else(|| of("fullchain.pem"));
-        Index::new(all, default)
+        self.shared.chains.sweep();
+        let units = || self.folders.values().flat_map(|folder| &folder.units);
+        let of = |name: &str| {
+            let file = self.dir.join(name);
+            self.pairs().find(|pair| *pair.file == *file).cloned()
+        };
+        let is_default = |unit: &&Unit| matches!(&unit.source, Source::Named(named) if named.default);
+        let everybody = units().find(is_default).and_then(|unit| unit.pairs.first()).cloned();
+        let no_host = of("cert.pem").or_else(|| of("fullchain.pem"));
+        Index::new(self.pairs().cloned().collect(), Defaults { everybody, no_host })
     }
 
-    /// What is wrong now, by file.
-    pub(super) fn problems(&self) -> Vec<Problem> {
-        let of_files = self.known.iter().filter_map(|(file, known)| {
-            let text = known.problem.as_ref()?.to_string();
-            Some(Problem { file: file.clone(), text, kept: known.pair.is_some() })
+    /// What is wrong now, by file. Not what has been wrong for a shorter time than `settled`: it may be a renewal seen half-way.
+    pub(super) fn problems(&self, settled: std::time::Duration) -> Vec<Problem> {
+        let units = self.folders.values().flat_map(|folder| &folder.units);
+        let of_files = units.flat_map(|unit| {
+            let file = || unit.source.file().to_owned();
+            let old = unit.since.is_none_or(|since| since.elapsed() >= settled);
+            let problems = unit.problems.iter().filter(move |_| old).map(move |(error, kept)| Problem {
+                file: file(),
+                text: error.to_string(),
+                kept: *kept,
+                remark: false,
+            });
+            let remark = unit.remark.iter().map(move |text| Problem {
+                file: file(),
+                text: text.clone(),
+                kept: false,
+                remark: true,
+            });
+            problems.chain(remark)
         });
-        self.trouble.iter().cloned().chain(of_files).collect()
+        let of_folders = self.folders.values().filter_map(|folder| folder.trouble.clone());
+        let mut all: Vec<Problem> = self.trouble.iter().cloned().chain(of_folders).chain(of_files).collect();
+        all.sort_by(|a, b| a.file.cmp(&b.file).then_with(|| a.text.cmp(&b.text)));
+        all.dedup();
+        all
+    }
+
+    /// Where something has been wrong for a shorter time than that.
+    pub(super) fn unsettled(&self, settled: std::time::Duration) -> BTreeSet<PathBuf> {
+        let young = |unit: &&Unit| unit.since.is_some_and(|since: Instant| since.elapsed() < settled);
+        let mut places = BTreeSet::new();
+        for (path, folder) in &self.folders {
+            let mut units = folder.units.iter().filter(young);
+            match folder.kind {
+                Kind::Anywhere => places.extend(units.map(|unit| unit.source.file().to_owned())),
+                _ if units.next().is_some() => drop(places.insert(path.clone())),
+                _ => {}
+            }
+        }
+        places
+    }
+
+    /// How many of the local copy are served because the directory does not answer for them.
+    pub(super) fn copied(&self) -> usize {
+        self.folders.get(Path::new(COPIED)).map_or(0, |folder| folder.units.len())
+    }
+
+    /// How many sources there are.
+    pub(super) fn len(&self) -> usize {
+        self.shared.units.load(Ordering::Relaxed)
+    }
+
+    /// Whether something that was served before the start may be missing: a directory cannot be read, files are broken, or there is
+    /// nothing at all.
+    pub(super) fn lacks(&self) -> bool {
+        let broken =
+            |folder: &Folder| folder.trouble.is_some() || folder.units.iter().any(|unit| unit.pairs.is_empty());
+        !self.trouble.is_empty() || !self.serves() || self.folders.values().any(broken)
+    }
+
+    /// Takes from the local copy what is missing, and nothing that the directory has answered about. How many it took.
+    pub(super) fn seed(&mut self, copied: Vec<Pair>) -> usize {
+        let round = self.round;
+        // As if unmounted, or just begun.
+        let empty = self.folders.iter().all(|(path, folder)| *path == Path::new(NAMED) || folder.units.is_empty());
+        let mut taken = 0;
+        for pair in copied {
+            let mut units = self.folders.values_mut().flat_map(|folder| &mut folder.units);
+            let pair = Arc::new(pair);
+            if let Some(unit) = units.find(|unit| *unit.source.file() == *pair.file) {
+                if !unit.problems.is_empty() && !unit.pairs.iter().any(|known| known.entry == pair.entry) {
+                    unit.problems.iter_mut().for_each(|(_, kept)| *kept = true);
+                    unit.pairs.push(pair);
+                    taken += 1;
+                }
+                continue;
+            }
+            if !empty && !self.trouble.iter().any(|problem| pair.file.starts_with(&problem.file)) {
+                continue;
+            }
+            self.want(Path::new(COPIED), Kind::Anywhere);
+            if let Some(folder) = self.folders.get_mut(Path::new(COPIED)) {
+                // Not seen by this look: as what has gone from the directory, it stays as long as nothing else is there.
+                let source = Source::Copied(pair.file.clone(), pair.entry.clone());
+                let mut unit = Unit::new(source, round.wrapping_sub(1));
+                unit.pairs.push(pair);
+                folder.units.push(unit);
+                taken += 1;
+            }
+        }
+        taken
     }
 }
 
-fn certbot_pair(dir: &Path, names: &[String]) -> Option<Candidate> {
-    let has = |name: &str| names.iter().any(|n| n == name);
-    let chain = ["fullchain.pem", "cert.pem"].into_iter().find(|name| has(name))?;
-    has("privkey.pem").then(|| Candidate { chain: dir.join(chain), key: dir.join("privkey.pem"), local: false })
+/// What a path in the directory is a part of.
+enum Place {
+    In(PathBuf, Kind),
+    /// An issuer, or all of them.
+    Above,
+    /// Nothing that is looked at.
+    Elsewhere,
 }
 
-fn meta(file: &Path) -> Result<Stamp, PairError> {
-    match fs::metadata(file) {
-        Ok(meta) if meta.is_file() => Ok(stamp(&meta)),
-        // Opening a pipe would wait for its other end.
-        Ok(_) => Err(PairError::NotAFile(file.to_owned())),
-        Err(error) => Err(PairError::Read { file: file.to_owned(), reason: error.to_string() }),
+fn place(root: &Path, path: &Path) -> Place {
+    let Ok(below) = path.strip_prefix(root) else { return Place::Elsewhere };
+    let parts: Vec<_> = below.iter().take(3).collect();
+    match &*parts {
+        [top] | [top, _] if *top == "certificates" => Place::Above,
+        [top] if *top == "live" => Place::Above,
+        [] | [_] => Place::In(root.to_owned(), Kind::Root),
+        [top, issuer, host] if *top == "certificates" => {
+            Place::In(root.join(top).join(issuer).join(host), Kind::Host(*issuer == "local"))
+        }
+        [top, name, ..] if *top == "live" || *top == "archive" => Place::In(root.join("live").join(name), Kind::Live),
+        _ => Place::Elsewhere,
     }
-}
-
-fn stamps(candidate: &Candidate) -> Result<(Stamp, Stamp), PairError> {
-    let chain = meta(&candidate.chain)?;
-    match fs::metadata(&candidate.key) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(PairError::KeyMissing(candidate.key.clone())),
-        _ => Ok((chain, meta(&candidate.key)?)),
-    }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, PairError> {
-    let failed = |error: io::Error| PairError::Read { file: file.to_owned(), reason: error.to_string() };
-    let mut text = Vec::new();
-    fs::File::open(file).map_err(failed)?.take(FILE_LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > FILE_LIMIT {
-        return Err(PairError::TooLarge { file: file.to_owned(), limit: FILE_LIMIT });
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(file: &Path, names: &[&str]) {
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file.with_extension("crt"), made.cert.pem()).unwrap();
-        fs::write(file.with_extension("key"), made.signing_key.serialize_pem()).unwrap();
-    }
-
-    fn names(scanner: &Scanner) -> Vec<String> {
-        let mut names: Vec<_> =
-            scanner.index().all().iter().flat_map(|p| p.names.iter().map(ToString::to_string)).collect();
-        names.sort_unstable();
-        names
-    }
-
-    #[test]
-    fn directories_that_did_not_change_are_not_looked_into() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = dir.path().join("certificates/le/a/a");
-        write(&host, &["a.test"]);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut scanner = Scanner::new(dir.path().to_owned(), provider);
-        let now = SystemTime::now();
-        let later = now + 2 * RACY;
-        assert!(scanner.look(Depth::Every, now).changed);
-
-        // Listed within the resolution of time stamps: not trusted yet.
-        write(&host, &["b.test"]);
-        assert!(scanner.look(Depth::Changed, now).changed);
-        assert_eq!(names(&scanner), ["b.test"]);
-
-        // Later a write in place, which the directory does not show, waits for a look at everything.
-        assert!(!scanner.look(Depth::Changed, later).changed);
-        write(&host, &["c.test"]);
-        assert!(!scanner.look(Depth::Changed, later).changed);
-        assert!(scanner.look(Depth::Every, later).changed);
-        assert_eq!(names(&scanner), ["c.test"]);
-
-        // New hosts and issuers change the directory above.
-        write(&dir.path().join("certificates/le/d/d"), &["d.test"]);
-        write(&dir.path().join("certificates/other/e/e"), &["e.test"]);
-        assert!(scanner.look(Depth::Changed, later).changed);
-        assert_eq!(names(&scanner), ["c.test", "d.test", "e.test"]);
-        assert!(!scanner.look(Depth::Every, later).changed);
-    }
-}
+#[path = "scan_tests.rs"]
+mod tests;

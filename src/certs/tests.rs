@@ -1,12 +1,14 @@
 //! The store over generated files, seen through handshakes in memory.
 
 mod options;
+mod reading;
 
 use super::*;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, ServerConnection};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::UNIX_EPOCH;
 
 /// A stuck thread fails a test after so long; nothing waits for it otherwise.
@@ -70,7 +72,8 @@ impl World {
     fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         let file = self.dir.join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, text).unwrap();
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// As Caddy does it: a temporary file, renamed.
@@ -91,7 +94,7 @@ impl World {
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.dir, &self.state)
+        Store::open(&self.dir, &self.state, Some(&self.state.join("copy")))
     }
 }
 

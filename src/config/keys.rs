@@ -334,7 +334,12 @@ pub(super) const KEYS: &[Key] = &[
     key("rustLb", Section, "", "what only rust-lb knows"),
     key("rustLb.legacyTags", Short("mode"), "", "what `urlprefix-` and `https://` tags do, for all catalogs"),
     key("rustLb.workers", Count(1, 1024), "", "worker threads; as many as cores by default"),
-    key("rustLb.stateDir", Path, "/var/lib/rust-lb", "directory of the last good table"),
+    key(
+        "rustLb.stateDir",
+        Path,
+        "/var/lib/rust-lb",
+        "directory of the last good table and of the copy of the certificates",
+    ),
     key("rustLb.overlap", Bool, "false", "share ports with another process on purpose"),
     key("rustLb.maxConnections", Count(1, 10_000_000), "10000", "connections open at once on each entry point"),
     key("rustLb.certificates.directory", Path, "/pv/CERTS", "directory of certificates"),

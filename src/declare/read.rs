@@ -155,9 +155,15 @@ impl<'a> Reader<'a> {
                 Map::new()
             }
         };
-        let of_files =
-            || super::TlsCertificate { options: Options(map.clone()), ..Default::default() }.files().is_some();
-        let acts = served || is_middleware || (kind == ("tls", "certificates") && of_files());
+        let options = || Options(map.clone());
+        let acts = match kind {
+            ("tls", "options") => true,
+            ("tls", "certificates") => {
+                super::TlsCertificate { options: options(), ..Default::default() }.parts().is_some()
+            }
+            ("tls", "stores") => &*name == "default",
+            _ => served || is_middleware,
+        };
         if !acts && !self.broken {
             let what = if name.is_empty() { word.to_owned() } else { format!("{word} `{name}`") };
             let message = format!("{what} is known and not served yet: {}", not_served(section, part));

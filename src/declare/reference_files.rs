@@ -108,8 +108,12 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
     Section {
         path: "tls.certificates[]",
         doc: "a certificate with its key",
-        served: &[],
-        known: &[(Text, "certFile keyFile"), (List, "stores")],
+        served: &[
+            ("certFile", Text, Always, "the chain, its own certificate first: a file or PEM"),
+            ("keyFile", Text, Always, "its private key: a file or PEM"),
+            ("stores", List, Always, "stores that it belongs to; only `default` serves anybody"),
+        ],
+        known: &[],
     },
     Section {
         path: "tls.options.*",
@@ -130,8 +134,11 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
     Section {
         path: "tls.stores.*",
         doc: "the default certificate",
-        served: &[],
-        known: &[(Text, "defaultCertificate.certFile defaultCertificate.keyFile")],
+        served: &[
+            ("defaultCertificate.certFile", Text, Always, "chain for hosts without a certificate: a file or PEM"),
+            ("defaultCertificate.keyFile", Text, Always, "its private key: a file or PEM"),
+        ],
+        known: &[],
     },
 ];
 

@@ -1,6 +1,5 @@
 //! Certificates, TLS options and certificate stores, and how servers are reached, as trees of their
-//! options in Traefik's spelling. Of these, certificates that are named by their files and transports of
-//! HTTP services are served; the others are declared and printed.
+//! options in Traefik's spelling. Certificates and the default certificate of files and of the API are served.
 
 use super::{Options, Source};
 use crate::model::Map;
@@ -23,16 +22,22 @@ pub struct Tls {
 }
 
 impl TlsCertificate {
-    /// The files of its chain and key; `None` where it stands there as text, or belongs to another store
-    /// than the default one: then it is not served yet.
-    pub fn files(&self) -> Option<(&str, &str)> {
-        let file = |name: &str| {
-            let text = self.options.get(name)?.as_str()?;
-            (!text.is_empty() && !text.contains('\n') && !text.contains("-----BEGIN")).then_some(text)
-        };
-        let stores = self.options.get("stores").and_then(|stores| stores.as_array());
-        let default = stores.is_none_or(|stores| stores.iter().all(|store| store == "default"));
-        Some((file("certFile")?, file("keyFile")?)).filter(|_| default)
+    /// Its chain and key: the names of files, or PEM text. `None` where one is missing, or it belongs to other stores than the
+    /// default one: those serve nobody, as with Traefik.
+    pub fn parts(&self) -> Option<(&str, &str)> {
+        let stores = self.options.get("stores").and_then(|stores| stores.as_array()).filter(|all| !all.is_empty());
+        let default = stores.is_none_or(|stores| stores.iter().any(|store| store == "default"));
+        let part = |name: &str| self.options.get(name)?.as_str().filter(|text| !text.is_empty());
+        Some((part("certFile")?, part("keyFile")?)).filter(|_| default)
+    }
+}
+
+impl TlsStore {
+    /// Chain and key of `defaultCertificate`: the names of files, or PEM text.
+    pub fn default_certificate(&self) -> Option<(&str, &str)> {
+        let default = self.options.get("defaultCertificate")?.as_object()?;
+        let part = |name: &str| default.get(name)?.as_str().filter(|text| !text.is_empty());
+        Some((part("certFile")?, part("keyFile")?))
     }
 }
 

@@ -23,8 +23,7 @@ pub(super) fn word(section: &str, part: &str) -> &'static str {
 pub(super) fn not_served(section: &str, part: &str) -> &'static str {
     match (section, part) {
         ("udp", _) => "no UDP packet is passed on",
-        (_, "options") => "a router that names it is refused",
-        (_, "stores") => "a host without a certificate gets one of the local authority",
-        _ => "only those of the default store that are named by their files are served",
+        (_, "stores") => "the store `default` alone serves anybody",
+        _ => "only those of the default store with both `certFile` and `keyFile` are served",
     }
 }

@@ -3,12 +3,11 @@
 
 use super::state::Finder;
 use crate::catalog::{SourceState, SourceStatus};
-use crate::certs::Store as Certificates;
-use crate::declare::{Declarations, Dynamic};
-use crate::diagnostic::{self, Diagnostic, Problems, Stage, Subject};
-use crate::model::Provider;
+use crate::certs::{Content, Named, Store as Certificates};
+use crate::declare::{self, Declarations, Dynamic};
+use crate::diagnostic::{self, Diagnostic, Origin, Problems, Stage, Subject};
+use crate::model::{Provider, Secret};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -85,6 +84,7 @@ impl Direct {
         if changed {
             let read = self.taken.iter().filter(|said| said.is_read());
             self.problems = read.map(|said| (Finder::Reader(said.status.provider), problems_of(said))).collect();
+            self.problems.insert(Finder::Stores, self.of_all());
         }
         if let Some(certificates) = self.certificates.as_ref().filter(|_| changed) {
             certificates.name(self.pairs());
@@ -92,12 +92,43 @@ impl Direct {
         changed
     }
 
-    /// The files of certificates that they name: chain and key.
-    pub fn pairs(&self) -> Vec<(PathBuf, PathBuf)> {
-        let absolute = |file: &str| std::path::absolute(file).unwrap_or_else(|_| file.into());
-        let named = self.taken.iter().flat_map(|said| &said.dynamic.tls.certificates);
-        let files = named.filter_map(|certificate| certificate.files());
-        files.map(|(chain, key)| (absolute(chain), absolute(key))).collect()
+    /// The certificates that they name, the default one among them.
+    pub fn pairs(&self) -> Vec<Named> {
+        let tls = || self.taken.iter().map(|said| &said.dynamic.tls);
+        let certificates = tls().flat_map(|tls| &tls.certificates);
+        let named = certificates.filter_map(|own| Some(named(own.parts()?, false, &own.source)));
+        named.chain(self.default_stores().take(1).map(|(_, _, default)| default)).collect()
+    }
+
+    /// Default stores with a default certificate, by provider.
+    fn default_stores(&self) -> impl Iterator<Item = (Provider, &Arc<declare::TlsStore>, Named)> {
+        self.taken.iter().filter_map(|said| {
+            let store = said.dynamic.tls.stores.get("default")?;
+            Some((said.status.provider, store, named(store.default_certificate()?, true, &store.source)))
+        })
+    }
+
+    /// What is wrong with them all together.
+    fn of_all(&self) -> Problems {
+        let mut problems = Problems::new();
+        for (provider, store, _) in self.default_stores().skip(1) {
+            let message =
+                "the TLS store `default` is declared by several providers: only the first one's certificate counts";
+            let place = store.source.place.as_ref();
+            let origin = Origin {
+                provider: Some(provider.as_str().into()),
+                file: place.map(|place| place.file.clone()),
+                line: place.map(|place| place.at.0),
+                column: place.map(|place| place.at.1),
+                ..Origin::default()
+            };
+            let problem = Diagnostic::error("tls_store", message).with_origin(origin);
+            let kind = "TLS store";
+            let subject =
+                Subject { stage: Stage::Part, provider, kind, namespace: Arc::default(), name: "default".into() };
+            diagnostic::set(&mut problems, &subject, vec![problem]);
+        }
+        problems
     }
 
     /// What a step that did not come to its end took is to be taken again.
@@ -130,6 +161,16 @@ impl Direct {
 }
 
 /// Its problems under one subject: they are told together, in the order of the text.
+/// A certificate as it was named: what looks like PEM is the text itself, the rest is a file.
+fn named((chain, key): (&str, &str), default: bool, source: &declare::Source) -> Named {
+    let content = |text: &str| match text.contains("-----BEGIN") || text.contains('\n') {
+        true => Content::Text(Secret::new(text)),
+        false => Content::File(std::path::absolute(text).unwrap_or_else(|_| text.into())),
+    };
+    let place = source.place.as_ref().map(|place| format!("{}:{}", place.file, place.at.0));
+    Named { chain: content(chain), key: content(key), default, place: place.unwrap_or_default().into() }
+}
+
 fn problems_of(said: &Said) -> Problems {
     let mut problems = Problems::new();
     let subject = Subject {

@@ -209,7 +209,11 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
     diagnostics.iter().for_each(tell);
 
     let state_dir = absolute(&settled.own.state_dir);
-    let certificates = Certificates::open(&absolute(&settled.certificates.directory), &state_dir.join("local"));
+    let certificates = Certificates::open(
+        &absolute(&settled.certificates.directory),
+        &state_dir.join("local"),
+        Some(&state_dir.join("certificates")),
+    );
     let tls = Arc::new(tls::TlsConfigs::new(certificates.clone(), certs::server_config(&certificates)?));
     let access = match &settled.access_log {
         Some(log) => Some(access::start(translate::access_options(log))?),

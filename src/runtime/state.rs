@@ -20,6 +20,8 @@ use tokio::sync::watch;
 pub(super) enum Finder {
     /// Who read what a provider declares.
     Reader(Provider),
+    /// Who gathers the certificates that it names.
+    Stores,
     /// Who builds TLS configurations of it.
     TlsOptions,
     /// Who made the table of it.

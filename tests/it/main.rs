@@ -5,6 +5,7 @@ mod architecture;
 mod auth;
 mod balancing;
 mod catalog;
+mod certs;
 mod chaos;
 mod cli;
 mod config;

@@ -113,8 +113,6 @@ pub(super) struct Keeper {
     pub resolvers: BTreeMap<Arc<str>, Arc<Resolver>>,
     /// What is wrong with the configuration.
     pub misconfigured: Vec<Diagnostic>,
-    /// The directory below which certificates of the storage are found.
-    pub root: std::path::PathBuf,
     pub limits: Limits,
     pub gate: Option<Gate>,
     pub published: Arc<Published>,
@@ -274,7 +272,7 @@ impl Keeper {
         };
         let issuer = self.resolvers.get(&entry.want.resolver).map(|r| layout::issuer_key(&r.authority.directory));
         let ours = issuer.is_some_and(|issuer| {
-            let site = self.root.join(layout::site(&issuer, name).crt);
+            let site = self.tools.root.join(layout::site(&issuer, name).crt);
             serving.file == site
         });
         let after = |then: SystemTime| now + then.duration_since(clock).unwrap_or_default();

@@ -119,13 +119,12 @@ impl Certifying {
             orders: orders.clone(),
         };
         let keeper = move || Keeper {
-            tools: Tools { client, storage, certificates },
+            tools: Tools { client, storage, certificates, root: absolute(&root) },
             challenges,
             tracker: Tracker::new(rules),
             state,
             resolvers,
             misconfigured,
-            root: absolute(&root),
             limits,
             gate,
             published,

@@ -8,6 +8,7 @@ use super::resolvers::Resolver;
 use crate::acme::{AcmeError, Client, Order, Window, schedule};
 use crate::certs::storage::{LockError, SiteValue, Storage, StorageError, layout};
 use crate::certs::{self, Store as Certificates};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,8 @@ pub(super) struct Tools {
     pub client: Arc<Client>,
     pub storage: Storage,
     pub certificates: Certificates,
+    /// The directory below which the store finds certificates of the storage.
+    pub root: PathBuf,
 }
 
 /// What became of an order.
@@ -86,7 +89,7 @@ pub(super) async fn order(tools: Tools, resolver: Arc<Resolver>, name: Arc<str>,
 }
 
 async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f64) -> Result<Outcome, Failure> {
-    let Tools { client, storage, certificates } = tools;
+    let Tools { client, storage, certificates, root } = tools;
     let lock = {
         let (storage, lock) = (storage.clone(), layout::issue_lock(name));
         blocking(move || storage.lock(&lock, LOCK)).await?
@@ -141,7 +144,7 @@ async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f
         let stored = storage.write_site(&issuer, &name, &site);
         drop(lock);
         if stored.is_err() {
-            certificates.hold(&name, chain, key);
+            certificates.hold(root.join(layout::site(&issuer, &name).crt), chain, key);
         }
         certificates.rescan(RESCAN);
         stored.err()

@@ -223,6 +223,7 @@ impl Source for Fake {
             file: PathBuf::from("/CERTS/a.crt"),
             local: false,
             problem: Some("expired".to_owned()),
+            ..Certificate::default()
         }]
     }
 
