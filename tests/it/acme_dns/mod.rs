@@ -18,6 +18,7 @@ fn looking_at(resolver: SocketAddr) -> Propagation {
 
 /// A solver from lego's variables; time limits that a test can wait for.
 fn solver(provider: &str, variables: &[(&str, &str)], propagation: Propagation) -> Solver {
+    rust_lb::certs::install_provider();
     let get = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
     let mut settings = Settings::from_variables(provider, get).expect("settings");
     settings.timing.query = Duration::from_secs(4);
