@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::TSIG;
-use hickory_proto::rr::{Name, RData};
+use hickory_proto::rr::{DNSClass, Name, RData};
 
 /// How far the clocks may differ, in seconds (RFC 8945, section 10).
 const FUDGE: u16 = 300;
@@ -206,14 +206,16 @@ impl Signer {
 }
 
 /// The signature of a message and its key's name. hickory-proto sets it apart with its DNSSEC feature
-/// only, which any other crate may turn on.
+/// only, which any other crate may turn on. Class and TTL are fixed (RFC 8945, section 4.2); the MAC is
+/// made over what they should be.
 fn signature(message: &Message) -> Option<(&Name, &TSIG)> {
     if let Some(record) = &message.signature {
-        return Some((&record.name, &record.data));
+        let fits = record.dns_class == DNSClass::ANY && record.ttl == 0;
+        return fits.then_some((&record.name, &record.data));
     }
     let record = message.additionals.last()?;
     match &record.data {
-        RData::TSIG(tsig) => Some((&record.name, tsig)),
+        RData::TSIG(tsig) if record.dns_class == DNSClass::ANY && record.ttl == 0 => Some((&record.name, tsig)),
         _ => None,
     }
 }
