@@ -60,7 +60,7 @@ async fn a_failure_tells_the_end_of_what_it_said() {
         panic!("{error}")
     };
     assert!(status.contains('3'), "{status}");
-    assert!(output.contains("noise") && output.contains("no zone") && output.chars().count() <= 1001, "{output}");
+    assert!(output.contains("noise") && output.contains("no zone") && output.chars().count() <= 1010, "{output}");
     assert!(!output.contains('\u{1b}'), "{output:?}");
 }
 
