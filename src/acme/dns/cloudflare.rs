@@ -66,17 +66,17 @@ impl Cloudflare {
         let answer = self.api.send(Method::POST, &path, &[], self.dns.clone(), Some(&record)).await?;
         let id = match result(answer) {
             Ok(record) => id(&record, "record")?,
-            Err(Refusal { codes, error }) => {
-                if matches!(error, DnsError::Status { status: 404, .. }) {
+            Err(refusal) => {
+                if refusal.is_not_found() {
                     // The zone is not what it was: look it up again next time.
                     self.zones.lock().map(|mut zones| zones.remove(&apex)).ok();
                 }
-                let found = if codes.iter().any(|code| EXISTS.contains(code)) {
+                let found = if refusal.codes.iter().any(|code| EXISTS.contains(code)) {
                     self.find(&zone, name, value).await?
                 } else {
                     None
                 };
-                found.ok_or(error)?
+                found.ok_or(*refusal.error)?
             }
         };
         if let Ok(mut records) = self.records.lock() {
@@ -103,11 +103,11 @@ impl Cloudflare {
         let path = ["zones", &zone, "dns_records", &record];
         match result(self.api.send(Method::DELETE, &path, &[], self.dns.clone(), None).await?) {
             // Somebody else was faster.
-            Ok(_) | Err(Refusal { error: DnsError::Status { status: 404, .. }, .. }) => {
+            Err(refusal) if !refusal.is_not_found() => Err(*refusal.error),
+            _ => {
                 self.records.lock().map(|mut records| records.remove(&key)).ok();
                 Ok(())
             }
-            Err(Refusal { error, .. }) => Err(error),
         }
     }
 
@@ -119,7 +119,7 @@ impl Cloudflare {
             }
             let query = [("name", above.as_str()), ("per_page", "50")];
             let answer = self.api.send(Method::GET, &["zones"], &query, self.zone.clone(), None).await?;
-            let zones = result(answer).map_err(|refusal| refusal.error)?;
+            let zones = result(answer).map_err(|refusal| *refusal.error)?;
             let all: Vec<&Value> = zones.as_array().map(Vec::as_slice).unwrap_or_default().iter().collect();
             // A name may be in several accounts; one of them is in force.
             let active: Vec<&Value> = all.iter().copied().filter(|zone| zone["status"] == "active").collect();
@@ -148,7 +148,7 @@ impl Cloudflare {
         let path = ["zones", zone, "dns_records"];
         let query = [("type", "TXT"), ("name", name.as_str()), ("per_page", "100")];
         let answer = self.api.send(Method::GET, &path, &query, self.dns.clone(), None).await?;
-        let records = result(answer).map_err(|refusal| refusal.error)?;
+        let records = result(answer).map_err(|refusal| *refusal.error)?;
         let found = records
             .as_array()
             .and_then(|all| all.iter().find(|r| r["content"].as_str().is_some_and(|c| c.trim_matches('"') == value)));
@@ -169,7 +169,18 @@ fn quoted(value: &str) -> String {
 /// A refusal, with the API's codes.
 struct Refusal {
     codes: Vec<i64>,
-    error: DnsError,
+    error: Box<DnsError>,
+}
+
+impl Refusal {
+    fn new(codes: Vec<i64>, error: DnsError) -> Self {
+        Self { codes, error: Box::new(error) }
+    }
+
+    /// What was asked for is not there.
+    fn is_not_found(&self) -> bool {
+        matches!(*self.error, DnsError::Status { status: 404, .. })
+    }
 }
 
 /// `result` of an answer.
@@ -177,10 +188,10 @@ fn result(answer: Answer) -> Result<Value, Refusal> {
     let good = (200..300).contains(&answer.status);
     let body = match answer.json() {
         Ok(body) => body,
-        Err(error) if good => return Err(Refusal { codes: Vec::new(), error }),
+        Err(error) if good => return Err(Refusal::new(Vec::new(), error)),
         Err(_) => {
             let text = one_line(&String::from_utf8_lossy(&answer.body), 300);
-            return Err(Refusal { codes: Vec::new(), error: answer.refused(text) });
+            return Err(Refusal::new(Vec::new(), answer.refused(text)));
         }
     };
     if good && body["success"] == true {
@@ -196,7 +207,7 @@ fn result(answer: Answer) -> Result<Value, Refusal> {
         }
     }
     let text = one_line(&texts.join("; "), 300);
-    Err(Refusal { codes, error: answer.refused(text) })
+    Err(Refusal::new(codes, answer.refused(text)))
 }
 
 /// The id of a zone or record; it becomes part of addresses.

@@ -8,17 +8,17 @@ use super::error::{DnsError, HookFault, one_line};
 use super::settings;
 use std::collections::VecDeque;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-/// Of what the program writes, the last bytes are kept.
+/// Of what the program writes to each of its two outputs, the last bytes are kept.
 const KEPT: usize = 4096;
-/// Of those, this many characters are told.
-const TOLD: usize = 1000;
+/// Of those, this many characters are told of each.
+const TOLD: usize = 500;
 /// How long a program's output is read after its end, should a child of it keep it open.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_secs(2);
 
 /// The provider.
 #[derive(Debug)]
@@ -40,7 +40,9 @@ impl Drop for Group {
     }
 }
 
-type Tail = Arc<Mutex<VecDeque<u8>>>;
+/// The end of one output. Each has its own: they are read in no certain order, and a flood of one must
+/// not push the other out.
+type Tail = Mutex<VecDeque<u8>>;
 
 impl Exec {
     pub fn new(settings: settings::Exec) -> Self {
@@ -69,9 +71,9 @@ impl Exec {
             .map_err(|e| fault(HookFault::Start(e.to_string()), String::new()))?;
         let mut group =
             Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw));
-        let tail = Tail::default();
-        let ended = tokio::time::timeout(self.settings.limit, watch(&mut child, &tail)).await;
-        let output = shown(&tail);
+        let tails = [Tail::default(), Tail::default()];
+        let ended = tokio::time::timeout(self.settings.limit, watch(&mut child, &tails)).await;
+        let output = shown(&tails);
         let status = match ended {
             Err(_) => {
                 drop(group);
@@ -93,10 +95,10 @@ impl Exec {
 }
 
 /// Reads what the program writes until it has ended.
-async fn watch(child: &mut Child, tail: &Tail) -> std::io::Result<ExitStatus> {
+async fn watch(child: &mut Child, [of_out, of_err]: &[Tail; 2]) -> std::io::Result<ExitStatus> {
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let reading = async {
-        tokio::join!(keep(out, tail), keep(err, tail));
+        tokio::join!(keep(out, of_out), keep(err, of_err));
     };
     tokio::pin!(reading);
     let status = tokio::select! {
@@ -120,10 +122,13 @@ async fn keep(stream: Option<impl AsyncRead + Unpin>, tail: &Tail) {
     }
 }
 
-fn shown(tail: &Tail) -> String {
-    let bytes: Vec<u8> = tail.lock().map(|tail| tail.iter().copied().collect()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    // The end tells why it failed.
-    let skipped = text.chars().count().saturating_sub(TOLD);
-    one_line(&text.chars().skip(skipped).collect::<String>(), TOLD)
+/// Both ends, in one line; the end tells why it failed.
+fn shown(tails: &[Tail; 2]) -> String {
+    let ends = tails.iter().map(|tail| {
+        let bytes: Vec<u8> = tail.lock().map(|tail| tail.iter().copied().collect()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let skipped = text.chars().count().saturating_sub(TOLD);
+        one_line(&text.chars().skip(skipped).collect::<String>(), TOLD)
+    });
+    ends.filter(|end| !end.is_empty()).collect::<Vec<_>>().join(" / ")
 }

@@ -59,7 +59,7 @@ pub struct Solver {
 #[derive(Debug)]
 enum Provider {
     AcmeDns(acme_dns::AcmeDns),
-    Rfc2136(rfc2136::Rfc2136),
+    Rfc2136(Box<rfc2136::Rfc2136>),
     Cloudflare(cloudflare::Cloudflare),
     Exec(exec::Exec),
     HttpReq(http_req::HttpReq),
@@ -97,7 +97,7 @@ impl Solver {
         let timing = settings.timing;
         let provider = match &settings.provider {
             settings::Provider::AcmeDns(own) => Provider::AcmeDns(acme_dns::AcmeDns::new(own.clone(), timing.request)?),
-            settings::Provider::Rfc2136(own) => Provider::Rfc2136(rfc2136::Rfc2136::new(own, timing.query)?),
+            settings::Provider::Rfc2136(own) => Provider::Rfc2136(Box::new(rfc2136::Rfc2136::new(own, timing.query)?)),
             settings::Provider::Cloudflare(own) => {
                 Provider::Cloudflare(cloudflare::Cloudflare::new(own, timing.request)?)
             }

@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::TSIG;
+use hickory_proto::rr::{DNSClass, Name, RData};
 
 /// How far the clocks may differ, in seconds (RFC 8945, section 10).
 const FUDGE: u16 = 300;
@@ -143,8 +144,7 @@ impl Signer {
 
     /// Judges an answer (`bytes`, decoded as `message`) to a request with this MAC at `now`.
     pub fn verify(&self, bytes: &[u8], message: &Message, request_mac: &[u8], now: u64) -> Verdict {
-        let Some(record) = &message.signature else { return Verdict::Doubtful("it is not signed") };
-        let tsig = &record.data;
+        let Some((name, tsig)) = signature(message) else { return Verdict::Doubtful("it is not signed") };
         let fault = fault(tsig);
         if tsig.mac.is_empty() {
             return match fault {
@@ -156,7 +156,7 @@ impl Signer {
                 _ => Verdict::Doubtful("its signature is empty"),
             };
         }
-        let same_key = Fqdn::from_wire(&record.name).is_ok_and(|name| name == self.shown);
+        let same_key = Fqdn::from_wire(name).is_ok_and(|name| name == self.shown);
         let same_algorithm = Algorithm::parse(&tsig.algorithm.to_name().to_ascii()) == Some(self.algorithm);
         if !same_key || !same_algorithm {
             return Verdict::Doubtful("it is signed with another key");
@@ -202,6 +202,21 @@ impl Signer {
         out.extend_from_slice(&length(other));
         out.extend_from_slice(other);
         out
+    }
+}
+
+/// The signature of a message and its key's name. hickory-proto sets it apart with its DNSSEC feature
+/// only, which any other crate may turn on. Class and TTL are fixed (RFC 8945, section 4.2); the MAC is
+/// made over what they should be.
+fn signature(message: &Message) -> Option<(&Name, &TSIG)> {
+    if let Some(record) = &message.signature {
+        let fits = record.dns_class == DNSClass::ANY && record.ttl == 0;
+        return fits.then_some((&record.name, &record.data));
+    }
+    let record = message.additionals.last()?;
+    match &record.data {
+        RData::TSIG(tsig) if record.dns_class == DNSClass::ANY && record.ttl == 0 => Some((&record.name, tsig)),
+        _ => None,
     }
 }
 
