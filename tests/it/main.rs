@@ -1,5 +1,6 @@
 //! The one integration test binary: a module a capability, `support` for what they share.
 
+mod acme;
 mod admin;
 mod architecture;
 mod auth;

@@ -23,6 +23,13 @@ pub struct Request {
     csr: CertificateSigningRequestParams,
 }
 
+impl Request {
+    /// Issues for another name than was asked for.
+    pub fn rename(&mut self, name: &str) {
+        self.csr.params.subject_alt_names = vec![SanType::DnsName(name.try_into().expect("a name"))];
+    }
+}
+
 fn authority(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
