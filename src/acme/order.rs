@@ -83,6 +83,8 @@ impl Progress {
 
 /// A name that has to be proved.
 struct Todo {
+    /// Its place among the order's authorizations.
+    place: usize,
     name: String,
     wildcard: bool,
     offered: Vec<Offered>,
@@ -317,6 +319,40 @@ impl Run<'_> {
         presented: &mut Presented,
     ) -> Result<(), Failed> {
         let mut todo = self.authorizations(order).await?;
+        loop {
+            let left = |todo: &&Todo| !todo.offered.is_empty();
+            // Names that are proved together; one alone where a provider has room for one record only.
+            let together = todo.iter().filter(left).any(|todo| !self.is_sequential(todo));
+            let (group, rest): (Vec<Todo>, Vec<Todo>) = match together {
+                true => todo.into_iter().partition(|todo| !self.is_sequential(todo)),
+                false => {
+                    let first = todo.iter().filter(left).map(|todo| todo.place).next();
+                    todo.into_iter().partition(|todo| Some(todo.place) == first)
+                }
+            };
+            if !group.iter().any(|todo| !todo.offered.is_empty()) {
+                return Ok(());
+            }
+            self.prove_together(account, order, presented, group).await?;
+            presented.clean().await;
+            todo = rest;
+        }
+    }
+
+    fn is_sequential(&self, todo: &Todo) -> bool {
+        match self.ways(todo).next().and_then(|(index, _)| self.methods.get(index)) {
+            Some(Method::Dns(solver)) => solver.sequential(),
+            _ => false,
+        }
+    }
+
+    async fn prove_together(
+        &self,
+        account: &Account,
+        order: &mut instant_acme::Order,
+        presented: &mut Presented,
+        mut todo: Vec<Todo>,
+    ) -> Result<(), Failed> {
         let thumbprint = account.key_thumbprint();
         self.progress.enter(Phase::Present);
         for todo in todo.iter_mut().filter(|todo| !todo.offered.is_empty()) {
@@ -331,9 +367,11 @@ impl Run<'_> {
         let timing = self.client.timing();
         let mut pace = Pace::new(timing, timing.validation);
         let mut handles = order.authorizations();
-        for todo in &todo {
-            let Some(handle) = handles.next().await else { break };
+        let mut place = 0;
+        while let Some(handle) = handles.next().await {
             let mut handle = handle.map_err(|error| self.transport.error(error, phase))?;
+            place += 1;
+            let Some(todo) = todo.iter().find(|todo| todo.place + 1 == place) else { continue };
             let Some(chosen) = todo.chosen else { continue };
             let kind = self.methods[chosen].kind();
             loop {
@@ -392,7 +430,7 @@ impl Run<'_> {
             if pending && offered.is_empty() {
                 return Err(self.no_method(&name, wildcard, &words).into());
             }
-            all.push(Todo { name, wildcard, offered, words, chosen: None, unusable: Vec::new() });
+            all.push(Todo { place: all.len(), name, wildcard, offered, words, chosen: None, unusable: Vec::new() });
         }
         Ok(all)
     }
@@ -457,9 +495,11 @@ impl Run<'_> {
     /// Tells the authority that it may look.
     async fn say_ready(&self, order: &mut instant_acme::Order, all: &[Todo]) -> Result<(), Failed> {
         let mut handles = order.authorizations();
-        for todo in all {
-            let Some(handle) = handles.next().await else { break };
+        let mut place = 0;
+        while let Some(handle) = handles.next().await {
             let mut handle = handle.map_err(|error| self.transport.error(error, Phase::Validation))?;
+            place += 1;
+            let Some(todo) = all.iter().find(|todo| todo.place + 1 == place) else { continue };
             let Some(chosen) = todo.chosen else { continue };
             let kind = self.methods[chosen].kind();
             let Some(mut challenge) = handle.challenge(type_of(kind)) else { continue };

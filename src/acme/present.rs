@@ -27,7 +27,7 @@ pub(super) struct Offered {
 enum Standing {
     Http { token: String, file: String },
     TlsAlpn { name: String, file: String },
-    Dns { solver: Arc<dns::Solver>, domain: String, value: String },
+    Dns { solver: Arc<dns::Solver>, domain: String, token: String, authorization: String },
 }
 
 /// The answers of one order. Dropped, it takes away what still stands.
@@ -112,11 +112,14 @@ impl Presented {
                 self.share(file, name, offered, authorization).await;
             }
             Method::Dns(solver) => {
-                let value = dns_value(authorization);
                 // Noted before it is set: it may be set although the answer says otherwise.
-                let (solver, domain) = (solver.clone(), name.to_owned());
-                self.standing.push(Standing::Dns { solver: solver.clone(), domain, value: value.clone() });
-                within(self.timing.provider, solver.present(name, &value)).await?;
+                self.standing.push(Standing::Dns {
+                    solver: solver.clone(),
+                    domain: name.to_owned(),
+                    token: offered.token.clone(),
+                    authorization: authorization.to_owned(),
+                });
+                within(self.timing.provider, solver.present_key(name, &offered.token, authorization)).await?;
             }
         }
         Ok(())
@@ -186,8 +189,8 @@ async fn take_away(standing: &Standing, storage: &Storage, timing: &Timing) {
             };
             tracing::warn!(file, reason, "a challenge that is over stays in the storage");
         }
-        Standing::Dns { solver, domain, value } => {
-            if let Err(problem) = within(timing.provider, solver.clean_up(domain, value)).await {
+        Standing::Dns { solver, domain, token, authorization } => {
+            if let Err(problem) = within(timing.provider, solver.clean_up_key(domain, token, authorization)).await {
                 tracing::warn!(domain, %problem, "a challenge's TXT record stays in the zone");
             }
         }

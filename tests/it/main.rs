@@ -1,5 +1,6 @@
 //! The one integration test binary: a module a capability, `support` for what they share.
 
+mod acme;
 mod acme_dns;
 mod admin;
 mod architecture;
@@ -20,6 +21,7 @@ mod h1;
 mod health;
 mod hind;
 mod holder;
+mod issuing;
 mod middleware;
 mod proxy;
 mod real;
