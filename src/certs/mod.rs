@@ -29,6 +29,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use storage::Storage;
 use watch::{Findings, Watch};
 
 /// How long a start waits for the certificate directory to be read.
@@ -85,6 +86,19 @@ fn as_rfc3339<S: serde::Serializer>(t: &Option<SystemTime>, serializer: S) -> Re
     }
 }
 
+/// What a [`Store`] is opened with.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// The certificate directory, absolute.
+    pub directory: PathBuf,
+    /// Where our own local authority is kept, absolute.
+    pub local_root: PathBuf,
+    /// HinD's `CERTS_SELF_SIGNED`, Caddy's `tls internal`: the authority that Caddy keeps in the certificate
+    /// directory signs for every host, also for those that an ACME authority once gave a certificate. Pairs
+    /// that were put there by hand or named are served all the same.
+    pub self_signed: bool,
+}
+
 /// The certificates of the process. Cloning is cheap; the thread ends with the last clone and the
 /// last [`ServerConfig`] made of it.
 #[derive(Debug, Clone)]
@@ -99,13 +113,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the certificate directory `dir` and the local authority in `local_root_dir` (both
-    /// absolute). Never fails: a directory that is missing or cannot be read is a diagnostic, and
-    /// is looked at again. Waits two seconds at most for a directory that hangs.
-    pub fn open(dir: &Path, local_root_dir: &Path) -> Self {
+    /// Opens the certificate directory and the local authority. Never fails: a directory that is missing or
+    /// cannot be read is a diagnostic, and is looked at again. Waits two seconds at most for one that hangs.
+    pub fn open(options: &StoreOptions) -> Self {
+        let dir = options.directory.as_path();
         let provider = Arc::new(provider());
         let mut trouble = Vec::new();
-        let local = match LocalAuthority::open(local_root_dir, SystemTime::now(), &provider) {
+        let local = match LocalAuthority::open(&options.local_root, SystemTime::now(), &provider) {
             Ok((local, diagnostic)) => {
                 trouble.extend(diagnostic);
                 Some(Arc::new(local))
@@ -125,7 +139,15 @@ impl Store {
                 (None, Arc::default())
             }
         };
-        let resolver = Arc::new(Resolver::new(findings.clone(), watch.clone(), local.clone(), Instant::now()));
+        if let Some(local) = local.as_ref().filter(|_| options.self_signed)
+            && let Err(error) = local.share(Storage::directory(dir.to_owned()), dir, FIRST_LOOK)
+        {
+            let message = format!("the thread that keeps Caddy's local authority cannot be started: {error}");
+            trouble.push(Diagnostic::error("local_authority", message));
+        }
+        let mut resolver = Resolver::new(findings.clone(), watch.clone(), local.clone(), Instant::now());
+        resolver.signed_anew = options.self_signed.then(|| dir.join("certificates"));
+        let resolver = Arc::new(resolver);
         Self { findings, watch, local, resolver, dir: dir.to_owned(), trouble: Arc::new(trouble) }
     }
 
@@ -134,14 +156,14 @@ impl Store {
         self.resolver.clone()
     }
 
-    /// Where the local authority's certificate lies; `None` when it could not be kept.
-    pub fn root_pem_path(&self) -> Option<&Path> {
-        self.local.as_ref()?.certificate_file()
+    /// Where the certificate of the local authority that signs lies; `None` when it could not be kept.
+    pub fn root_pem_path(&self) -> Option<PathBuf> {
+        Some(self.local.as_ref()?.certificate_file()?.to_owned())
     }
 
-    /// The local authority's certificate in PEM form.
-    pub fn root_pem(&self) -> Option<&str> {
-        Some(self.local.as_ref()?.certificate())
+    /// The same certificate in PEM form.
+    pub fn root_pem(&self) -> Option<Arc<str>> {
+        Some(self.local.as_ref()?.certificate(SystemTime::now()))
     }
 
     /// Serves these pairs (chain and key, absolute) besides those of the directory, in the place of the
@@ -215,6 +237,7 @@ impl Store {
     pub fn diagnostics(&self, now: SystemTime) -> Vec<Diagnostic> {
         let at = |file: &Path| Origin { file: Some(file.display().to_string().into()), ..Origin::default() };
         let mut all = (*self.trouble).clone();
+        all.extend(self.local.as_ref().and_then(|local| local.diagnostic()));
         for problem in self.findings.problems.load().iter() {
             let diagnostic = if problem.file == self.dir {
                 let message = format!("the certificate directory: {}", problem.text);

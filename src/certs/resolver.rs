@@ -2,9 +2,11 @@
 //! for a disk nor for the thread that looks at it.
 
 use super::local::LocalAuthority;
+use super::pair::Pair;
 use super::watch::{Findings, Watch};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +20,8 @@ pub(super) struct Resolver {
     findings: Arc<Findings>,
     watch: Option<Arc<Watch>>,
     local: Option<Arc<LocalAuthority>>,
+    /// The directory of issued certificates, where the local authority signs in their place.
+    pub(super) signed_anew: Option<PathBuf>,
     started: Instant,
     /// Milliseconds after `started` until which misses are not told.
     quiet_until: AtomicU64,
@@ -30,7 +34,20 @@ impl Resolver {
         local: Option<Arc<LocalAuthority>>,
         started: Instant,
     ) -> Self {
-        Self { findings, watch, local, started, quiet_until: AtomicU64::new(0) }
+        Self { findings, watch, local, signed_anew: None, started, quiet_until: AtomicU64::new(0) }
+    }
+
+    /// Whether a pair is served, rather than a fresh leaf of the local authority.
+    fn is_good(&self, pair: &Pair, now: SystemTime) -> bool {
+        if let Some(dir) = &self.signed_anew
+            && let Some(local) = &self.local
+        {
+            // Until Caddy's authority is there, what a public one issued is better than a leaf that nobody
+            // can verify.
+            return !pair.file.starts_with(dir) || !local.is_shared(now) && !pair.local;
+        }
+        // What the house's own authority once issued and nobody renews is worse than a fresh one.
+        !pair.local || pair.valid_at(now)
     }
 
     fn miss(&self, clock: Instant) {
@@ -59,8 +76,7 @@ impl ResolvesServerCert for Resolver {
         // Few clients send the root's dot (RFC 6066, 3, forbids it); certificates never have it.
         let host = host.strip_suffix('.').unwrap_or(host);
         let found = index.find(host, now, |pair| pair.key.key.choose_scheme(schemes).is_some());
-        // What the house's own authority once issued and nobody renews is worse than a fresh one.
-        if let Some(pair) = found.filter(|pair| !pair.local || pair.valid_at(now)) {
+        if let Some(pair) = found.filter(|pair| self.is_good(pair, now)) {
             return Some(pair.key.clone());
         }
         let clock = Instant::now();

@@ -1,6 +1,7 @@
 //! The store over generated files, seen through handshakes in memory.
 
 mod options;
+mod self_signed;
 
 use super::*;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -91,7 +92,12 @@ impl World {
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.dir, &self.state)
+        self.open_self_signed(false)
+    }
+
+    fn open_self_signed(&self, self_signed: bool) -> Store {
+        let (directory, local_root) = (self.dir.clone(), self.state.clone());
+        Store::open(&StoreOptions { directory, local_root, self_signed })
     }
 }
 

@@ -53,19 +53,21 @@ pub(super) fn hind(
             told.push(d.with_origin(origin(name)).with_help("certificates are not ordered by ACME yet"));
         }
     }
-    if get("CERTS_SELF_SIGNED").is_some() {
-        let message = "`CERTS_SELF_SIGNED` does nothing: a host without a certificate on disk always gets one of the \
-                       local authority, and one with a certificate keeps it";
-        let help = "trust `local/root.crt` below `rustLb.stateDir`, which is not the root that Caddy made";
-        told.push(Diagnostic::warning("not_served", message).with_origin(origin("CERTS_SELF_SIGNED")).with_help(help));
-    }
     if fqdn.is_empty() && nomad_addr_extra.is_empty() && !allowed_remote_ips_control_plane.is_empty() {
         let name = "ALLOWED_REMOTE_IPS_CONTROL_PLANE";
         let message = format!("`{name}` does nothing: neither `FQDN` nor `NOMAD_ADDR_EXTRA` names a control plane");
         told.push(Diagnostic::warning("no_control_plane", message).with_origin(origin(name)));
     }
     diagnostics.append(&mut told);
-    Hind { fqdn, nomad_addr_extra, trusted_proxies, allowed_remote_ips_control_plane, allowed_remote_ips_services }
+    let certs_self_signed = get("CERTS_SELF_SIGNED").is_some();
+    Hind {
+        fqdn,
+        nomad_addr_extra,
+        trusted_proxies,
+        allowed_remote_ips_control_plane,
+        allowed_remote_ips_services,
+        certs_self_signed,
+    }
 }
 
 /// A host name in lower case, without what people put around it by mistake: schemes (HinD's installer

@@ -453,6 +453,8 @@ pub struct Hind {
     pub allowed_remote_ips_control_plane: Vec<IpNet>,
     /// `ALLOWED_REMOTE_IPS_SERVICES`.
     pub allowed_remote_ips_services: Vec<IpNet>,
+    /// `CERTS_SELF_SIGNED`: any text. Hosts get certificates of the authority that Caddy keeps.
+    pub certs_self_signed: bool,
 }
 
 /// An address in use: which entry point listens where, after binding.

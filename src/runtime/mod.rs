@@ -205,7 +205,11 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
     diagnostics.iter().for_each(tell);
 
     let state_dir = absolute(&settled.own.state_dir);
-    let certificates = Certificates::open(&absolute(&settled.own.certificates_dir), &state_dir.join("local"));
+    let certificates = Certificates::open(&certs::StoreOptions {
+        directory: absolute(&settled.own.certificates_dir),
+        local_root: state_dir.join("local"),
+        self_signed: settled.hind.certs_self_signed,
+    });
     let tls = Arc::new(tls::TlsConfigs::new(certificates.clone(), certs::server_config(&certificates)?));
     let access = match &settled.access_log {
         Some(log) => Some(access::start(translate::access_options(log))?),
@@ -224,7 +228,7 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
     doors::tell(&bound);
 
     let stop = CancellationToken::new();
-    let root = certificates.root_pem_path().map(Path::to_owned);
+    let root = certificates.root_pem_path();
     let parts = Parts {
         state: Arc::new(State::new(settled.own.history_size, diagnostics)),
         registry: Arc::new(Registry::new(Instant::now()).with_panic_threshold(settled.own.panic_threshold)),

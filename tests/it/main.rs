@@ -23,6 +23,7 @@ mod proxy;
 mod real;
 mod render;
 mod rule;
+mod self_signed;
 mod smuggling;
 mod spine;
 mod support;
