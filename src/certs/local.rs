@@ -11,6 +11,7 @@ mod caddy;
 mod own;
 
 use super::storage::Storage;
+use super::{Development, StoreOptions};
 use crate::diagnostic::{Diagnostic, Origin};
 use arc_swap::ArcSwapOption;
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer};
@@ -39,6 +40,8 @@ const RATE: f64 = 50.0;
 const BURST: f64 = 200.0;
 /// A DNS name has at most so many characters (RFC 1035, section 2.3.4).
 const NAME_LIMIT: usize = 253;
+/// Life of a certificate for development.
+const DEVELOPMENT_LIFE: Duration = Duration::from_secs(86_400 * 90);
 /// Pauses between looks at Caddy's authority, which another process may renew or replace.
 const LOOK: std::ops::Range<Duration> = Duration::from_secs(45)..Duration::from_secs(75);
 /// The same where it cannot be used.
@@ -354,6 +357,46 @@ impl Signer {
         params.not_after = not_after.into();
         (params, renew_at)
     }
+}
+
+/// See [`super::development`].
+pub(super) fn development(
+    options: &StoreOptions,
+    hosts: &[String],
+    now: SystemTime,
+    provider: &CryptoProvider,
+) -> Result<Development, String> {
+    let names = hosts.iter().map(|host| match host.parse::<IpAddr>() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) if is_host(host) => host.to_ascii_lowercase().try_into().map(SanType::DnsName).map_err(|_| host),
+        Err(_) => Err(host),
+    });
+    let names: Vec<_> = names.collect::<Result<_, _>>().map_err(|host| format!("`{host}` is no host"))?;
+    let (signer, root_file) = if options.self_signed {
+        let storage = Storage::directory(options.directory.clone());
+        let (signer, _) = caddy::load(&storage, now).map_err(|error| format!("Caddy's local authority: {error}"))?;
+        (signer, Some(options.directory.join(caddy::ROOT)))
+    } else {
+        let signer = own::keep_root(&options.local_root, now, provider).map_err(|error| error.to_string())?;
+        let file = own::publish(&options.local_root, &signer).map_err(|error| error.to_string())?;
+        (signer, Some(file))
+    };
+    let (mut params, _) = signer.leaf(names, &hosts[0], now);
+    params.not_after = (now + DEVELOPMENT_LIFE).min(signer.not_after).into();
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let leaf = params.signed_by(&key, &signer.issuer).map_err(|error| error.to_string())?;
+    let above = signer.above.iter().map(|der| caddy::pem("CERTIFICATE", der));
+    let chain = std::iter::once(leaf.pem()).chain(above).collect();
+    Ok(Development { chain, key: key.serialize_pem(), root: signer.root, root_file })
+}
+
+/// Whether a certificate can name it: labels of letters, digits, `-` and `_`, a `*` alone as the first.
+fn is_host(name: &str) -> bool {
+    let label = |label: &str| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        (1..=63).contains(&label.len()) && label.bytes().all(good)
+    };
+    name.len() <= NAME_LIMIT && name.strip_prefix("*.").unwrap_or(name).split('.').all(label)
 }
 
 /// Keeps Caddy's authority current until the authority has gone.

@@ -7,6 +7,7 @@
 //! a certificate. The provider of cryptography is chosen here and nowhere else.
 
 mod index;
+mod inventory;
 mod local;
 pub mod options;
 mod pair;
@@ -15,6 +16,7 @@ mod scan;
 pub mod storage;
 mod watch;
 
+pub use inventory::{Development, Inventory, development, inventory};
 pub use pair::PairError;
 
 use crate::diagnostic::{Diagnostic, Origin};

@@ -205,11 +205,7 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
     diagnostics.iter().for_each(tell);
 
     let state_dir = absolute(&settled.own.state_dir);
-    let certificates = Certificates::open(&certs::StoreOptions {
-        directory: absolute(&settled.own.certificates_dir),
-        local_root: state_dir.join("local"),
-        self_signed: settled.hind.certs_self_signed,
-    });
+    let certificates = Certificates::open(&store_options(&settled));
     let tls = Arc::new(tls::TlsConfigs::new(certificates.clone(), certs::server_config(&certificates)?));
     let access = match &settled.access_log {
         Some(log) => Some(access::start(translate::access_options(log))?),
@@ -274,6 +270,15 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
 }
 
 /// A path that stays right whatever the working directory is.
+/// Where certificates are read, and who signs for hosts without one.
+pub(crate) fn store_options(settled: &Settled) -> certs::StoreOptions {
+    certs::StoreOptions {
+        directory: absolute(&settled.own.certificates_dir),
+        local_root: absolute(&settled.own.state_dir).join("local"),
+        self_signed: settled.hind.certs_self_signed,
+    }
+}
+
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

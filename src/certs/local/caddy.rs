@@ -229,7 +229,7 @@ fn new_key() -> Result<(KeyPair, String), AuthorityError> {
 }
 
 /// PEM text with lines of 64 characters (RFC 7468).
-fn pem(label: &str, der: &[u8]) -> String {
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
     for (at, c) in body.char_indices() {

@@ -173,7 +173,10 @@ fn caddys_authority_takes_over_once_it_is_there_and_ours_serves_until_then() {
     assert!(x509.extended_key_usage().unwrap().unwrap().value.client_auth);
     let hour = Duration::from_secs(3_600);
     assert!(Arc::ptr_eq(&leaf, &authority.leaf("a.test", now + 7 * hour, clock).unwrap()));
-    assert!(!Arc::ptr_eq(&leaf, &authority.leaf("a.test", now + 9 * hour, clock).unwrap()), "less than a third is left");
+    assert!(
+        !Arc::ptr_eq(&leaf, &authority.leaf("a.test", now + 9 * hour, clock).unwrap()),
+        "less than a third is left"
+    );
 
     // Past the end of what is known of it, ours signs again.
     assert!(!authority.is_shared(now + 8 * 24 * hour));
