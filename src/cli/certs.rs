@@ -49,7 +49,7 @@ fn take_value(args: &mut Vec<String>, flag: &str) -> Result<Option<String>, Stri
     let word = args.remove(at);
     match word.split_once('=') {
         Some((_, value)) => Ok(Some(value.to_owned())),
-        None if at < args.len() => Ok(Some(args.remove(at))),
+        None if args.get(at).is_some_and(|value| !value.starts_with("--")) => Ok(Some(args.remove(at))),
         None => Err(format!("`{flag}` needs a value")),
     }
 }
@@ -100,8 +100,14 @@ pub(super) fn run(mut args: Vec<String>, style: Style, stdout: &mut dyn Write, s
             given.map_or_else(|| Path::new(".").join(format!("{name}.{ending}")), PathBuf::from)
         };
         let (cert_file, key_file) = (place(files.0, "crt"), place(files.1, "key"));
-        let both = put(&key_file, &key, 0o600, force).and_then(|()| put(&cert_file, &chain, 0o644, force));
-        if let Err(message) = both {
+        // The certificate first: a key without one is of no use, and was not there before.
+        let certificate = put(&cert_file, &chain, 0o644, force);
+        let fresh = certificate.is_ok();
+        if let Err(message) = certificate.and_then(|()| put(&key_file, &key, 0o600, force)) {
+            if fresh {
+                // Half a pair is worse than none; what cannot be removed is told by the next attempt.
+                let _ = std::fs::remove_file(&cert_file);
+            }
             return fail(stderr, FAILED, format_args!("{message}"));
         }
         return written(if json {
