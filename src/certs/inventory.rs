@@ -109,6 +109,7 @@ impl Store {
     pub fn diagnostics(&self, now: SystemTime) -> Vec<Diagnostic> {
         let at = |file: &Path| Origin { file: Some(file.display().to_string().into()), ..Origin::default() };
         let mut all = (*self.trouble).clone();
+        all.extend(self.local.as_ref().and_then(|local| local.diagnostic()));
         let copied = self.findings.copied.load(Ordering::Relaxed);
         if copied > 0 {
             let message = format!("the certificate directory does not answer: {copied} of the local copy are served");

@@ -14,6 +14,7 @@ mod index;
 mod inventory;
 mod local;
 mod named;
+mod offline;
 pub mod options;
 mod pair;
 mod resolver;
@@ -27,6 +28,7 @@ mod watch;
 
 pub use inventory::Certificate;
 pub use named::{Content, Named};
+pub use offline::{Development, Inventory, development, inventory};
 pub use pair::PairError;
 pub use serving::{Inspected, Serving, challenge_config, inspect};
 
@@ -37,10 +39,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::{ServerConfig, SupportedProtocolVersion};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
+use storage::Storage;
 use watch::{Findings, Places, Watch};
 
 /// How long a start waits for the certificate directory to be read.
@@ -63,6 +66,22 @@ pub fn install_provider() {
     let _ = provider().install_default();
 }
 
+/// What a [`Store`] is opened with.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// The certificate directory, absolute.
+    pub directory: PathBuf,
+    /// Where our own local authority is kept, absolute.
+    pub local_root: PathBuf,
+    /// Where what is served is copied to (0700, files 0600), and served from at a start where the directory does not answer;
+    /// absolute.
+    pub copy: Option<PathBuf>,
+    /// HinD's `CERTS_SELF_SIGNED`, Caddy's `tls internal`: the authority that Caddy keeps in the certificate
+    /// directory signs for every host, also for those that an ACME authority once gave a certificate. Pairs
+    /// that were put there by hand or named are served all the same.
+    pub self_signed: bool,
+}
+
 /// The certificates of the process. Cloning is cheap; the thread ends with the last clone and the
 /// last [`ServerConfig`] made of it.
 #[derive(Debug, Clone)]
@@ -77,14 +96,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the certificate directory `dir` and the local authority in `local_root_dir` (both
-    /// absolute). Never fails: a directory that is missing or cannot be read is a diagnostic, and
-    /// is looked at again. Waits two seconds at most for a directory that hangs. What is served is copied to `copy` (0700, files
-    /// 0600), and served from there at a start where the directory does not answer.
-    pub fn open(dir: &Path, local_root_dir: &Path, copy: Option<&Path>) -> Self {
+    /// Opens the certificate directory and the local authority. Never fails: a directory that is missing or
+    /// cannot be read is a diagnostic, and is looked at again. Waits two seconds at most for one that hangs.
+    pub fn open(options: &StoreOptions) -> Self {
+        let dir = options.directory.as_path();
         let provider = Arc::new(provider());
         let mut trouble = Vec::new();
-        let local = match LocalAuthority::open(local_root_dir, SystemTime::now(), &provider) {
+        let local = match LocalAuthority::open(&options.local_root, SystemTime::now(), &provider) {
             Ok((local, diagnostic)) => {
                 trouble.extend(diagnostic);
                 Some(Arc::new(local))
@@ -95,7 +113,7 @@ impl Store {
                 None
             }
         };
-        let places = Places { dir: dir.to_owned(), copy: copy.map(Path::to_owned) };
+        let places = Places { dir: dir.to_owned(), copy: options.copy.clone() };
         let (watch, findings) = match Watch::start(places, FIRST_LOOK) {
             Ok((watch, findings)) => (Some(watch), findings),
             Err(error) => {
@@ -104,7 +122,15 @@ impl Store {
                 (None, Arc::default())
             }
         };
-        let resolver = Arc::new(Resolver::new(findings.clone(), watch.clone(), local.clone(), Instant::now()));
+        if let Some(local) = local.as_ref().filter(|_| options.self_signed)
+            && let Err(error) = local.share(Storage::directory(dir.to_owned()), dir, FIRST_LOOK)
+        {
+            let message = format!("the thread that keeps Caddy's local authority cannot be started: {error}");
+            trouble.push(Diagnostic::error("local_authority", message));
+        }
+        let mut resolver = Resolver::new(findings.clone(), watch.clone(), local.clone(), Instant::now());
+        resolver.signed_anew = options.self_signed.then(|| dir.join("certificates"));
+        let resolver = Arc::new(resolver);
         Self { findings, watch, local, resolver, dir: dir.to_owned(), trouble: Arc::new(trouble) }
     }
 
@@ -113,14 +139,14 @@ impl Store {
         self.resolver.clone()
     }
 
-    /// Where the local authority's certificate lies; `None` when it could not be kept.
-    pub fn root_pem_path(&self) -> Option<&Path> {
-        self.local.as_ref()?.certificate_file()
+    /// Where the certificate of the local authority that signs lies; `None` when it could not be kept.
+    pub fn root_pem_path(&self) -> Option<PathBuf> {
+        Some(self.local.as_ref()?.certificate_file()?.to_owned())
     }
 
-    /// The local authority's certificate in PEM form.
-    pub fn root_pem(&self) -> Option<&str> {
-        Some(self.local.as_ref()?.certificate())
+    /// The same certificate in PEM form.
+    pub fn root_pem(&self) -> Option<Arc<str>> {
+        Some(self.local.as_ref()?.certificate(SystemTime::now()))
     }
 
     /// Serves these certificates besides those of the directory, in the place of the ones named before. Waits for nothing.

@@ -2,11 +2,13 @@
 //! for a disk nor for the thread that looks at it.
 
 use super::local::LocalAuthority;
+use super::pair::Pair;
 use super::watch::{Findings, Watch};
 use foldhash::fast::RandomState;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::hash::BuildHasher;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +24,8 @@ pub(super) struct Resolver {
     findings: Arc<Findings>,
     watch: Option<Arc<Watch>>,
     local: Option<Arc<LocalAuthority>>,
+    /// The directory of issued certificates, where the local authority signs in their place.
+    pub(super) signed_anew: Option<PathBuf>,
     started: Instant,
     hash: RandomState,
     /// Milliseconds after `started` until which misses are not told.
@@ -36,7 +40,20 @@ impl Resolver {
         started: Instant,
     ) -> Self {
         let quiet_until = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { findings, watch, local, started, hash: RandomState::default(), quiet_until }
+        Self { findings, watch, local, signed_anew: None, started, hash: RandomState::default(), quiet_until }
+    }
+
+    /// Whether a pair is served, rather than a fresh leaf of the local authority.
+    fn is_good(&self, pair: &Pair, now: SystemTime) -> bool {
+        if let Some(dir) = &self.signed_anew
+            && let Some(local) = &self.local
+        {
+            // Until Caddy's authority is there, what a public one issued is better than a leaf that nobody
+            // can verify.
+            return !pair.file.starts_with(dir) || !local.is_shared(now) && !pair.local;
+        }
+        // What the house's own authority once issued and nobody renews is worse than a fresh one.
+        !pair.local || pair.valid_at(now)
     }
 
     fn miss(&self, host: &str, clock: Instant) {
@@ -67,8 +84,7 @@ impl Resolver {
         let schemes = hello.signature_schemes();
         let prefer_local = self.findings.prefer_local.load(Ordering::Relaxed);
         let found = index.find(host, now, prefer_local, |pair| pair.fits(schemes));
-        // What the house's own authority once issued and nobody renews is worse than a fresh one.
-        if let Some(pair) = found.filter(|pair| strict || !pair.local || pair.valid_at(now)) {
+        if let Some(pair) = found.filter(|pair| strict || self.is_good(pair, now)) {
             return pair.certified(now);
         }
         let clock = Instant::now();

@@ -2,6 +2,7 @@
 
 mod options;
 mod reading;
+mod self_signed;
 
 use super::*;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -94,7 +95,12 @@ impl World {
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.dir, &self.state, Some(&self.state.join("copy")))
+        self.open_self_signed(false)
+    }
+
+    fn open_self_signed(&self, self_signed: bool) -> Store {
+        let (directory, local_root) = (self.dir.clone(), self.state.clone());
+        Store::open(&StoreOptions { directory, local_root, copy: Some(self.state.join("copy")), self_signed })
     }
 }
 

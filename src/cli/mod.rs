@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr.
 
 mod admin;
+mod certs;
 pub mod check;
 mod dev;
 pub mod explain;
@@ -38,6 +39,7 @@ commands:
   explain       tell where a request goes and why
   render        print the configuration that tags make
   rule          parse, print and evaluate rules
+  certs         list the certificates and what is wrong with them; make some for development
   healthcheck   exit 0 when the running instance is ready
   version       print version, commit, features, TLS provider
   help          this text; `rust-lb <command> --help` for one command
@@ -52,7 +54,7 @@ examples:
 ";
 
 /// Commands of the surface that later versions bring; named so that the answer is clear.
-const NOT_YET: [&str; 4] = ["migrate", "compare", "certs", "top"];
+const NOT_YET: [&str; 3] = ["migrate", "compare", "top"];
 
 /// Runs the program with its arguments (without the program's name); the environment is this process's.
 pub fn run(mut args: Vec<String>) -> u8 {
@@ -91,6 +93,10 @@ pub fn run(mut args: Vec<String>) -> u8 {
             render::run_styled(&args, style, &mut std::io::stdin().lock(), stdout, stderr)
         }
         "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
+        "certs" => {
+            let style = style(std::io::stdout().is_terminal(), &Input::of_process(Vec::new()));
+            certs::run(args, style, stdout, stderr)
+        }
         "healthcheck" => healthcheck::run(&Input::of_process(args), stdout, stderr),
         later if NOT_YET.contains(&later) => {
             fail(stderr, USAGE, format_args!("the command `{later}` is not in this version"))
@@ -143,6 +149,7 @@ fn help_of(command: &str) -> Option<&'static str> {
         "help" => Some(HELP),
         "serve" => Some(serve::HELP),
         "dev" => Some(dev::HELP),
+        "certs" => Some(certs::HELP),
         "healthcheck" => Some(healthcheck::HELP),
         "version" => Some(version::HELP),
         "check" => Some(check::HELP),

@@ -4,6 +4,8 @@
 //!
 //! Parameters that the real API serves and this one does not are refused with 501, never ignored.
 
+mod kv;
+
 use super::acl::{Acl, ConsulToken};
 use super::blocking::{Lost, blocking};
 use super::checks::Checks;
@@ -224,9 +226,14 @@ impl ConsulApi {
             "/v1/agent/self" => return get().and_then(|()| self.agent_self(request)),
             "/v1/agent/service/register" => return put().and_then(|()| self.put_service(request)),
             "/v1/agent/maintenance" => return put().and_then(|()| self.put_maintenance(request, None)),
+            "/v1/txn" => return self.txn(request),
             _ => {}
         }
-        if let Some(name) = rest("/v1/health/service/") {
+        if let Some(key) = rest("/v1/kv/") {
+            self.kv(request, key)
+        } else if let Some(what) = rest("/v1/session/") {
+            self.sessions(request, what)
+        } else if let Some(name) = rest("/v1/health/service/") {
             get().map(|()| self.instances(request, name, true))?.await
         } else if let Some(name) = rest("/v1/catalog/service/") {
             get().map(|()| self.instances(request, name, false))?.await

@@ -209,11 +209,7 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
     diagnostics.iter().for_each(tell);
 
     let state_dir = absolute(&settled.own.state_dir);
-    let certificates = Certificates::open(
-        &absolute(&settled.certificates.directory),
-        &state_dir.join("local"),
-        Some(&state_dir.join("certificates")),
-    );
+    let certificates = Certificates::open(&store_options(&settled));
     let tls = Arc::new(tls::TlsConfigs::new(certificates.clone(), certs::server_config(&certificates)?));
     let access = match &settled.access_log {
         Some(log) => Some(access::start(translate::access_options(log))?),
@@ -236,7 +232,7 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
     let directory = absolute(&settled.certificates.directory);
     let storage = certificates::storage(&settled);
     let certifying = Certifying::start(&settled, certificates.clone(), storage, directory, state.clone())?;
-    let root = certificates.root_pem_path().map(Path::to_owned);
+    let root = certificates.root_pem_path();
     let parts = Parts {
         state,
         registry: Arc::new(Registry::new(Instant::now()).with_panic_threshold(settled.own.panic_threshold)),
@@ -279,6 +275,17 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
         Ok(Ok(())) => Ok(Running { bound, root, read, stop, thread: Some(thread) }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(system("the control thread")(std::io::ErrorKind::Interrupted.into())),
+    }
+}
+
+/// Where certificates are read, and who signs for hosts without one.
+pub(crate) fn store_options(settled: &Settled) -> certs::StoreOptions {
+    let state_dir = absolute(&settled.own.state_dir);
+    certs::StoreOptions {
+        directory: absolute(&settled.certificates.directory),
+        local_root: state_dir.join("local"),
+        copy: Some(state_dir.join("certificates")),
+        self_signed: settled.certificates.self_signed,
     }
 }
 

@@ -257,7 +257,11 @@ fn what_could_not_be_written_is_tried_again_at_the_end_and_told_meanwhile() {
 /// The built-in TLS options over an empty directory.
 fn tls() -> super::tls::TlsConfigs {
     let dir = tempfile::tempdir().expect("a directory");
-    let certificates = crate::certs::Store::open(&dir.path().join("CERTS"), &dir.path().join("local"), None);
+    let certificates = crate::certs::Store::open(&crate::certs::StoreOptions {
+        directory: dir.path().join("CERTS"),
+        local_root: dir.path().join("local"),
+        ..Default::default()
+    });
     let default = crate::certs::server_config(&certificates).expect("a configuration");
     super::tls::TlsConfigs::new(certificates, default)
 }

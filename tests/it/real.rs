@@ -3,12 +3,14 @@
 
 mod agent;
 
+pub use agent::Agent;
+
 use super::support::client;
 use super::support::eventually;
 use super::support::proxy::Proxy;
 use super::support::server::Server;
 use super::support::traffic::Traffic;
-use agent::{Agent, have};
+use agent::have;
 use serde_json::{Value, json};
 use std::time::Duration;
 

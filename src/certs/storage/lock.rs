@@ -286,21 +286,21 @@ impl Held {
     }
 }
 
-/// A lock that is held. Its end releases it, and waits for that.
-pub struct Lock {
+/// A lock file that is held. Its end releases it, and waits for that.
+pub(super) struct FileLock {
     held: Arc<Held>,
     /// Its end stops the thread.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl std::fmt::Debug for Lock {
+impl std::fmt::Debug for FileLock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Lock").field(&self.held.path).finish()
+        f.debug_tuple("FileLock").field(&self.held.path).finish()
     }
 }
 
-impl Lock {
+impl FileLock {
     fn keep(held: Arc<Held>, every: Duration) -> Result<Self, StorageError> {
         let (stop, stopped) = channel::<()>();
         let kept = held.clone();
@@ -318,14 +318,13 @@ impl Lock {
         }
     }
 
-    /// Whether we hold it still: nobody took it over, and it could be refreshed. Ask before writing what
-    /// it protects. Blocks, as everything here.
-    pub fn still_ours(&self) -> bool {
+    /// See [`super::Lock::still_ours`].
+    pub(super) fn still_ours(&self) -> bool {
         self.held.still_ours(Instant::now())
     }
 }
 
-impl Drop for Lock {
+impl Drop for FileLock {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
@@ -337,13 +336,13 @@ impl Drop for Lock {
 }
 
 /// Takes the lock whose file is `path`, waiting for it at most `limit`.
-pub(super) fn acquire(path: &Path, limit: Duration) -> Result<Lock, LockError> {
+pub(super) fn acquire(path: &Path, limit: Duration) -> Result<FileLock, LockError> {
     let start = Instant::now();
     let mut watched = Watched::default();
     let (mut turns, mut last) = (0, false);
     loop {
         match attempt(path, SystemTime::now(), &mut watched, Instant::now())? {
-            Attempt::Got(held) => return Ok(Lock::keep(held, REFRESH)?),
+            Attempt::Got(held) => return Ok(FileLock::keep(held, REFRESH)?),
             Attempt::Again if turns < TURNS => turns += 1,
             Attempt::Again => return Err(LockError::Held { since: None }),
             Attempt::Wait(_, since) if last || limit.is_zero() => return Err(LockError::Held { since }),

@@ -299,7 +299,7 @@ fn the_thread_refreshes_and_stops_with_the_lock() {
     let world = World::new();
     let held = Arc::new(Held::make(&world.path, world.now - second(9), world.clock).unwrap().unwrap());
     let before = fs::read(&world.path).unwrap();
-    let lock = Lock::keep(held, Duration::from_millis(1)).unwrap();
+    let lock = FileLock::keep(held, Duration::from_millis(1)).unwrap();
     let limit = Instant::now() + second(30);
     while fs::read(&world.path).unwrap() == before {
         assert!(Instant::now() < limit, "never refreshed");

@@ -1,17 +1,19 @@
 //! Caddy's storage: the place that rust-lb and Caddy share for certificates, ACME accounts, running
 //! challenges and the internal authority, with its names ([`layout`]), its way of writing and its
-//! locks. It is a directory.
+//! locks. It is a directory, or Consul's key-value store.
 //!
 //! What always holds: a value is there whole or not at all; nothing gets below `certificates/` that
 //! Caddy would not have put there; a crash leaves at most a file named by digits, which everybody
-//! ignores; keys are readable to their owner alone. Every call blocks, and for as long as a dead NFS
+//! ignores; keys are readable to their owner alone. Locks in Consul are sessions. Every call blocks, and for as long as a dead NFS
 //! server likes: no worker and no control thread may make one.
 
+mod consul;
 mod directory;
 pub mod layout;
 mod lock;
 
-pub use lock::{Lock, LockError};
+pub use consul::{ConsulError, ConsulStorage, DEFAULT_PREFIX};
+pub use lock::LockError;
 
 use directory::Directory;
 use std::io;
@@ -61,6 +63,15 @@ pub enum StorageError {
     /// A key that leads out of the storage, or is none.
     #[error("`{0}` is no key of the storage")]
     BadKey(String),
+    /// Consul does not do it.
+    #[error("Consul at {address}: {error}")]
+    Consul {
+        /// Its address, without a token.
+        address: String,
+        /// What it answered.
+        #[source]
+        error: ConsulError,
+    },
     /// A key or a value below `certificates/` that Caddy would not have written.
     #[error("`{0}` is not of the form that Caddy keeps below `certificates/`")]
     Foreign(String),
@@ -88,7 +99,7 @@ impl StorageError {
                 Some(path)
             }
             Self::Io { path, .. } | Self::TooLarge { path, .. } => Some(path),
-            Self::BadKey(_) | Self::Foreign(_) => None,
+            Self::BadKey(_) | Self::Foreign(_) | Self::Consul { .. } => None,
         }
     }
 }
@@ -125,6 +136,28 @@ pub struct Storage {
 #[derive(Debug)]
 enum Kind {
     Directory(Directory),
+    Consul(consul::Consul),
+}
+
+/// A lock that is held. Its end releases it, and waits for that.
+#[derive(Debug)]
+pub struct Lock(Holder);
+
+#[derive(Debug)]
+enum Holder {
+    File(lock::FileLock),
+    Consul(consul::ConsulLock),
+}
+
+impl Lock {
+    /// Whether we hold it still: nobody took it over, and it could be refreshed. Ask before writing what
+    /// it protects. Blocks, as everything here.
+    pub fn still_ours(&self) -> bool {
+        match &self.0 {
+            Holder::File(lock) => lock.still_ours(),
+            Holder::Consul(lock) => lock.still_ours(),
+        }
+    }
 }
 
 fn checked(key: &str) -> Result<&str, StorageError> {
@@ -142,6 +175,14 @@ impl Storage {
         Self { inner: Arc::new(Kind::Directory(Directory::new(root))) }
     }
 
+    /// The storage in Consul's key-value store. Asks nothing yet.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn consul(options: ConsulStorage) -> io::Result<Self> {
+        Ok(Self { inner: Arc::new(Kind::Consul(consul::Consul::new(options)?)) })
+    }
+
     /// The value of a key; `None` when there is none.
     ///
     /// # Errors
@@ -150,6 +191,7 @@ impl Storage {
         let key = checked(key)?;
         match &*self.inner {
             Kind::Directory(directory) => directory.read(key),
+            Kind::Consul(consul) => consul.read(key),
         }
     }
 
@@ -161,6 +203,7 @@ impl Storage {
         let key = checked_value(key, value)?;
         match &*self.inner {
             Kind::Directory(directory) => directory.write(&[(key, value)]),
+            Kind::Consul(consul) => consul.write(&[(key, value)]),
         }
     }
 
@@ -172,6 +215,7 @@ impl Storage {
         let key = checked(key)?;
         match &*self.inner {
             Kind::Directory(directory) => directory.remove(key),
+            Kind::Consul(consul) => consul.remove(key),
         }
     }
 
@@ -183,6 +227,7 @@ impl Storage {
         let prefix = checked(prefix)?;
         match &*self.inner {
             Kind::Directory(directory) => directory.list(prefix),
+            Kind::Consul(consul) => consul.list(prefix),
         }
     }
 
@@ -199,6 +244,7 @@ impl Storage {
         }
         match &*self.inner {
             Kind::Directory(directory) => directory.write(&values),
+            Kind::Consul(consul) => consul.write(&values),
         }
     }
 
@@ -210,9 +256,10 @@ impl Storage {
     pub fn lock(&self, name: &str, limit: Duration) -> Result<Lock, LockError> {
         let key = layout::lock(name);
         let key = checked(&key)?;
-        match &*self.inner {
-            Kind::Directory(directory) => lock::acquire(&directory.path(key), limit),
-        }
+        Ok(Lock(match &*self.inner {
+            Kind::Directory(directory) => Holder::File(lock::acquire(&directory.path(key), limit)?),
+            Kind::Consul(consul) => Holder::Consul(consul.lock(key, limit)?),
+        }))
     }
 }
 

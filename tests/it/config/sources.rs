@@ -218,11 +218,10 @@ fn unknown_variables_are_warnings_and_bad_values_errors() {
     for name in ["ACME_DNS", "ON_DEMAND_TLS_ASK"] {
         assert!(given().env(name, "x").warnings()[0].contains("not served yet"));
     }
-    let told = given().env("CERTS_SELF_SIGNED", "1").warnings();
-    assert!(
-        told[0].starts_with("$CERTS_SELF_SIGNED: warning[not_served]: `CERTS_SELF_SIGNED` does nothing"),
-        "{told:?}"
-    );
+    for (text, on) in [("1", true), ("false", true), (" ", false)] {
+        let given = given().env("CERTS_SELF_SIGNED", text);
+        assert_eq!((given.settled().certificates.self_signed, given.warnings().len()), (on, 0), "{text:?}");
+    }
 }
 
 #[test]

@@ -7,11 +7,13 @@
 //! all names on the node); an absent name sleeps in the services tree and answers with the index of
 //! the last extinction, or of the tables while there was none; check output alone is not written.
 
+mod kv;
 mod rows;
 
 use super::Read;
 use super::radix::{Radix, Touched};
 use super::wake::Wakes;
+pub use kv::{Behavior, Condition, NoSession, SessionEntry};
 pub use rows::{CheckEntry, ServiceEntry, Status};
 use rows::{CheckRow, NodeRow, Stamped, check_json, flat_json, node_json, service_json};
 use serde_json::{Value, json};
@@ -55,6 +57,7 @@ pub struct ConsulStore {
     name_index: BTreeMap<String, u64>,
     last_extinction: Option<u64>,
     wakes: Wakes<Watch>,
+    keys: kv::Keys,
 }
 
 impl Default for ConsulStore {
@@ -74,6 +77,7 @@ impl Default for ConsulStore {
             name_index: BTreeMap::new(),
             last_extinction: None,
             wakes: Wakes::default(),
+            keys: kv::Keys::default(),
         };
         store.add_node(LOCAL_NODE, "127.0.0.1");
         let consul = ServiceEntry {

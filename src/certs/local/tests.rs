@@ -1,4 +1,6 @@
+use super::own::ROOT_LIFE;
 use super::*;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 fn now() -> SystemTime {
@@ -23,14 +25,14 @@ fn the_root_is_made_once_and_its_key_is_for_nobody_else() {
 
     fs::remove_file(dir.join("root.crt")).unwrap();
     let (second, _) = open(&dir, now());
-    assert_eq!(first.certificate(), second.certificate());
-    assert_eq!(fs::read_to_string(dir.join("root.crt")).unwrap(), second.certificate());
+    assert_eq!(first.certificate(now()), second.certificate(now()));
+    assert_eq!(*fs::read_to_string(dir.join("root.crt")).unwrap(), *second.certificate(now()));
 
     // Ten years on a new one takes its place.
     let (third, trouble) = open(&dir, now() + ROOT_LIFE);
     assert_eq!(trouble, None);
-    assert_ne!(first.certificate(), third.certificate());
-    assert_eq!(fs::read_to_string(third.certificate_file().unwrap()).unwrap(), third.certificate());
+    assert_ne!(first.certificate(now()), third.certificate(now()));
+    assert_eq!(*fs::read_to_string(third.certificate_file().unwrap()).unwrap(), *third.certificate(now()));
 }
 
 #[test]
@@ -40,7 +42,7 @@ fn a_key_that_others_can_read_is_closed_again() {
     let key = dir.path().join("root.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let (second, trouble) = open(dir.path(), now());
-    assert_eq!((trouble, first.certificate()), (None, second.certificate()));
+    assert_eq!((trouble, first.certificate(now())), (None, second.certificate(now())));
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -52,7 +54,7 @@ fn a_certificate_that_cannot_be_written_does_not_cost_the_root() {
     fs::remove_file(&file).unwrap();
     fs::create_dir_all(file.join("in the way")).unwrap();
     let (second, trouble) = open(dir.path(), now());
-    assert_eq!(first.certificate(), second.certificate());
+    assert_eq!(first.certificate(now()), second.certificate(now()));
     assert_eq!(second.certificate_file(), None);
     assert!(trouble.unwrap().to_string().contains("root.crt"));
 }
@@ -61,9 +63,8 @@ fn a_certificate_that_cannot_be_written_does_not_cost_the_root() {
 fn two_processes_that_start_at_once_agree() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let roots: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(move || open(dir, now()).0.certificate().to_owned())).collect();
+    let roots: Vec<Arc<str>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(move || open(dir, now()).0.certificate(now()))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(roots.iter().all(|root| *root == roots[0]));
@@ -129,4 +130,56 @@ fn strangers_names_are_bounded_in_rate_and_number() {
     drop(leaves);
     let long = format!("{}.test", "a".repeat(NAME_LIMIT));
     assert!(Arc::ptr_eq(&default, &authority.leaf(&long, now(), start + Duration::from_secs(10_000)).unwrap()));
+}
+
+#[test]
+fn caddys_authority_takes_over_once_it_is_there_and_ours_serves_until_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, _) = open(&dir.path().join("own"), SystemTime::now());
+    let authority = Arc::new(authority);
+    let (now, clock) = (SystemTime::now(), Instant::now());
+    let own = authority.leaf("a.test", now, clock).unwrap();
+    let default = authority.default_leaf(now).unwrap();
+
+    // A directory that cannot be used: said, and ours signs on.
+    let certs = dir.path().join("CERTS");
+    fs::write(&certs, "a file").unwrap();
+    authority.share(Storage::directory(certs.clone()), &certs, Duration::from_secs(30)).unwrap();
+    assert!(!authority.is_shared(now));
+    assert!(authority.diagnostic().unwrap().to_string().contains("CERTS"));
+    assert!(Arc::ptr_eq(&own, &authority.leaf("a.test", now, clock).unwrap()));
+
+    // It comes, without anybody asking again.
+    fs::remove_file(&certs).unwrap();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !authority.is_shared(now) {
+        assert!(Instant::now() < limit, "never looked again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(authority.diagnostic(), None);
+    assert_eq!(authority.certificate_file(), Some(&*certs.join("pki/authorities/local/root.crt")));
+    assert!(!Arc::ptr_eq(&default, &authority.default_leaf(now).unwrap()));
+
+    // Leaves as Caddy's: 12 h, no subject, critical names, both uses, with the intermediate.
+    let leaf = authority.leaf("a.test", now, clock).unwrap();
+    assert_eq!(leaf.cert.len(), 2);
+    let (_, x509) = x509_parser::parse_x509_certificate(&leaf.cert[0]).unwrap();
+    let (_, above) = x509_parser::parse_x509_certificate(&leaf.cert[1]).unwrap();
+    x509.verify_signature(Some(above.public_key())).unwrap();
+    assert_eq!(x509.issuer().as_raw(), above.subject().as_raw());
+    assert_eq!((x509.subject().iter().count(), x509.subject_alternative_name().unwrap().unwrap().critical), (0, true));
+    let (from, until) = life_of(&x509);
+    assert_eq!(until.duration_since(from).unwrap(), Duration::from_secs(12 * 3_600));
+    assert!(x509.extended_key_usage().unwrap().unwrap().value.client_auth);
+    let hour = Duration::from_secs(3_600);
+    assert!(Arc::ptr_eq(&leaf, &authority.leaf("a.test", now + 7 * hour, clock).unwrap()));
+    assert!(
+        !Arc::ptr_eq(&leaf, &authority.leaf("a.test", now + 9 * hour, clock).unwrap()),
+        "less than a third is left"
+    );
+
+    // Past the end of what is known of it, ours signs again.
+    assert!(!authority.is_shared(now + 8 * 24 * hour));
+    let late = authority.leaf("b.test", now + 8 * 24 * hour, clock).unwrap();
+    assert_eq!(late.cert.len(), 1);
 }
