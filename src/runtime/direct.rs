@@ -104,7 +104,7 @@ impl Direct {
     fn default_stores(&self) -> impl Iterator<Item = (Provider, &Arc<declare::TlsStore>, Named)> {
         self.taken.iter().filter_map(|said| {
             let store = said.dynamic.tls.stores.get("default")?;
-            Some((said.status.provider, store, named(store.default_certificate()?, true, &store.source)))
+            Some((said.status.provider, &**store, named(store.default_certificate()?, true, &store.source)))
         })
     }
 
