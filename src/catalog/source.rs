@@ -83,7 +83,7 @@ pub struct Timing {
     pub stream_retry: Duration,
     /// First and longest pause after failures (100 ms, 5 s).
     pub backoff: (Duration, Duration),
-    /// Longest pause while nobody listens, which costs the agent nothing (1.5 s).
+    /// Longest pause while nobody listens, which costs the agent nothing (800 ms).
     pub reconnect: Duration,
     /// How often the agent is asked whether it is there (2 s).
     pub pulse: Duration,
@@ -103,7 +103,7 @@ impl Default for Timing {
             lag: s(1),
             stream_retry: s(60),
             backoff: (Duration::from_millis(100), s(5)),
-            reconnect: Duration::from_millis(1500),
+            reconnect: Duration::from_millis(800),
             pulse: s(2),
             stale_bound: STALE_BOUND,
         }

@@ -2,7 +2,7 @@
 //!
 //! What always holds: a server that cannot be reached is tried once, then the next one is; all
 //! tries together cost no more time than one server's dial time-out and one try. A request has a place at its server from
-//! here on, and where none is free it waits for one.
+//! here on, and where none is free it waits for one. A request that a server lost goes to another one at most once.
 
 use super::client::Client;
 use super::failure;
@@ -11,7 +11,7 @@ use super::mirror;
 use super::service::{Asking, BoundService, Choosing};
 use super::standing::Outlook;
 use super::wait::{Queued, Waiting};
-use crate::http::{Cause, Failure, Made, Reason};
+use crate::http::{Cause, Failure, Made, Reason, Retry};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -36,6 +36,8 @@ pub(super) struct Choice {
     /// Every server that was tried refused the connection.
     refused: bool,
     rounds: u8,
+    /// A server lost the request, and another one was asked.
+    moved: bool,
 }
 
 /// The way to a chosen server.
@@ -79,6 +81,7 @@ impl Choice {
             has_body,
             refused: true,
             rounds: 0,
+            moved: false,
         }
     }
 
@@ -159,6 +162,24 @@ impl Choice {
         self.tried.push(at);
         self.refused &= why.cause == Cause::Refused;
         self.last = why;
+    }
+
+    /// Whether another server is asked in place of the one that lost the request: it was sent, no byte of an answer came, and it may
+    /// be said again (RFC 9110, 9.2.2), as nginx does by default (`proxy_next_upstream error`). Once only, so that a request that
+    /// kills its server does not kill them all; and never the same server.
+    pub(super) fn elsewhere(&mut self, finish: &Finish, made: &Made) -> bool {
+        let lost = made.failure.filter(|failure| failure.retry == Retry::Idempotent && !self.moved);
+        let Some((at, why)) = finish.server.get().zip(lost) else { return false };
+        if !self.has_other(&(at..at + 1)) {
+            return false;
+        }
+        finish.judge(false);
+        finish.again();
+        self.failed(at, why);
+        self.moved = true;
+        // What the lost one took is no time spent on knocking.
+        self.begun = Instant::now();
+        true
     }
 
     /// A server's answer is not wanted: the services of `range` are not asked any more.

@@ -2,7 +2,8 @@
 //! requests share.
 //!
 //! What always holds: a request that the server did not process is sent again, if its body can be said again
-//! (RFC 9113, 8.7), but not for ever.
+//! (RFC 9113, 8.7), but not for ever. One that was lost with its connection is not sent again here: the failure tells whether
+//! it may be, to another server.
 
 use super::choose::Taken;
 use super::failure;
@@ -73,7 +74,8 @@ pub(super) async fn ask(
             Err(error) => error,
         };
         tracing::debug!(server = %pool.state().id().url, %error, "no answer");
-        let failed = failed(&error, transfer);
+        let harmless = empty && finish.exchange.request.method.is_idempotent();
+        let failed = failed(&error, transfer, harmless);
         // An empty body is always as it was.
         let back = |said: Repeatable<Body>| if empty { Some(Body::Empty) } else { said.into_inner() };
         match error {
@@ -141,8 +143,8 @@ async fn in_time<T>(limit: Duration, transfer: Option<&Transfer>, sending: impl 
     }
 }
 
-/// What went wrong. A request that broke off on the client's side is not the server's failure.
-fn failed(error: &H2Error, transfer: Option<&Transfer>) -> Failure {
+/// What went wrong. A request that broke off on the client's side is not the server's failure. `harmless`: it may be said again.
+fn failed(error: &H2Error, transfer: Option<&Transfer>, harmless: bool) -> Failure {
     match transfer.and_then(|transfer| transfer.failure.get()) {
         Some(UploadFailure::Stalled) => return Cause::ClientStalled.into(),
         Some(UploadFailure::Broken) => return Cause::ClientBrokeFraming.into(),
@@ -153,6 +155,8 @@ fn failed(error: &H2Error, transfer: Option<&Transfer>) -> Failure {
         H2Error::Connect(error) => failure::connect(error),
         H2Error::Malformed(_) => Cause::BadAnswer(crate::http::BadAnswer::Head).into(),
         H2Error::Body(_) => Cause::ClientBrokeFraming.into(),
-        H2Error::NotProcessed(_) | H2Error::Reset(_) | H2Error::Lost(_) => Cause::ResetBeforeAnswer.into(),
+        H2Error::Lost(_) => Failure::new(Cause::ResetBeforeAnswer).sent(harmless),
+        // A server that ends the stream alone is there, and has said what it thinks of the request.
+        H2Error::NotProcessed(_) | H2Error::Reset(_) => Cause::ResetBeforeAnswer.into(),
     }
 }

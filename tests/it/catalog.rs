@@ -22,6 +22,18 @@ fn timing() -> Timing {
     timing
 }
 
+/// As [`timing`], but failures in a row are soon paid for with an hour, unless nobody listens; and the pulse is fast.
+fn harsh() -> Timing {
+    let ms = Duration::from_millis;
+    let hour = Duration::from_secs(3600);
+    let mut timing = Timing { backoff: (ms(20), hour), reconnect: ms(5), pulse: ms(40), ..timing() };
+    timing.waits.read = hour;
+    timing
+}
+
+/// How long an agent is away: many refused connections, and some beats of [`harsh`]'s pulse.
+const AWAY: Duration = Duration::from_millis(400);
+
 fn spawn(timing: Timing) -> (Spawn, tokio_util::sync::DropGuard) {
     // Another test may have installed it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

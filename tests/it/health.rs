@@ -4,6 +4,7 @@
 mod active;
 mod backend;
 mod grpc;
+mod lost;
 mod nomad;
 mod passive;
 mod waiting;

@@ -58,6 +58,8 @@ pub struct Watch {
 
     phase: Phase,
     backoff: Backoff,
+    /// Pauses while nobody listens.
+    knocks: Backoff,
     reset: bool,
     /// Highest index that the process before had seen, until the first list has been compared with it.
     before: u64,
@@ -109,9 +111,10 @@ pub struct Watch {
     missing: BTreeSet<&'static str>,
     published: Instant,
     pulse: Pulse,
-    /// The agent does not answer; since when the last complete read stands.
+    /// The agent does not answer; since when the last complete read stands, and what is open was opened anew.
     silent: bool,
     live_since: Instant,
+    renewed: Instant,
     /// How often everything is read anew because connections were lost.
     losses: Bucket,
 }
@@ -145,6 +148,7 @@ impl Watch {
             rng: SmallRng::from_rng(&mut rand::rng()),
             phase: Phase::Waiting(now),
             backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
+            knocks: Backoff::new(timing.backoff.0, timing.reconnect),
             reset: false,
             before: spawn.before.as_ref().map_or(0, |before| before.index),
             denies: false,
@@ -184,6 +188,7 @@ impl Watch {
             pulse: Pulse::start(agent.clone(), pulse_lane, timing.pulse),
             silent: false,
             live_since: now,
+            renewed: now,
             losses: Bucket::new(2, Duration::from_secs(30)),
             agent,
             paths,
@@ -477,6 +482,7 @@ impl Watch {
         }
         (self.phase, self.live_since) = (Phase::Live, now);
         self.backoff.succeeded();
+        self.knocks.succeeded();
         self.publish();
         self.publisher.connected(trust == Trust::Aged, self.agent.connections());
     }
@@ -526,7 +532,8 @@ impl Watch {
         self.list.failed();
         self.checks.failed();
         self.publisher.failed(reason, self.agent.connections());
-        self.phase = Phase::Waiting(Instant::now() + self.backoff.failed(&mut self.rng));
+        self.renewed = Instant::now();
+        self.phase = Phase::Waiting(self.renewed + self.backoff.failed(&mut self.rng));
     }
 
     fn publish(&mut self) {

@@ -69,6 +69,8 @@ pub struct Watch {
 
     phase: Phase,
     backoff: Backoff,
+    /// Pauses while nobody listens.
+    knocks: Backoff,
     /// The index went back and what is missing has not been judged by it yet.
     reset: bool,
     /// Highest index that the process before had seen, until the first list has been compared with it.
@@ -111,16 +113,17 @@ pub struct Watch {
     resets: Bucket,
     published: Instant,
     pulse: Pulse,
-    /// The agent does not answer; since when the last complete read stands.
+    /// The agent does not answer; since when the last complete read stands, and what is open was opened anew.
     silent: bool,
     live_since: Instant,
+    renewed: Instant,
     /// How often everything is read anew because connections were lost.
     losses: Bucket,
 }
 
 /// Least time between two lists while the stream tells of changes.
 const TOLD: Duration = Duration::from_secs(1);
-/// How many lists in a row, a lag apart, are below what was known before that is taken for a reset.
+/// How many lists in a row, up to a lag apart, are below what was known before that is taken for a reset.
 const BEHIND: u8 = 4;
 
 impl Watch {
@@ -142,6 +145,7 @@ impl Watch {
             rng: SmallRng::from_rng(&mut rand::rng()),
             phase: Phase::Waiting(now),
             backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
+            knocks: Backoff::new(timing.backoff.0, timing.reconnect),
             reset: false,
             before: spawn.before.as_ref().map_or(0, |before| before.index),
             outstanding: BTreeSet::new(),
@@ -172,6 +176,7 @@ impl Watch {
             pulse: Pulse::start(agent.clone(), read_lane.clone(), timing.pulse),
             silent: false,
             live_since: now,
+            renewed: now,
             losses: Bucket::new(2, Duration::from_secs(30)),
             agent,
             paths,
@@ -385,7 +390,10 @@ impl Watch {
             // A server that lags has caught up by then; one that was wiped stays below what it said before.
             self.behind.1 += 1;
             if self.behind.1 < BEHIND {
-                self.phase = Phase::Waiting(now + self.spawn.timing.lag);
+                // Who answers by a leader's word lags by no more than what it is just applying.
+                let by_leader = !self.stale && meta.known_leader && meta.last_contact.is_zero();
+                let lag = self.spawn.timing.lag / if by_leader { 8 } else { 1 };
+                self.phase = Phase::Waiting(now + lag);
                 return;
             }
             self.reset = true;
@@ -440,6 +448,7 @@ impl Watch {
             (self.phase, self.live_since) = (Phase::Live, Instant::now());
             self.state.complete_to(self.list.index());
             self.backoff.succeeded();
+            self.knocks.succeeded();
             self.publish();
             self.publisher.connected(trust == Trust::Aged, self.agent.connections());
             self.block();
@@ -538,7 +547,7 @@ impl Watch {
             // ACLs are off: everything may be read, and there is nothing.
             Err(Error::Status { code: 400 | 404 | 500 | 501, text }) => !text.contains("leader"),
             Err(error) if error.is_refusal() => false,
-            Err(error) => return self.fail(&error.to_string()),
+            Err(error) => return self.refuse_or_fail(&error),
         };
         if empty {
             let index = Some(self.list.index());
@@ -560,7 +569,11 @@ impl Watch {
         }
         self.list.failed();
         self.publisher.failed(reason, self.agent.connections());
-        self.phase = Phase::Waiting(Instant::now() + self.backoff.failed(&mut self.rng));
+        let now = Instant::now();
+        if self.stream.is_none() {
+            self.renewed = now;
+        }
+        self.phase = Phase::Waiting(now + self.backoff.failed(&mut self.rng));
     }
 
     fn publish(&mut self) {

@@ -125,8 +125,9 @@ enum Tried {
 
 /// *Choose*, *connect*, *send*, *receive*, *middlewares out*.
 ///
-/// A request is sent again only if the connection was used before, ended without a byte of an answer, and either
-/// nothing of the request was written or it has no body and an idempotent method (RFC 9110, 9.2.2).
+/// A request is sent again only if the connection ended without a byte of an answer, and either nothing of the request was
+/// written or it has no body and an idempotent method (RFC 9110, 9.2.2): to the same server if the connection was used before,
+/// to another one, and only once, if it was fresh.
 async fn forward(
     session: &mut Session,
     mut finish: Finish,
@@ -165,6 +166,9 @@ async fn forward(
             Ok(Chosen::Http2(taken)) => {
                 match Box::pin(to_http2::run(session, &finish, &request, &choice, taken, retrying.as_mut())).await {
                     Outcome::Done(after) => return after,
+                    Outcome::Made(made) if choice.elsewhere(&finish, &made) => {
+                        chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                    }
                     Outcome::Made(made) => {
                         let status = made.head.status.as_u16();
                         let Some(retrying) = retrying.as_mut().filter(|_| bodiless.is_some()) else {
@@ -262,6 +266,10 @@ async fn forward(
                     chosen = Box::pin(choice.next(&client, &finish, switches)).await;
                 } else {
                     let made = failure(&finish, &failed, patience, untouched && harmless);
+                    if choice.elsewhere(&finish, &made) {
+                        chosen = Box::pin(choice.next(&client, &finish, switches)).await;
+                        continue;
+                    }
                     let servers_fault = !matches!(failed, Failed::Gone | Failed::Stalled | Failed::Broken(_));
                     if let Some(retrying) = retrying.as_mut().filter(|_| servers_fault)
                         && retrying.after(&finish, made.head.status.as_u16(), bodiless)

@@ -130,6 +130,10 @@ async fn forward(
                 match over(client, finish, running, &choice, taken, (body.take(), framing), retrying.as_mut()).await {
                     Over::Done(Err((made, back, still))) => {
                         (finish, running) = (back, still);
+                        if choice.elsewhere(&finish, &made) {
+                            chosen = choice.next(client, &finish, switches).await;
+                            continue;
+                        }
                         let status = made.head.status.as_u16();
                         let Some(retrying) = &mut retrying else { return Err((made, finish, running)) };
                         if !retrying.after(&finish, status, bodiless) {
@@ -246,6 +250,10 @@ async fn forward(
                     back => {
                         let whole = back.is_some() && harmless;
                         let made = failure(&finish, &failed, patience, whole);
+                        if choice.elsewhere(&finish, &made) {
+                            chosen = choice.next(client, &finish, switches).await;
+                            continue;
+                        }
                         let servers_fault = !matches!(failed, Failed::Gone | Failed::Stalled | Failed::Broken(_));
                         if let Some(retrying) = retrying.as_mut().filter(|_| servers_fault && !switches)
                             && retrying.after(&finish, made.head.status.as_u16(), bodiless)

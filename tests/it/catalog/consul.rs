@@ -1,8 +1,8 @@
 //! Consul's watcher.
 
 use super::server::{Answer, Asked, Reply, Script, Server};
-use super::{TAG, common, names, ports, spawn, timing, until};
-use rust_lb::catalog::{Handle, Health, Snapshot, SourceState, consul};
+use super::{AWAY, TAG, common, harsh, names, ports, spawn, timing, until};
+use rust_lb::catalog::{Handle, Health, Snapshot, SourceState, Timing, consul};
 use rust_lb::config::{ConsulProvider, Token};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -97,6 +97,10 @@ impl Script for Consul {
 }
 
 fn watch(address: &str, watch_connections: usize) -> (Handle, DropGuard) {
+    watch_with(address, watch_connections, timing())
+}
+
+fn watch_with(address: &str, watch_connections: usize, timing: Timing) -> (Handle, DropGuard) {
     let config = ConsulProvider {
         common: common(address, Token::None),
         namespaces: vec![],
@@ -105,7 +109,7 @@ fn watch(address: &str, watch_connections: usize) -> (Handle, DropGuard) {
         strict_checks: vec![],
         watch_connections,
     };
-    let (spawn, guard) = spawn(timing());
+    let (spawn, guard) = spawn(timing);
     (consul::spawn(&config, spawn).unwrap(), guard)
 }
 
@@ -252,6 +256,45 @@ async fn a_dead_or_wiped_agent_loses_nothing() {
     assert_eq!(again.status.held, ["api"]);
     handle.forget.now();
     until(&mut handle.snapshots, |s| names(s) == "web" && s.status.held.is_empty()).await;
+}
+
+#[tokio::test]
+async fn refused_connections_make_nobody_wait_who_is_back() {
+    let mut server = Server::start(Consul::new(&["web"])).await;
+    let (mut handle, _guard) = watch_with(&server.address, 128, harsh());
+    until(&mut handle.snapshots, is("web")).await;
+    server.stop();
+    tokio::time::sleep(AWAY).await;
+    // It is there, but hides everything until it knows who asks.
+    server.change(|consul| (consul.services_visible, consul.nodes_visible) = (false, false));
+    server.restart().await;
+    until(&mut handle.snapshots, |s| s.status.last_error == "the token may see no service").await;
+    server.change(|consul| {
+        (consul.services_visible, consul.nodes_visible) = (true, true);
+        consul.set("web", &[(2000, "passing")]);
+    });
+    until(&mut handle.snapshots, |s| ports(s, "web") == [2000]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_back_is_not_read_anew_because_old_connections_are_gone() {
+    let mut server = Server::start(Consul::new(&["web", "api"])).await;
+    let (mut handle, _guard) = watch_with(&server.address, 128, harsh());
+    until(&mut handle.snapshots, is("api web")).await;
+    server.stop();
+    tokio::time::sleep(AWAY).await;
+    let before = server.log().len();
+    server.change(|consul| consul.service = Some(|_| Reply::Wait));
+    server.restart().await;
+    // The pulse finds that what was open before is lost; its word is heard well before the names are read.
+    server.asked_since(before, |path| path == "/v1/status/leader").await;
+    tokio::time::sleep(AWAY).await;
+    server.change(|consul| consul.service = None);
+    until(&mut handle.snapshots, is("api web")).await;
+    let log = server.log();
+    let lists =
+        log[before..].iter().filter(|path| path.starts_with("/v1/catalog/services") && !path.contains("index="));
+    assert_eq!(lists.count(), 1, "{log:#?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Nomad's watcher.
 
 use super::server::{Answer, Asked, Reply, Script, Server};
-use super::{TAG, common, names, ports, spawn, timing, until};
+use super::{AWAY, TAG, common, harsh, names, ports, spawn, timing, until};
 use rust_lb::catalog::{Handle, Snapshot, SourceState, Timing, nomad};
 use rust_lb::config::{NomadProvider, Token};
 use rust_lb::model::Secret;
@@ -244,6 +244,44 @@ async fn a_dead_agent_is_found_again_and_what_changed_meanwhile_is_read() {
     server.restart().await;
     let back = until(&mut handle.snapshots, is("web")).await;
     assert_eq!((ports(&back, "web"), back.status.held), (vec![1000, 1001], vec![]));
+}
+
+#[tokio::test]
+async fn refused_connections_make_nobody_wait_who_is_back() {
+    let mut server = Server::start(Nomad::new(&["web"])).await;
+    let (mut handle, _guard) = watch(&server.address, Token::None, harsh());
+    until(&mut handle.snapshots, is("web")).await;
+    server.stop();
+    tokio::time::sleep(AWAY).await;
+    // It is there, but not ready yet.
+    server.change(|nomad| nomad.list = Some(|_| Reply::Status(500, "not ready")));
+    server.restart().await;
+    until(&mut handle.snapshots, |s| s.status.last_error.contains("not ready")).await;
+    server.change(|nomad| {
+        nomad.list = None;
+        nomad.register("default", "web", 1001);
+    });
+    until(&mut handle.snapshots, |s| ports(s, "web") == [1000, 1001]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_back_is_not_read_anew_because_old_connections_are_gone() {
+    let mut server = Server::start(Nomad::new(&["web"])).await;
+    let (mut handle, _guard) = watch(&server.address, Token::None, harsh());
+    until(&mut handle.snapshots, is("web")).await;
+    server.stop();
+    tokio::time::sleep(AWAY).await;
+    let before = server.log().len();
+    server.change(|nomad| nomad.service = Some(|_| Reply::Wait));
+    server.restart().await;
+    // The pulse finds that what was open before is lost; its word is heard well before the names are read.
+    server.asked_since(before, |path| path == "/v1/status/leader").await;
+    tokio::time::sleep(AWAY).await;
+    server.change(|nomad| nomad.service = None);
+    until(&mut handle.snapshots, is("web")).await;
+    let log = server.log();
+    let streams = log[before..].iter().filter(|path| path.starts_with("/v1/event/stream")).count();
+    assert_eq!(streams, 1, "{log:#?}");
 }
 
 #[tokio::test]

@@ -154,8 +154,13 @@ impl<S: Script> Server<S> {
 
     /// Waits until a request was asked for.
     pub async fn asked(&self, wanted: impl Fn(&str) -> bool) {
+        self.asked_since(0, wanted).await;
+    }
+
+    /// Waits until a request was asked for behind the first `from` ones.
+    pub async fn asked_since(&self, from: usize, wanted: impl Fn(&str) -> bool) {
         let found = async {
-            while !self.log().iter().any(|line| wanted(line)) {
+            while !self.log()[from..].iter().any(|line| wanted(line)) {
                 tokio::task::yield_now().await;
             }
         };

@@ -31,8 +31,10 @@ impl Watch {
                 self.silent = true;
                 self.publisher.failed("it does not answer", self.agent.connections());
             }
-            // What was read since came over connections that work.
-            Beat::Lost(since) if !matches!(self.phase, Phase::Waiting(_)) && self.live_since < since => {
+            // What was read since came over connections that work, and what failed since was opened anew.
+            Beat::Lost(since)
+                if !matches!(self.phase, Phase::Waiting(_)) && self.live_since.max(self.renewed) < since =>
+            {
                 let now = Instant::now();
                 if self.losses.take(now) > now {
                     return;
@@ -58,7 +60,7 @@ impl Watch {
             self.broken_at = Some(now + self.spawn.timing.backoff.1);
             self.notes();
         } else {
-            return self.fail(&error.to_string());
+            return self.refuse_or_fail(error);
         }
         self.complete();
     }
@@ -73,8 +75,10 @@ impl Watch {
             _ => "",
         };
         self.fail(&format!("{error}{hint}"));
-        if let (Error::Connect(_), Phase::Waiting(at)) = (error, &mut self.phase) {
-            *at = (*at).min(Instant::now() + self.spawn.timing.reconnect);
+        if matches!(error, Error::Connect(_)) {
+            // Nobody heard of it: no reason to let who comes back wait for long, whatever it answers first.
+            self.backoff.succeeded();
+            self.phase = Phase::Waiting(Instant::now() + self.knocks.failed(&mut self.rng));
         }
     }
 
