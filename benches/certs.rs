@@ -11,7 +11,7 @@ mod motion;
 
 use motion::{Flags, Report, ms, quantile, say};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rust_lb::certs::Store;
+use rust_lb::certs::{Store, StoreOptions};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
@@ -125,7 +125,11 @@ fn index(dir: &Path, state: &Path, pairs: usize, report: &mut Report) {
     let mut rescans = Vec::new();
     for round in 0..3 {
         let begin = Instant::now();
-        let store = Store::open(dir, &state.join(format!("local-{round}")), None);
+        let store = Store::open(&StoreOptions {
+            directory: dir.to_owned(),
+            local_root: state.join(format!("local-{round}")),
+            ..StoreOptions::default()
+        });
         while !store.covers(&host(pairs - 1), SystemTime::now()) {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -101,7 +101,7 @@ impl Direct {
     }
 
     /// Default stores with a default certificate, by provider.
-    fn default_stores(&self) -> impl Iterator<Item = (Provider, &Arc<declare::TlsStore>, Named)> {
+    fn default_stores(&self) -> impl Iterator<Item = (Provider, &declare::TlsStore, Named)> {
         self.taken.iter().filter_map(|said| {
             let store = said.dynamic.tls.stores.get("default")?;
             Some((said.status.provider, &**store, named(store.default_certificate()?, true, &store.source)))

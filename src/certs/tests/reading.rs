@@ -5,6 +5,7 @@ use crate::certs::pair::Pair;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 fn said(store: &Store) -> Vec<String> {
     store.diagnostics(SystemTime::now()).iter().map(ToString::to_string).collect()
