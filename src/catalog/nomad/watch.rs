@@ -547,7 +547,7 @@ impl Watch {
             // ACLs are off: everything may be read, and there is nothing.
             Err(Error::Status { code: 400 | 404 | 500 | 501, text }) => !text.contains("leader"),
             Err(error) if error.is_refusal() => false,
-            Err(error) => return self.refuse_or_fail(&error),
+            Err(error) => return self.refuse_or_fail(error),
         };
         if empty {
             let index = Some(self.list.index());
