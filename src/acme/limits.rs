@@ -78,9 +78,8 @@ impl Ledger {
             self.orders.pop_front();
         }
         let domain = registered_domain(host);
-        let since = |window: Duration| {
-            self.orders.iter().rev().take_while(move |(at, ..)| now.duration_since(*at) < window)
-        };
+        let since =
+            |window: Duration| self.orders.iter().rev().take_while(move |(at, ..)| now.duration_since(*at) < window);
         let many = |count: usize, limit: u64| u64::try_from(count).unwrap_or(u64::MAX) >= limit;
         if many(since(HOUR).count(), limits.per_process) {
             return Err(Excess::Process(limits.per_process));

@@ -61,7 +61,8 @@ pub fn registered_domain(name: &str) -> Arc<str> {
 
 /// Whether a certificate's name covers a host (RFC 9525, 6.3: `*` stands for one whole label).
 pub fn covers(pattern: &str, host: &str) -> bool {
-    pattern == host || pattern.strip_prefix("*.").is_some_and(|suffix| host.split_once('.').is_some_and(|(_, s)| s == suffix))
+    pattern == host
+        || pattern.strip_prefix("*.").is_some_and(|suffix| host.split_once('.').is_some_and(|(_, s)| s == suffix))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What is in the certificate directory, read once for a person who asks, as `serve` reads it: no
 //! thread is kept, nothing is made and nothing is written.
 
-use super::resolver::Resolver;
 use super::folder::Depth;
+use super::resolver::Resolver;
 use super::scan::Scanner;
 use super::watch::Findings;
 use super::{Certificate, Store, StoreOptions, local, provider};

@@ -311,7 +311,8 @@ impl Thread {
 
     /// Tells the scanner what to look for besides the directory.
     fn name(&mut self) {
-        let named = self.findings.named.load().iter().chain(self.findings.held.load().iter()).cloned().collect::<Vec<_>>();
+        let named =
+            self.findings.named.load().iter().chain(self.findings.held.load().iter()).cloned().collect::<Vec<_>>();
         self.scanner.name(&named, &self.findings.documents.load());
     }
 

@@ -151,7 +151,8 @@ pub(super) fn certificates(
         "" => Some(DEFAULT_RESOLVER.to_owned()).filter(|name| default_entry_points && resolvers.contains_key(name)),
         name if resolvers.contains_key(name) => Some(name.to_owned()),
         name => {
-            let message = format!("`rustLb.certificates.resolver` names `{name}`, which `certificatesResolvers` has not");
+            let message =
+                format!("`rustLb.certificates.resolver` names `{name}`, which `certificatesResolvers` has not");
             diagnostics.push(Diagnostic::error("unknown_resolver", message).with_origin(view.origin("resolver")));
             None
         }
@@ -205,7 +206,8 @@ fn on_demand(view: &View<'_>, variable: Option<String>, diagnostics: &mut Vec<Di
     if let Some(ask) = &ask
         && !(ask.starts_with("http://") || ask.starts_with("https://"))
     {
-        let message = format!("expected the URL of who is asked for certificates on demand, got `{}`", value::shown(ask));
+        let message =
+            format!("expected the URL of who is asked for certificates on demand, got `{}`", value::shown(ask));
         diagnostics.push(Diagnostic::error("bad_value", message).with_origin(origin));
     }
     let count = |key: &str| view.number(&format!("onDemand.{key}")).unwrap_or_default();

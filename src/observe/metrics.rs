@@ -490,7 +490,8 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
     let mut broken = Family::gauge("rust_lb_certificates_broken", help);
     broken.add(&[], facts.broken_certificates as f64);
     families.push(broken);
-    let help = "Certificate orders by resolver and outcome: issued, found (renewed by another process), failed, limited";
+    let help =
+        "Certificate orders by resolver and outcome: issued, found (renewed by another process), failed, limited";
     let mut orders = Family::counter("rust_lb_certificate_orders_total", help);
     for (resolver, outcome, count) in &facts.orders {
         orders.add(&[("resolver", resolver), ("result", outcome)], *count as f64);

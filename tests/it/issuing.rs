@@ -18,7 +18,8 @@ use std::time::Duration;
 
 /// The authority, where it lives, and a server behind.
 pub struct World {
-    runtime: tokio::runtime::Runtime,
+    /// Ends after the authority that runs on it.
+    _runtime: tokio::runtime::Runtime,
     pub ca: Ca,
     pub server: Server,
     /// The certificate directory of all that run.
@@ -42,7 +43,7 @@ impl World {
         std::fs::write(dir.path().join("ca.pem"), &ca.root).expect("written");
         let certs = dir.path().join("certs");
         std::fs::create_dir(&certs).expect("made");
-        Self { runtime, ca, server: Server::start("s"), certs, dir }
+        Self { _runtime: runtime, ca, server: Server::start("s"), certs, dir }
     }
 
     /// A binary with the resolvers `http` and `tls`, each with its challenge; not asked for anything yet.

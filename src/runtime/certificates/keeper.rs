@@ -327,7 +327,8 @@ impl Keeper {
                     let message = format!("the certificate for `{name}` cannot be stored: {error}");
                     tracing::error!(%name, "{message}; it is served from memory");
                     let found = problem("certificate_not_stored", message, &entry.want.origin);
-                    entry.problem = found.map(|found| found.with_help("it is served from memory until the process ends"));
+                    entry.problem =
+                        found.map(|found| found.with_help("it is served from memory until the process ends"));
                     // what is in memory would be ordered again after a restart: the storage is what has to be mended
                     entry.next = Some(now + LOOK);
                 }
@@ -345,7 +346,8 @@ impl Keeper {
                 let long = since.is_some_and(|since| clock.duration_since(since).is_ok_and(|held| held >= HELD_LONG));
                 entry.problem = match long {
                     true => {
-                        let message = format!("another process holds the lock for the certificate of `{name}` for long");
+                        let message =
+                            format!("another process holds the lock for the certificate of `{name}` for long");
                         let found = problem("order_held", message, &entry.want.origin);
                         found.map(|found| found.with_help("its order may be failing; it is waited for"))
                     }

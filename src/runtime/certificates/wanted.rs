@@ -185,12 +185,8 @@ impl Rules {
             return part;
         }
         let declared = &router.declared;
-        let of = Asker {
-            id: &router.id,
-            provider: router.provider,
-            source: &declared.source,
-            service: &router.service.id,
-        };
+        let of =
+            Asker { id: &router.id, provider: router.provider, source: &declared.source, service: &router.service.id };
         let of_rule = |domains: &[declare::Domain]| names(domains, &declared.rule, Kind::Http, &declared.rule_syntax);
         if let Some(tls) = declared.tls.as_ref().filter(|tls| !tls.cert_resolver.is_empty()) {
             self.explicit(&tls.cert_resolver, || of_rule(&tls.domains), &of, &mut part);
@@ -241,10 +237,9 @@ impl Rules {
             let message = format!("no certificate is ordered for `{name}`");
             match orderable(&name) {
                 Err(why) => refuse("not_orderable", format!("{message}: {why}")),
-                Ok(()) if name.starts_with("*.") && !by_dns => refuse(
-                    "not_orderable",
-                    format!("{message}: it takes a `dnsChallenge`, which `{resolver}` has not"),
-                ),
+                Ok(()) if name.starts_with("*.") && !by_dns => {
+                    refuse("not_orderable", format!("{message}: it takes a `dnsChallenge`, which `{resolver}` has not"))
+                }
                 Ok(()) => part.names.push((name.into(), of.want(resolver, false))),
             }
         }
