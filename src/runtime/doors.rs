@@ -281,6 +281,7 @@ impl Parts {
             registry: self.registry.clone(),
             certificates: self.certificates.clone(),
             certifying: self.certifying.clone(),
+            warn_before: self.settled.certificates.warn_before,
             metrics: self.metrics.clone(),
             gauges,
             metrics_on: self.settled.metrics.is_some(),

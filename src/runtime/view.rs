@@ -35,6 +35,8 @@ pub(super) struct View {
     pub registry: Arc<Registry>,
     pub certificates: Certificates,
     pub certifying: Option<Certifying>,
+    /// Time before the end of a certificate from which it is told.
+    pub warn_before: Duration,
     pub metrics: Arc<Metrics>,
     /// What each worker is doing.
     pub gauges: Vec<Arc<Gauges>>,
@@ -200,7 +202,9 @@ impl Source for View {
 
     fn problems(&self) -> Vec<Diagnostic> {
         let mut problems = self.state.problems();
-        problems.extend(self.certificates.diagnostics(SystemTime::now()));
+        let now = SystemTime::now();
+        problems.extend(self.certificates.diagnostics(now));
+        problems.extend(self.certificates.expiring(now, self.warn_before));
         problems.extend(self.certifying.iter().flat_map(|certifying| certifying.problems().to_vec()));
         problems.extend(self.credentials.problems());
         problems.extend(self.transport_problems.list());

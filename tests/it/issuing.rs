@@ -191,7 +191,7 @@ fn hosts_of_routers_get_certificates_by_both_challenges_and_keep_them() {
 
 #[test]
 fn a_handshake_waits_for_the_certificate_that_is_being_ordered() {
-    let world = World::new(Manner { slow: 20, ..Manner::default() });
+    let world = World::new(Manner { slow: 2, ..Manner::default() });
     let proxy = world.start(world.setup(&[]));
     proxy.route(&[("one.shop.com", TLS)]);
     let addr = proxy.serve.address("websecure");
