@@ -275,15 +275,21 @@ impl Run<'_> {
             Err(error) => error,
         };
         // An authority without ARI, one that does not know the old certificate, or knows its successor
-        // already: none of it is a reason to have no certificate.
+        // already: none of it is a reason to have no certificate. Authorities disagree on the error's type
+        // (pebble says `serverInternal`), so all count but those that are about something else.
         let about_replaces = match &error {
             Error::Unsupported(_) => true,
-            Error::Api(problem) => {
-                let problem = Problem::from(problem);
-                problem.kind == "alreadyReplaced"
-                    || (matches!(&*problem.kind, "malformed" | "notFound" | "conflict" | "unauthorized")
-                        && problem.detail.to_ascii_lowercase().contains("replace"))
-            }
+            Error::Api(problem) => !matches!(
+                &*Problem::from(problem).kind,
+                "rateLimited"
+                    | "accountDoesNotExist"
+                    | "badNonce"
+                    | "invalidProfile"
+                    | "rejectedIdentifier"
+                    | "unsupportedIdentifier"
+                    | "userActionRequired"
+            ),
+            // It does not repeat what it was told (RFC 9773, 5).
             Error::Other(error) => error.to_string().contains("replaces"),
             _ => false,
         };
