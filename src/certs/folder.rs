@@ -150,7 +150,7 @@ impl Folder {
     }
 
     fn set(&mut self, sources: Vec<Source>, round: u64, shared: &Shared) {
-        if self.units.len() < 16 {
+        if self.units.len().max(sources.len()) < 16 {
             for source in sources {
                 match self.units.iter_mut().find(|unit| unit.source == source) {
                     Some(unit) => unit.seen = round,

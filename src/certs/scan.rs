@@ -157,7 +157,7 @@ impl Scanner {
     }
 
     /// Whether something of the directory is served, from there or from the copy.
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         let inside = self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED));
         inside.flat_map(|(_, folder)| &folder.units).any(|unit| !unit.pairs.is_empty())
     }
@@ -414,17 +414,21 @@ impl Scanner {
         // As if unmounted, or just begun.
         let empty = self.folders.iter().all(|(path, folder)| *path == Path::new(NAMED) || folder.units.is_empty());
         let mut taken = 0;
-        for pair in copied {
-            let mut units = self.folders.values_mut().flat_map(|folder| &mut folder.units);
-            let pair = Arc::new(pair);
-            if let Some(unit) = units.find(|unit| *unit.source.file() == *pair.file) {
-                if !unit.problems.is_empty() && !unit.pairs.iter().any(|known| known.entry == pair.entry) {
-                    unit.problems.iter_mut().for_each(|(_, kept)| *kept = true);
-                    unit.pairs.push(pair);
-                    taken += 1;
-                }
+        let units = self.folders.values_mut().flat_map(|folder| &mut folder.units);
+        let mut known: HashMap<PathBuf, &mut Unit> = units.map(|unit| (unit.source.file().to_owned(), unit)).collect();
+        let mut elsewhere = Vec::new();
+        for pair in copied.into_iter().map(Arc::new) {
+            let Some(unit) = known.get_mut(&*pair.file) else {
+                elsewhere.push(pair);
                 continue;
+            };
+            if !unit.problems.is_empty() && !unit.pairs.iter().any(|known| known.entry == pair.entry) {
+                unit.problems.iter_mut().for_each(|(_, kept)| *kept = true);
+                unit.pairs.push(pair);
+                taken += 1;
             }
+        }
+        for pair in elsewhere {
             if !empty && !self.trouble.iter().any(|problem| pair.file.starts_with(&problem.file)) {
                 continue;
             }

@@ -319,15 +319,25 @@ impl Thread {
     fn first_look(&mut self) {
         self.name();
         self.scanner.look(Depth::Every, SystemTime::now());
-        if let Some(dir) = self.copy.as_ref().filter(|_| self.scanner.lacks()) {
-            let taken = copy::read(dir).map(|pairs| self.scanner.seed(pairs)).unwrap_or_default();
-            if taken > 0 {
-                tracing::warn!(taken, "the local copy of certificates is served where the directory does not answer");
+        let findings = self.findings.clone();
+        // Nothing is removed from the copy before it was read.
+        let writer = self.writer.take();
+        {
+            let mut looked = findings.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            *looked = self.scanner.serves();
+            if *looked {
+                self.publish(true);
             }
         }
-        let findings = self.findings.clone();
-        let mut looked = findings.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        *looked = true;
+        // What is there is served already; what is missing may be in the copy.
+        let copy = self.copy.as_ref().filter(|_| self.scanner.lacks());
+        let copied = copy.and_then(|dir| copy::read(dir).ok()).unwrap_or_default();
+        let taken = self.scanner.seed(copied);
+        if taken > 0 {
+            tracing::warn!(taken, "the local copy of certificates is served where the directory does not answer");
+        }
+        *findings.looked.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.writer = writer;
         self.publish(true);
     }
 

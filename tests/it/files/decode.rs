@@ -132,7 +132,7 @@ fn yaml_says_what_traefik_takes_it_for() {
     // Stores other than the default one serve nobody, as with Traefik.
     let other =
         read("t.yaml", "tls: {certificates: [{certFile: /a, keyFile: /b, stores: [other]}], stores: {other: {}}}");
-    assert_eq!(codes(&other), ["not_served:1:22", "not_served:1:74"]);
+    assert_eq!(codes(&other), ["not_served:1:22", "not_served:1:78"]);
 }
 
 #[test]
