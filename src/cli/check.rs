@@ -6,7 +6,8 @@ use super::fail;
 use super::output::{self, Style};
 use super::services::{self, Given};
 use crate::config::{
-    self, ADMIN_ENTRY_POINT, CatalogCommon, EntryPoint, Input, LegacyMode, Loaded, Note, Primary, Settled, Token,
+    self, ADMIN_ENTRY_POINT, CatalogCommon, CertificatesResolver, EntryPoint, Input, LegacyMode, Loaded, Note, Primary,
+    Settled, Token,
 };
 use crate::declare::Declarations;
 use crate::diagnostic::Diagnostic;
@@ -267,6 +268,16 @@ fn summary(settled: &Settled, style: Style, out: &mut dyn Write) -> io::Result<(
     if settled.nomad.is_none() && settled.consul.is_none() && settled.files.is_none() && settled.rest.is_none() {
         writeln!(out, "  none")?;
     }
+    let certificates = &settled.certificates;
+    writeln!(out, "{}", style.bold("certificates"))?;
+    if certificates.self_signed {
+        writeln!(out, "  signed by the authority that Caddy keeps; none is ordered")?;
+    } else if certificates.resolvers.is_empty() {
+        writeln!(out, "  none is ordered")?;
+    }
+    for (name, resolver) in &certificates.resolvers {
+        writeln!(out, "  {name:<14} {}, {}", resolver.ca_server, challenges(resolver).join(", "))?;
+    }
     writeln!(
         out,
         "{} {} workers, state in {}, certificates in {}",
@@ -292,6 +303,13 @@ fn traits(ep: &EntryPoint) -> Vec<String> {
         out.push(format!("redirects to {}", redirect.to));
     }
     out
+}
+
+/// The challenges of a certificate resolver, in the words of the protocol.
+fn challenges(resolver: &CertificatesResolver) -> Vec<String> {
+    let dns = resolver.dns.as_ref().map(|dns| format!("dns-01 by {}", dns.provider));
+    let (tls, http) = (resolver.tls.map(|_| "tls-alpn-01".to_owned()), resolver.http.map(|_| "http-01".to_owned()));
+    dns.into_iter().chain(tls).chain(http).collect()
 }
 
 fn catalog(common: &CatalogCommon, namespaces: &[String]) -> String {
@@ -339,19 +357,33 @@ fn settled(settled: &Settled) -> Value {
     if let Some(rest) = &settled.rest {
         providers.insert("rest".to_owned(), json!({"insecure": rest.insecure}));
     }
+    let resolvers: serde_json::Map<String, Value> = settled
+        .certificates
+        .resolvers
+        .iter()
+        .map(|(name, resolver)| {
+            (name.clone(), json!({"caServer": resolver.ca_server, "challenges": challenges(resolver)}))
+        })
+        .collect();
     let own = &settled.own;
     json!({
         "file": settled.file,
         "entryPoints": entry_points,
         "providers": providers,
         "api": {"insecure": settled.api_insecure},
+        "certificatesResolvers": resolvers,
         "accessLog": settled.access_log.is_some(),
         "metrics": settled.metrics.is_some(),
         "log": {"level": settled.log.level.to_string()},
         "rustLb": {
             "workers": own.workers,
             "stateDir": own.state_dir,
-            "certificates": {"directory": settled.certificates.directory},
+            "certificates": {
+                "directory": settled.certificates.directory,
+                "selfSigned": settled.certificates.self_signed,
+                "resolver": settled.certificates.automatic,
+                "onDemand": settled.certificates.on_demand.is_some(),
+            },
             "primary": match own.primary { Primary::Nomad => "nomad", Primary::Consul => "consul" },
             "domainSuffix": own.domain_suffix,
             "linger": {"for": format_duration(own.linger_for), "wait": format_duration(own.linger_wait)},

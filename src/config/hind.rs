@@ -110,9 +110,9 @@ mod tests {
 
     #[test]
     fn bad_values_are_told_with_the_variable() {
-        let (_, told) = read(&[("TRUSTED_PROXIES", "10.0.0.0/99"), ("FQDN", "a b{c}"), ("ACME_DNS", "x")], true);
-        assert_eq!(told.len(), 3, "{told:?}");
-        for (told, start) in told.iter().zip(["$TRUSTED_PROXIES: error", "$FQDN: error", "$ACME_DNS: warning"]) {
+        let (_, told) = read(&[("TRUSTED_PROXIES", "10.0.0.0/99"), ("FQDN", "a b{c}")], true);
+        assert_eq!(told.len(), 2, "{told:?}");
+        for (told, start) in told.iter().zip(["$TRUSTED_PROXIES: error", "$FQDN: error"]) {
             assert!(told.starts_with(start), "{told}");
         }
     }

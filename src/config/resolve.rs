@@ -276,15 +276,16 @@ mod tests {
             ("core.defaultRuleSyntax", "v3"),
             ("entryPoints.web.observability.accessLogs", "true"),
             ("entryPoints.web.observability.accessLogs", "false"),
-            ("rustLb.notify.url", "http://x"),
+            ("certificatesResolvers.le.tailscale", "true"),
         ]);
-        assert!(said.iter().all(|s| s.path == ["entryPoints", "web"]), "the group is named all the same");
+        let groups = [["entryPoints", "web"], ["certificatesResolvers", "le"]];
+        assert!(said.iter().all(|s| groups.iter().any(|group| s.path == *group)), "the group is named all the same");
         assert_eq!(
             told,
             [
                 "--providers.docker.watch: warning[not_served]: `providers.docker` is known to Traefik, but not served yet: it does nothing",
                 "--entryPoints.web.observability.accessLogs: warning[not_served]: `entryPoints.web.observability.accessLogs` is known to Traefik, but not served yet: it does nothing",
-                "--rustLb.notify.url: warning[not_served]: `rustLb.notify.url` is not served yet and does nothing; no webhook is called yet",
+                "--certificatesResolvers.le.tailscale: warning[not_served]: `certificatesResolvers.*.tailscale` is known to Traefik, but not served yet: it does nothing; certificates are not had from Tailscale",
             ]
         );
     }
@@ -316,8 +317,8 @@ mod tests {
             (said[0].path.join("."), said[0].place),
             ("entryPoints.Web.forwardedHeaders.trustedIPs".into(), Some(1))
         );
-        assert!(told[0].contains("not_served"), "{told:?}");
-        assert!(told[1].contains("`log.level`: expected one of `TRACE`"), "{told:?}");
+        assert_eq!(said[1].path.join("."), "entryPoints.Web.http.tls.domains.[0].main");
+        assert!(told[0].contains("`log.level`: expected one of `TRACE`"), "{told:?}");
         assert!(!told.join(" ").contains("hunter2"));
     }
 }

@@ -175,8 +175,11 @@ impl Queued {
         let Self { waiters, generation, verdicts, until, .. } = self;
         let look = Instant::now() + LOOK;
         let freed = poll_fn(|cx| {
+            let mut ready = false;
             // Each of them, so that each is told again.
-            let ready = waiters.iter_mut().fold(false, |ready, waiter| waiter.poll_freed(cx).is_ready() || ready);
+            for waiter in waiters.iter_mut() {
+                ready |= waiter.poll_freed(cx).is_ready();
+            }
             if ready { Poll::Ready(()) } else { Poll::Pending }
         });
         let change = async {

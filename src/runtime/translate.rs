@@ -355,6 +355,7 @@ pub(super) fn differences(runs: &Settled, said: &Settled) -> Vec<&'static str> {
         ("metrics", runs.metrics == said.metrics),
         ("api", runs.api_insecure == said.api_insecure),
         ("serversTransport", runs.servers_transport == said.servers_transport),
+        ("certificatesResolvers, rustLb.certificates", runs.certificates == said.certificates),
         ("rustLb", runs.own == said.own),
         ("HinD's variables", runs.hind == said.hind),
     ];

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod any;
+mod certificates;
 mod check;
 mod entry_points;
 mod files;

@@ -212,8 +212,8 @@ fn get(inner: &Inner, parts: &Parts) -> Reply {
                 return refuse(404, "malformed", "no such certificate");
             }
             let life = lock(&inner.manner).life;
-            let at =
-                |after: Duration| jiff::Timestamp::try_from(SystemTime::now() + after).expect("a time").to_string();
+            let now = SystemTime::now();
+            let at = |after: Duration| jiff::Timestamp::try_from(now + after).expect("a time").to_string();
             let window = json!({"start": at(life * 2 / 3), "end": at(life * 2 / 3 + Duration::from_secs(7_200))});
             let mut said = ok(200, &json!({"suggestedWindow": window, "explanationURL": "https://ca.test/why"}));
             said.fields.push(("retry-after", "7200".to_owned()));
