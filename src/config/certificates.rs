@@ -170,11 +170,12 @@ pub(super) fn certificates(
     for ep in entry_points.values().filter(|ep| !ep.cert_resolver.is_empty() && !self_signed) {
         if !resolvers.contains_key(&*ep.cert_resolver) {
             let message = format!(
-                "entry point `{}` names the certificate resolver `{}`, which `certificatesResolvers` has not",
+                "entry point `{}` names the certificate resolver `{}`, which `certificatesResolvers` has not: nothing is \
+                 ordered for it",
                 ep.name, ep.cert_resolver
             );
             let origin = merged.at(&["entryPoints", &ep.name]).origin("http.tls.certResolver");
-            diagnostics.push(Diagnostic::error("unknown_resolver", message).with_origin(origin));
+            diagnostics.push(Diagnostic::warning("unknown_resolver", message).with_origin(origin));
         }
     }
     Certificates {

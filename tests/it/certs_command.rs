@@ -70,7 +70,7 @@ fn what_cannot_be_read_or_made_is_said() {
         (&["new", "a.*.test"], 1, "is no host"),
         (&["new", "../x"], 1, "is no host"),
         (&["new", "a.test", "--cert"], 2, "needs a value"),
-        (&["--nonsense"], 1, "nonsense"),
+        (&["--nonsense"], 2, "nonsense"),
     ] {
         let (got, _, err) = certs(dir.path(), words);
         assert_eq!(got, Some(code), "{words:?}: {err}");

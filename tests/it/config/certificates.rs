@@ -85,7 +85,6 @@ fn what_cannot_work_is_refused() {
         (resolver("dnsChallenge: {}"), "names no `provider`"),
         (resolver("keyType: DSA, tlsChallenge: {}"), "expected one of"),
         (given().flags(&["--rustLb.certificates.resolver=le"]), "names `le`"),
-        (given().flags(&["--entryPoints.web.address=:80", "--entryPoints.web.http.tls.certResolver=le"]), "`le`"),
         (given().env("ON_DEMAND_TLS_ASK", "ask.example"), "expected the URL"),
         (given().env("ACME_DNS", "true"), "expected domains"),
     ] {

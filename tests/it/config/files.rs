@@ -30,21 +30,21 @@ fn unknown_keys_are_refused_with_place_and_nearest() {
 #[test]
 fn keys_of_traefik_that_are_not_served_are_warnings() {
     let given = yaml(
-        "providers:\n  nomad: {}\n  docker:\n    exposedByDefault: false\n  etcd:\n    rootKey: /d\n  consul:\n    endpoints: ['127.0.0.1:8500']\n    rootKey: traefik\ncertificatesResolvers:\n  le:\n    acme:\n      email: a@b.c\n      httpChallenge:\n        entryPoint: web\ntracing:\n  otlp: {}\nhostResolver: false\n",
+        "providers:\n  nomad: {}\n  docker:\n    exposedByDefault: false\n  etcd:\n    rootKey: /d\n  consul:\n    endpoints: ['127.0.0.1:8500']\n    rootKey: traefik\ncertificatesResolvers:\n  le:\n    # Tailscale's own\n    tailscale: true\ntracing:\n  otlp: {}\nhostResolver: false\n",
     );
     let told = given.warnings();
     let starts = [
         "t.yaml:3:3: warning[not_served]: `providers.docker` is known to Traefik",
         "t.yaml:5:3: warning[not_served]: `providers.etcd` is known to Traefik",
         "t.yaml:7:3: warning[not_served]: `providers.consul` is known to Traefik",
-        "t.yaml:10:1: warning[not_served]: `certificatesResolvers` is known to Traefik",
-        "t.yaml:16:1: warning[not_served]: `tracing` is known to Traefik",
+        "t.yaml:13:7: warning[not_served]: `certificatesResolvers.*.tailscale` is known to Traefik",
+        "t.yaml:14:1: warning[not_served]: `tracing` is known to Traefik",
     ];
     assert_eq!(told.len(), starts.len(), "{told:#?}");
     for (told, start) in told.iter().zip(starts) {
         assert!(told.starts_with(start), "{told}");
     }
-    assert!(told[3].contains("ACME"));
+    assert!(told[3].contains("Tailscale"));
     assert!(given.settled().consul.is_none(), "KV is not the catalog");
 }
 
@@ -164,7 +164,7 @@ fn a_key_that_does_nothing_still_names_its_group() {
     assert!(yaml("providers:\n  consulCatalog:\n    cache: true\n").settled().consul.is_some());
     let given = yaml("entryPoints:\n  a:\n    address: ':1'\n    http:\n      tls:\n        certResolver: le\n");
     let told = given.warnings();
-    assert!(told.len() == 1 && told[0].contains("certificates are not ordered by ACME yet"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("unknown_resolver"), "{told:?}");
     assert!(ep(&given.settled(), "a").tls);
 }
 
