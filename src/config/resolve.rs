@@ -285,7 +285,7 @@ mod tests {
             [
                 "--providers.docker.watch: warning[not_served]: `providers.docker` is known to Traefik, but not served yet: it does nothing",
                 "--entryPoints.web.observability.accessLogs: warning[not_served]: `entryPoints.web.observability.accessLogs` is known to Traefik, but not served yet: it does nothing",
-                "--certificatesResolvers.le.tailscale: warning[not_served]: `certificatesResolvers.*.tailscale` is known to Traefik, but not served yet: it does nothing; certificates are not had from Tailscale",
+                "--certificatesResolvers.le.tailscale: warning[not_served]: `certificatesResolvers.le.tailscale` is known to Traefik, but not served yet: it does nothing; certificates are not had from Tailscale",
             ]
         );
     }

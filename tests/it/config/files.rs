@@ -37,7 +37,7 @@ fn keys_of_traefik_that_are_not_served_are_warnings() {
         "t.yaml:3:3: warning[not_served]: `providers.docker` is known to Traefik",
         "t.yaml:5:3: warning[not_served]: `providers.etcd` is known to Traefik",
         "t.yaml:7:3: warning[not_served]: `providers.consul` is known to Traefik",
-        "t.yaml:13:7: warning[not_served]: `certificatesResolvers.*.tailscale` is known to Traefik",
+        "t.yaml:13:5: warning[not_served]: `certificatesResolvers.le.tailscale` is known to Traefik",
         "t.yaml:14:1: warning[not_served]: `tracing` is known to Traefik",
     ];
     assert_eq!(told.len(), starts.len(), "{told:#?}");
