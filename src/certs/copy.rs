@@ -45,7 +45,11 @@ fn short(digest: &digest::Digest) -> String {
 }
 
 /// The name of a pair's file: of whence it is, and of what is in it.
-fn name(pair: &Pair) -> String {
+fn name(pair: &Pair) -> &str {
+    pair.copy_name.get_or_init(|| new_name(pair).into())
+}
+
+fn new_name(pair: &Pair) -> String {
     let mut whence = digest::Context::new(&digest::SHA256);
     whence.update(pair.file.as_os_str().as_encoded_bytes());
     whence.update(&[0]);
@@ -92,7 +96,7 @@ pub(super) fn read(dir: &Path) -> io::Result<Vec<Pair>> {
         let Ok(head) = serde_json::from_slice::<Head>(head) else { continue };
         let whence = Whence { file: head.file.into(), entry: head.entry, local: head.local, default: true };
         let Ok(pair) = pair::parse(pem, pem, whence, &chains) else { continue };
-        if name(&pair) == *file {
+        if name(&pair) == file {
             pairs.push(pair);
         }
     }
@@ -105,13 +109,15 @@ pub(super) fn read(dir: &Path) -> io::Result<Vec<Pair>> {
 /// The first thing that could not be written; everything else was tried.
 pub(super) fn write(dir: &Path, pairs: &[Arc<Pair>]) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let mut wanted: BTreeMap<String, &Arc<Pair>> = pairs.iter().map(|pair| (name(pair), pair)).collect();
+    let mut wanted: BTreeMap<&str, &Arc<Pair>> = pairs.iter().map(|pair| (name(pair), pair)).collect();
+    // In PEM form.
+    let length = |pair: &Pair| (pair.chain().map(<[u8]>::len).sum::<usize>() + pair.secret().1.len()) / 3 * 4;
     let (mut result, mut size) = (Ok(()), 0usize);
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if wanted.remove(&name).is_some() {
-            size += entry.metadata().map_or(0, |meta| usize::try_from(meta.len()).unwrap_or_default());
+        if let Some(pair) = wanted.remove(&*name) {
+            size = size.saturating_add(length(pair));
         } else if name.ends_with(".pem") || name.starts_with(".pem.") {
             result = result.and(fs::remove_file(entry.path()));
         }
@@ -123,7 +129,7 @@ pub(super) fn write(dir: &Path, pairs: &[Arc<Pair>]) -> io::Result<()> {
             let full = || io::Error::other(format!("the copy would be larger than {COPY_LIMIT} bytes"));
             return result.and(Err(full()));
         }
-        result = result.and(place(dir, &name, &text));
+        result = result.and(place(dir, name, &text));
     }
     result
 }

@@ -116,6 +116,12 @@ impl Folder {
         changed
     }
 
+    /// Whether something is to be said of it.
+    pub(super) fn is_noted(&self) -> bool {
+        let noted = |unit: &Unit| !unit.problems.is_empty() || unit.remark.is_some();
+        self.trouble.is_some() || self.units.iter().any(noted)
+    }
+
     /// What is in it; `None` when it has not changed.
     fn list(&mut self, path: &Path, depth: Depth, clock: SystemTime) -> io::Result<Option<Vec<Source>>> {
         let meta = fs::metadata(path)?;

@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -154,6 +154,8 @@ pub(super) struct Pair {
     /// Since the last [`Pair::rest`].
     used: AtomicBool,
     staple: ArcSwapOption<Staple>,
+    /// What the local copy calls it, once it was asked.
+    pub(super) copy_name: OnceLock<Box<str>>,
     /// FNV-1a of the chain's text, by which Caddy names its OCSP staples.
     pub(super) bundle: u32,
     /// DNS names, lower case; wildcards as `*.example.org`.
@@ -355,6 +357,7 @@ pub(super) fn parse(chain: &[u8], key: &[u8], whence: Whence, chains: &Chains) -
         live: ArcSwapOption::empty(),
         used: AtomicBool::new(false),
         staple: ArcSwapOption::empty(),
+        copy_name: OnceLock::new(),
         bundle: fnv(chain),
         names,
         addresses,

@@ -44,6 +44,8 @@ pub(super) struct Scanner {
     named: Arc<Vec<Source>>,
     round: u64,
     staples: HashMap<String, (Stamp, Option<Arc<Staple>>)>,
+    /// Folders of which something is to be said: so that an event costs the same however many others there are.
+    noted: BTreeSet<PathBuf>,
 }
 
 /// The folders of what is nowhere in the directory.
@@ -61,6 +63,7 @@ impl Scanner {
             named: Arc::default(),
             round: 0,
             staples: HashMap::new(),
+            noted: BTreeSet::new(),
         }
     }
 
@@ -272,16 +275,17 @@ impl Scanner {
     fn forget(&mut self, only: Option<&BTreeMap<PathBuf, Kind>>) -> bool {
         let round = self.round;
         let inside = || self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED));
-        let found = inside().flat_map(|(_, folder)| &folder.units).any(|unit| unit.seen == round);
-        let gone = only.is_none() && self.serves() && !found;
+        let found = || inside().flat_map(|(_, folder)| &folder.units).any(|unit| unit.seen == round);
+        let gone = only.is_none() && self.serves() && !found();
         if gone && !self.trouble.iter().any(|problem| problem.file == self.dir) {
             let text = "every certificate has gone from it at once; the last ones are served on".to_owned();
             self.trouble.push(Problem { file: self.dir.clone(), text, kept: true, remark: false });
         }
-        let mut changed = false;
         let trouble: Vec<&PathBuf> = self.trouble.iter().map(|problem| &problem.file).collect();
-        self.folders.retain(|path, folder| {
-            if only.is_some_and(|only| !only.contains_key(path)) || (gone && folder.kind != Kind::Anywhere) {
+        let mut changed = false;
+        // Whether the folder itself stays.
+        let mut keep = |folder: &mut Folder| {
+            if gone && folder.kind != Kind::Anywhere {
                 return true;
             }
             folder.units.retain(|unit| {
@@ -292,14 +296,52 @@ impl Scanner {
                 stays
             });
             folder.wanted == round || !folder.units.is_empty()
-        });
-        let units: usize = self.folders.values().map(|folder| folder.units.len()).sum();
-        self.shared.units.store(units, Ordering::Relaxed);
+        };
+        match only {
+            Some(only) => {
+                for path in only.keys() {
+                    let Some(folder) = self.folders.get_mut(path) else { continue };
+                    let before = folder.units.len();
+                    let stays = keep(folder);
+                    self.shared.units.fetch_sub(before.saturating_sub(folder.units.len()), Ordering::Relaxed);
+                    if !stays {
+                        self.folders.remove(path);
+                    }
+                }
+            }
+            None => {
+                self.folders.retain(|_, folder| keep(folder));
+                let units = self.folders.values().map(|folder| folder.units.len()).sum();
+                self.shared.units.store(units, Ordering::Relaxed);
+            }
+        }
+        self.note(only);
+        let units = self.shared.units.load(Ordering::Relaxed);
         let limit = format!("more than {PAIR_LIMIT} certificates, the rest is not served");
         if units >= PAIR_LIMIT && !self.trouble.iter().any(|problem| problem.text == limit) {
             self.trouble.push(Problem { file: self.dir.clone(), text: limit, kept: false, remark: false });
         }
         changed
+    }
+
+    /// Remembers where something is to be said, after a visit of all folders or of these.
+    fn note(&mut self, only: Option<&BTreeMap<PathBuf, Kind>>) {
+        let Some(only) = only else {
+            let noted = self.folders.iter().filter(|(_, folder)| folder.is_noted());
+            self.noted = noted.map(|(path, _)| path.clone()).collect();
+            return;
+        };
+        for path in only.keys() {
+            if self.folders.get(path).is_some_and(Folder::is_noted) {
+                self.noted.insert(path.clone());
+            } else {
+                self.noted.remove(path);
+            }
+        }
+    }
+
+    fn noted(&self) -> impl Iterator<Item = (&PathBuf, &Folder)> {
+        self.noted.iter().filter_map(|path| self.folders.get_key_value(path))
     }
 
     /// Staples what lies in `ocsp/`.
@@ -350,7 +392,7 @@ impl Scanner {
 
     /// What is wrong now, by file. Not what has been wrong for a shorter time than `settled`: it may be a renewal seen half-way.
     pub(super) fn problems(&self, settled: std::time::Duration) -> Vec<Problem> {
-        let units = self.folders.values().flat_map(|folder| &folder.units);
+        let units = self.noted().flat_map(|(_, folder)| &folder.units);
         let of_files = units.flat_map(|unit| {
             let file = || unit.source.file().to_owned();
             let old = unit.since.is_none_or(|since| since.elapsed() >= settled);
@@ -368,7 +410,7 @@ impl Scanner {
             });
             problems.chain(remark)
         });
-        let of_folders = self.folders.values().filter_map(|folder| folder.trouble.clone());
+        let of_folders = self.noted().filter_map(|(_, folder)| folder.trouble.clone());
         let mut all: Vec<Problem> = self.trouble.iter().cloned().chain(of_folders).chain(of_files).collect();
         all.sort_by(|a, b| a.file.cmp(&b.file).then_with(|| a.text.cmp(&b.text)));
         all.dedup();
@@ -379,7 +421,7 @@ impl Scanner {
     pub(super) fn unsettled(&self, settled: std::time::Duration) -> BTreeSet<PathBuf> {
         let young = |unit: &&Unit| unit.since.is_some_and(|since: Instant| since.elapsed() < settled);
         let mut places = BTreeSet::new();
-        for (path, folder) in &self.folders {
+        for (path, folder) in self.noted() {
             let mut units = folder.units.iter().filter(young);
             match folder.kind {
                 Kind::Anywhere => places.extend(units.map(|unit| unit.source.file().to_owned())),

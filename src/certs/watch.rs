@@ -347,9 +347,9 @@ impl Thread {
         self.publish(changed);
     }
 
-    /// Looks at everything until nothing is half-way.
+    /// Looks at everything until nothing is half-way. A directory whose stamp is the same has the same names in it.
     fn look_settled(&mut self) {
-        self.look(Depth::Every);
+        self.look(Depth::Files);
         for _ in 0..TRIES {
             if self.scanner.unsettled(SETTLE).is_empty() {
                 break;
