@@ -99,7 +99,7 @@ impl World {
     pub fn trust(&self, name: &str) -> Option<Vec<u8>> {
         let chain = std::fs::read_to_string(self.site(name).join(format!("{name}.crt"))).ok()?;
         let second = chain.rfind("-----BEGIN CERTIFICATE-----")?;
-        Some(chain[second..].as_bytes().to_vec())
+        Some(chain.as_bytes()[second..].to_vec())
     }
 
     /// Waits until clients of this port get the authority's certificate for a name; gives the leaf.

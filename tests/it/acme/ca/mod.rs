@@ -43,13 +43,16 @@ pub enum Fault {
     BadNonce,
 }
 
+/// TXT records of a name.
+type Zone = Arc<dyn Fn(&str) -> Vec<String> + Send + Sync>;
+
 /// Where the authority looks at answers.
 #[derive(Clone)]
 pub struct Look {
     pub http: Option<SocketAddr>,
     pub tls: Option<SocketAddr>,
     /// TXT records of a name.
-    pub txt: Arc<dyn Fn(&str) -> Vec<String> + Send + Sync>,
+    pub txt: Zone,
 }
 
 /// How the authority is; the default is a plain one.
