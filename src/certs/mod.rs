@@ -129,6 +129,7 @@ impl Store {
             trouble.push(Diagnostic::error("local_authority", message));
         }
         let mut resolver = Resolver::new(findings.clone(), watch.clone(), local.clone(), Instant::now());
+        findings.prefer_local.store(options.self_signed, Ordering::Relaxed);
         resolver.signed_anew = options.self_signed.then(|| dir.join("certificates"));
         let resolver = Arc::new(resolver);
         Self { findings, watch, local, resolver, dir: dir.to_owned(), trouble: Arc::new(trouble) }
@@ -165,11 +166,6 @@ impl Store {
             self.findings.documents.store(Arc::new(documents));
             self.watch.iter().for_each(|watch| watch.changed());
         }
-    }
-
-    /// Whether a certificate of the house goes before a public one: where certificates are to be self-signed.
-    pub fn prefer_local(&self, prefer: bool) {
-        self.findings.prefer_local.store(prefer, Ordering::Relaxed);
     }
 
     /// `ca.pem` of the directory, which HinD's documentation puts beside `cert.pem` and `key.pem`: what clients of that pair

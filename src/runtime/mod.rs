@@ -210,6 +210,8 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
 
     let state_dir = absolute(&settled.own.state_dir);
     let certificates = Certificates::open(&store_options(&settled));
+    let documents = settled.certificates.resolvers.values().filter_map(|resolver| resolver.storage.as_deref());
+    certificates.import(documents.map(absolute).collect());
     let tls = Arc::new(tls::TlsConfigs::new(certificates.clone(), certs::server_config(&certificates)?));
     let access = match &settled.access_log {
         Some(log) => Some(access::start(translate::access_options(log))?),

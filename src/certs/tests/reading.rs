@@ -145,7 +145,7 @@ fn self_signed_mode_puts_the_house_first() {
         store.certificates(SystemTime::now()).into_iter().map(|c| (c.serial, c.served_for)).collect()
     };
     assert_eq!(served_for(&store), [("2".to_owned(), vec!["a.test".into()]), ("1".to_owned(), vec![])]);
-    store.prefer_local(true);
+    store.findings.prefer_local.store(true, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(serial(&store, "a.test"), "1");
     assert_eq!(served_for(&store), [("2".to_owned(), vec![]), ("1".to_owned(), vec!["a.test".into()])]);
 }
