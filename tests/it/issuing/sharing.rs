@@ -50,7 +50,7 @@ fn one_that_does_not_get_the_lock_waits_and_takes_what_the_other_got() {
 
 #[test]
 fn a_standby_orders_nothing_until_it_is_activated() {
-    let world = World::new(Manner::default());
+    let world = World::new(Manner { waits: true, ..Manner::default() });
     let setup = world.setup(&[]);
     let socket = setup.dir().join("standby.sock");
     let proxy = world.start_beside(setup.arg("--standby").arg(format!("unix:{}", socket.display())));
@@ -72,6 +72,6 @@ fn a_standby_orders_nothing_until_it_is_activated() {
     assert_eq!(world.orders(), 0);
     assert!(ask("POST /api/activate").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
     world.look_at(&proxy);
-    // The first order may have come before the authority knew where to look; then it is tried again in a minute.
-    eventually("an order", || (world.orders() > 0).then_some(()));
+    world.wait_for(&proxy, "one.shop.com");
+    assert_eq!(world.orders(), 1);
 }

@@ -59,6 +59,8 @@ pub struct Look {
 #[derive(Clone)]
 pub struct Manner {
     pub look: Look,
+    /// Looks no sooner than it is told where to: ports are known after whoever has them asks for certificates.
+    pub waits: bool,
     /// Challenges on offer; wildcards get `dns-01` only in any case.
     pub offers: Vec<&'static str>,
     /// Asks for this external account: identifier and key.
@@ -85,6 +87,7 @@ impl Default for Manner {
     fn default() -> Self {
         Self {
             look: Look { http: None, tls: None, txt: Arc::new(|_| Vec::new()) },
+            waits: false,
             offers: vec!["http-01", "tls-alpn-01", "dns-01"],
             eab: None,
             slow: 0,

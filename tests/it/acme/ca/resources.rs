@@ -301,8 +301,15 @@ fn post(inner: &Arc<Inner>, parts: &Parts, body: &[u8]) -> Reply {
             }
             (authz.status, challenge.status) = ("processing", "processing");
             let (kind, token, name) = (challenge.kind, challenge.token.clone(), authz.name.clone());
-            let (inner_, look) = (inner.clone(), lock(&inner.manner).look.clone());
+            let inner_ = inner.clone();
             tokio::spawn(async move {
+                let known = || Some(lock(&inner_.manner).clone()).filter(|m| !m.waits || m.look.http.is_some());
+                let look = loop {
+                    match known() {
+                        Some(manner) => break manner.look,
+                        None => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+                    }
+                };
                 let verdict = validate(&look, kind, &name, &token, &format!("{token}.{key}")).await;
                 let mut state = lock(&inner_.state);
                 let authz = &mut state.authz[id];
