@@ -15,14 +15,21 @@ use crate::certs::storage::layout;
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::runtime::state::State;
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 /// Orders that run at once.
 const AT_ONCE: usize = 4;
+/// Questions when to renew that run at once, besides.
+const LOOKS: usize = 2;
+/// Before a question is put that there was no room for.
+const ROOM: Duration = Duration::from_secs(1);
+/// Names that nobody wants any more are remembered as long as their orders failed, and for so long after they could be tried
+/// again: a service that comes and goes does not have them tried with each coming.
+const FAILED: Duration = Duration::from_secs(3_600);
 /// Orders begun within [`WINDOW`] at most: as certmagic's, far below what authorities allow.
 const IN_WINDOW: usize = 10;
 const WINDOW: Duration = Duration::from_secs(10);
@@ -62,7 +69,11 @@ pub(super) struct Entry {
     /// When to look at it again; `None`: not before somebody asks.
     next: Option<Instant>,
     running: bool,
+    /// False while no route names it.
+    wanted: bool,
     failures: usize,
+    /// Not before this, after a failure.
+    again: Option<Instant>,
     problem: Option<Diagnostic>,
     waiters: Vec<oneshot::Sender<()>>,
     /// Somebody asked, and may have it ordered.
@@ -78,10 +89,12 @@ pub(super) struct Entry {
 impl Entry {
     fn new(want: Want, now: Instant) -> Self {
         Self {
-            next: (!want.on_demand).then_some(now),
+            next: Some(now),
             want,
             running: false,
+            wanted: true,
             failures: 0,
+            again: None,
             problem: None,
             waiters: Vec::new(),
             asked: false,
@@ -120,7 +133,9 @@ pub(super) struct Keeper {
     pub entries: BTreeMap<Arc<str>, Entry>,
     pub ledger: Ledger,
     pub begun: std::collections::VecDeque<Instant>,
-    pub running: JoinSet<(Arc<str>, Outcome)>,
+    pub running: JoinSet<Outcome>,
+    /// Whose these are, and whether they only ask when to renew.
+    pub tasks: HashMap<Id, (Arc<str>, bool)>,
     pub questions: JoinSet<(Arc<str>, ask::Answer)>,
 }
 
@@ -148,6 +163,7 @@ impl Keeper {
                     if !*active.borrow() {
                         // another process goes on; what was begun is given up and its answers are taken away
                         self.running.shutdown().await;
+                        self.tasks.clear();
                         self.entries.values_mut().for_each(|entry| entry.running = false);
                     }
                 }
@@ -156,7 +172,7 @@ impl Keeper {
                     Some(Ask::Certificate(host, reply)) => self.asked(&host, reply),
                     Some(Ask::Challenge(host, reply)) => self.look(host, reply),
                 },
-                Some(ended) = self.running.join_next(), if !self.running.is_empty() => self.ended(ended),
+                Some(ended) = self.running.join_next_with_id(), if !self.running.is_empty() => self.ended(ended),
                 Some(Ok((name, answer))) = self.questions.join_next(), if !self.questions.is_empty() => {
                     self.answered(&name, answer);
                 }
@@ -169,9 +185,14 @@ impl Keeper {
         }
     }
 
+    /// Orders that run now.
+    fn ordering(&self) -> usize {
+        self.tasks.values().filter(|(_, looks)| !looks).count()
+    }
+
     /// The next moment at which something is to be done.
     fn wake(&self, active: bool) -> Option<Instant> {
-        if !active || self.running.len() >= AT_ONCE {
+        if !active || self.ordering() >= AT_ONCE {
             return None;
         }
         let next = self.entries.values().filter(|entry| !entry.running).filter_map(|entry| entry.next).min()?;
@@ -191,16 +212,28 @@ impl Keeper {
         }
         let now = Instant::now();
         // what runs is waited for: its outcome counts if the name comes back
-        self.entries.retain(|name, entry| entry.running || wants.names.contains_key(name));
+        self.entries.retain(|name, entry| {
+            entry.wanted = wants.names.contains_key(name);
+            if !entry.wanted {
+                (entry.next, entry.problem, entry.asked) = (None, None, false);
+                entry.release();
+            }
+            entry.wanted || entry.running || entry.again.is_some_and(|again| now < again + FAILED)
+        });
         for (name, want) in &wants.names {
             match self.entries.get_mut(name) {
-                Some(entry) if entry.want != *want => {
-                    if entry.want.resolver != want.resolver || (entry.want.on_demand && !want.on_demand) {
-                        entry.next = Some(now);
+                Some(entry) => {
+                    let other = entry.want.resolver != want.resolver;
+                    if other {
+                        (entry.failures, entry.again, entry.problem) = (0, None, None);
                     }
-                    entry.want = want.clone();
+                    if other || entry.want.on_demand != want.on_demand || entry.next.is_none() && !entry.running {
+                        entry.next = Some(entry.again.map_or(now, |again| again.max(now)));
+                    }
+                    if entry.want != *want {
+                        entry.want = want.clone();
+                    }
                 }
-                Some(_) => {}
                 None => drop(self.entries.insert(name.clone(), Entry::new(want.clone(), now))),
             }
         }
@@ -223,7 +256,7 @@ impl Keeper {
             .collect();
         due.sort();
         for (_, _, name) in due {
-            if self.running.len() >= AT_ONCE || self.begun.len() >= IN_WINDOW {
+            if self.ordering() >= AT_ONCE || self.begun.len() >= IN_WINDOW {
                 return;
             }
             self.begin(&name, now);
@@ -246,14 +279,17 @@ impl Keeper {
                 self.begun.push_back(now);
                 let (name, resolver) = (name.clone(), resolver);
                 tracing::info!(%name, resolver = %entry.want.resolver, "ordering a certificate");
-                self.running
-                    .spawn_local(async move { (name.clone(), work::order(tools, resolver, name, chance).await) });
+                let task = self.running.spawn_local(work::order(tools, resolver, name.clone(), chance));
+                self.tasks.insert(task.id(), (name, false));
+            }
+            Step::Ask if self.tasks.values().filter(|(_, looks)| *looks).count() >= LOOKS => {
+                entry.next = Some(now + ROOM.mul_f64(1.0 + chance))
             }
             Step::Ask => {
                 entry.running = true;
                 entry.looked_at = Some(now);
-                let name = name.clone();
-                self.running.spawn_local(async move { (name.clone(), work::look(tools, resolver, name).await) });
+                let task = self.running.spawn_local(work::look(tools, resolver, name.clone()));
+                self.tasks.insert(task.id(), (name.clone(), true));
             }
         }
     }
@@ -298,13 +334,13 @@ impl Keeper {
         Step::Nothing
     }
 
-    fn ended(&mut self, ended: Result<(Arc<str>, Outcome), tokio::task::JoinError>) {
-        let (name, outcome) = match ended {
+    fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+        let (id, outcome) = match ended {
             Ok(ended) => ended,
-            Err(error) => return tracing::error!("an order ended by a defect: {error}"),
+            Err(error) => (error.id(), Outcome::Failed(Failure::Defect(error.to_string()))),
         };
+        let Some((name, _)) = self.tasks.remove(&id) else { return };
         let (now, clock) = (Instant::now(), SystemTime::now());
-        let wanted = self.tracker.wants().names.contains_key(&name);
         let Some(entry) = self.entries.get_mut(&name) else { return };
         entry.running = false;
         let resolver = entry.want.resolver.clone();
@@ -319,7 +355,7 @@ impl Keeper {
             Outcome::Issued { window, unstored } => {
                 tracing::info!(%name, %resolver, "a certificate was issued");
                 self.orders.count(&resolver, "issued");
-                (entry.failures, entry.asked, entry.problem) = (0, false, None);
+                (entry.failures, entry.again, entry.asked, entry.problem) = (0, None, false, None);
                 entry.looked = window.map(|window| Looked { selected: window.selected, ask_again: window.ask_again });
                 entry.looked_at = Some(now);
                 entry.next = Some(now + SETTLE);
@@ -337,7 +373,8 @@ impl Keeper {
             Outcome::Found => {
                 self.orders.count(&resolver, "found");
                 tracing::info!(%name, "another process has renewed the certificate");
-                (entry.failures, entry.asked, entry.problem, entry.looked) = (0, false, None, None);
+                (entry.failures, entry.again, entry.looked) = (0, None, None);
+                (entry.asked, entry.problem) = (false, None);
                 entry.next = Some(now + SETTLE);
                 entry.release();
             }
@@ -363,7 +400,8 @@ impl Keeper {
                 let message = format!("no certificate for `{name}` by `{resolver}`: {failure}");
                 let help = format!("it is tried again in {pause:.0?}");
                 entry.problem = problem("order_failed", message, &entry.want.origin).map(|found| found.with_help(help));
-                entry.next = Some(now + pause);
+                entry.again = Some(now + pause);
+                entry.next = entry.again;
                 if std::mem::take(&mut entry.asked) {
                     entry.next = None;
                     let why = match failure {
@@ -375,8 +413,8 @@ impl Keeper {
                 entry.release();
             }
         }
-        if !wanted {
-            self.entries.remove(&name);
+        if !entry.wanted {
+            (entry.next, entry.problem) = (None, None);
         }
     }
 

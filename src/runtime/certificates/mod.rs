@@ -21,7 +21,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keeper::{Ask, Keeper, Published};
 use rustls::ServerConfig;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,6 +133,7 @@ impl Certifying {
             ledger: Ledger::default(),
             begun: VecDeque::new(),
             running: JoinSet::new(),
+            tasks: HashMap::new(),
             questions: JoinSet::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(32).build();
