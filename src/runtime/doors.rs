@@ -3,7 +3,7 @@
 
 use super::standby::{self, Router};
 use super::transport::TransportProblems;
-use super::{Parts, StartError, Started, notify, signals, system, translate, view};
+use super::{Parts, StartError, Started, signals, system, translate, view, webhook};
 use crate::api::{self, Admin};
 use crate::config::{self, ADMIN_ENTRY_POINT, Bound, Settled};
 use crate::explain::Door;
@@ -298,7 +298,7 @@ impl Parts {
         let view = Arc::new(view);
         if let Some(url) = self.settled.certificates.notify.clone() {
             let instance = hostname().unwrap_or_default();
-            tokio::task::spawn_local(notify::run(view.clone(), url, instance, self.stop.child_token()));
+            tokio::task::spawn_local(webhook::run(view.clone(), url, instance, self.stop.child_token()));
         }
         let options = api::Options {
             insecure: self.settled.api_insecure,

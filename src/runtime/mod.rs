@@ -19,7 +19,7 @@ mod files;
 pub mod holder;
 mod keep;
 mod life;
-mod notify;
+mod webhook;
 mod providers;
 mod rest;
 mod signals;
