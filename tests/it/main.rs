@@ -23,6 +23,7 @@ mod proxy;
 mod real;
 mod render;
 mod rule;
+mod slot;
 mod smuggling;
 mod spine;
 mod support;
