@@ -63,7 +63,8 @@ api_hosts() {
     awk '{
         n = split($0, part, /"rule":"/)
         for (i = 2; i <= n; i++) {
-            if (part[i] ~ /^[^{}]*"provider":"internal"/) continue
+            # Behind each rule stands its own provider, before the next one.
+            if (part[i] ~ /"provider":"internal"/) continue
             rule = part[i]
             if (!match(rule, /^([^"\\]|\\.)*/)) continue
             rule = substr(rule, 1, RLENGTH)
@@ -88,6 +89,7 @@ hosts_of() {
         standby) curl -q -s --max-time 10 --unix-socket "$STANDBY" 'http://localhost/api/http/routers?per_page=1000000' | api_hosts ;;
         rust-lb) curl -q -s --max-time 10 "http://${PROXY_RUST_LB_ADMIN:-127.0.0.1:8080}/api/http/routers?per_page=1000000" | api_hosts ;;
         traefik) curl -q -s --max-time 10 "http://${PROXY_TRAEFIK_ADMIN:-127.0.0.1:8080}/api/http/routers?per_page=1000000" | api_hosts ;;
+        trial-ports) curl -q -s --max-time 10 "http://127.0.0.1:$trial_api/api/http/routers?per_page=1000000" | api_hosts ;;
         trial) caddy_hosts <"$work/adapted.json" ;;
     esac
 }
@@ -95,7 +97,7 @@ hosts_of() {
 # Compares the answers in two files. Lines of what is worse go to standard output.
 compare() {
     awk -v strict="$3" '
-        NR == FNR { before[$1] = $2 " " $3; trusted[$1] = $4; next }
+        FILENAME == ARGV[1] { before[$1] = $2 " " $3; trusted[$1] = $4; next }
         {
             split(before[$1], b, " ")
             if (!($1 in before)) next
@@ -141,9 +143,9 @@ compare_sample() {
 
 # Fills $work/both; says what is missing ($work/missing) and what is new ($work/new).
 compare_lists() {
-    awk 'NR == FNR { if ($1 != "any:") has[$1] = 1; next } ($1 in has)' "$work/theirs" "$work/ours" >"$work/both"
-    awk 'NR == FNR { has[$1] = 1; next } $1 != "any:" && !($1 in has)' "$work/theirs" "$work/ours" >"$work/missing"
-    awk 'NR == FNR { if ($1 == "any:") any[$0] = 1; else has[$1] = 1; next } $1 == "any:" ? !($0 in any) : !($1 in has)' \
+    awk 'FILENAME == ARGV[1] { if ($1 != "any:") has[$1] = 1; next } ($1 in has)' "$work/theirs" "$work/ours" >"$work/both"
+    awk 'FILENAME == ARGV[1] { has[$1] = 1; next } $1 != "any:" && !($1 in has)' "$work/theirs" "$work/ours" >"$work/missing"
+    awk 'FILENAME == ARGV[1] { if ($1 == "any:") any[$0] = 1; else has[$1] = 1; next } $1 == "any:" ? !($0 in any) : !($1 in has)' \
         "$work/ours" "$work/theirs" | sed 's/^any: /any host: /; t; s/ .*//' | sort -u >"$work/new"
 }
 
