@@ -7,7 +7,11 @@
 # file system that hangs: it is read with a time limit, and a copy on local disk counts while it cannot be reached. What could
 # not be written there counts from the local copy until it can.
 
-: "${PROXY_SERVER:=caddy}"
+: "${PROXY_CONTAINER_ENVIRONMENT:=/run/s6/container_environment}"   # of s6-overlay
+if [ -z "${PROXY_SERVER:-}" ]; then
+    PROXY_SERVER=$(cat "$PROXY_CONTAINER_ENVIRONMENT/PROXY_SERVER" 2>/dev/null) || PROXY_SERVER=''
+    : "${PROXY_SERVER:=caddy}"
+fi
 : "${PROXY_HOST:=$(uname -n)}"
 : "${PROXY_DIR:=/pv/rust-lb/$PROXY_HOST}"           # survives a new container; one per host, as all share /pv
 : "${PROXY_LOCAL:=/var/lib/rust-lb}"                # survives a restart of the container
@@ -204,6 +208,11 @@ rpc() {
         curl -q -s -f --max-time 70 --unix-socket "$PROXY_SUPERVISOR_SOCKET" -H 'Content-Type: text/xml' -d \
             "<methodCall><methodName>supervisor.$method</methodName><params>$parameters</params></methodCall>" \
             http://localhost/RPC2 2>/dev/null | tr -d '\n'
+}
+
+# Whether consul-template is to run where `effective` serves: it keeps the file that Caddy would be started with.
+keeps_caddyfile() {
+    [ "$effective" = caddy ] || [ "$PROXY_KEEP_CADDYFILE" != 0 ]
 }
 
 # The pid of a program of the supervisor's, if it runs.
