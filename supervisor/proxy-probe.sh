@@ -63,8 +63,8 @@ api_hosts() {
     awk '{
         n = split($0, part, /"rule":"/)
         for (i = 2; i <= n; i++) {
-            # Behind each rule stands its own provider, before the next one.
-            if (part[i] ~ /"provider":"internal"/) continue
+            # Behind each rule stands its own provider, before the next one. The control plane is internal, and has hosts.
+            internal = part[i] ~ /"provider":"internal"/
             rule = part[i]
             if (!match(rule, /^([^"\\]|\\.)*/)) continue
             rule = substr(rule, 1, RLENGTH)
@@ -77,7 +77,7 @@ api_hosts() {
                     list = substr(list, RSTART + RLENGTH); found = 1
                 }
             }
-            if (!found) print "any:", rule
+            if (!found && !internal) print "any:", rule
         }
     }' | sort -u
 }
@@ -135,6 +135,8 @@ compare_sample() {
         ask ports "$work/urls" >"$work/before"
         ask "$1" "$work/urls" >"$work/after"
         compare "$work/before" "$work/after" "$strict" >"$work/differences"
+        # What is held to once the new one has the ports.
+        [ "$try" != 1 ] || cp "$work/before" "$work/measure"
         [ -s "$work/differences" ] || return 0
         # A deployment may be under way: only what stays is a difference.
         sed 's/^  \([^ ]*\): .*/\1/' "$work/differences" | sort -u >"$work/urls"
@@ -146,7 +148,9 @@ compare_sample() {
 # Fills $work/both; says what is missing ($work/missing) and what is new ($work/new).
 compare_lists() {
     awk 'FILENAME == ARGV[1] { if ($1 != "any:") has[$1] = 1; next } ($1 in has)' "$work/theirs" "$work/ours" >"$work/both"
-    awk 'FILENAME == ARGV[1] { has[$1] = 1; next } $1 != "any:" && !($1 in has)' "$work/theirs" "$work/ours" >"$work/missing"
+    # A wildcard is an expression elsewhere: it cannot be found by its name.
+    awk 'FILENAME == ARGV[1] { has[$1] = 1; next } $1 != "any:" && $1 !~ /\*/ && !($1 in has)' \
+        "$work/theirs" "$work/ours" >"$work/missing"
     awk 'FILENAME == ARGV[1] { if ($1 == "any:") any[$0] = 1; else has[$1] = 1; next } $1 == "any:" ? !($0 in any) : !($1 in has)' \
         "$work/ours" "$work/theirs" | sed 's/^any: /any host: /; t; s/ .*//' | sort -u >"$work/new"
 }

@@ -2,7 +2,7 @@
 
 use super::super::support::eventually;
 use super::all;
-use super::bed::Bed;
+use super::bed::{Bed, program};
 use std::process::Command;
 
 const NEEDED: &[&str] = &["supervisord", "caddy", "curl"];
@@ -97,6 +97,30 @@ fn a_switch_that_is_killed_leaves_a_proxy_and_the_next_one_mends() {
         assert!(code == 0 && said.contains("was interrupted") && said.contains("mended: "), "{phase}: {code}\n{said}");
         bed.served_by(target, "a.test");
     }
+}
+
+#[test]
+fn a_proxy_that_turns_out_worse_is_taken_back() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test"]);
+    // Caddy passes its trial, and is another one when it is started.
+    let good = std::fs::read_to_string(bed.path("etc/Caddyfile")).expect("a file");
+    let redirect = good.lines().find(|line| line.contains("redir ")).expect("the redirect");
+    std::fs::write(bed.path("etc/bad"), good.replace(redirect, "  respond 500")).expect("written");
+    let bad = bed.path("bin/caddy-bad");
+    let real = bed.env.insert("PROXY_CADDY".to_owned(), bad.display().to_string()).expect("Caddy");
+    let file = bed.path("etc/bad").display().to_string();
+    program(&bad, &format!("#!/bin/sh\nexec '{real}' run --config '{file}' --adapter caddyfile\n"));
+    bed.start("rust-lb");
+    bed.served_at_http();
+    let (code, said) = bed.switch_with(&["caddy"], &[("PROXY_CADDY", &real)]);
+    assert!(code == 6 && said.contains(": 301 now, 500 then"), "{code}\n{said}\n{}", bed.log());
+    assert!(said.contains("going back to rust-lb") && said.contains("rust-lb serves again"), "{said}");
+    bed.served_at_http();
+    let (code, said) = bed.switch(&["--status"]);
+    assert!(code == 0 && said.contains("chosen: rust-lb (") && !said.contains("running: caddy"), "{code}\n{said}");
 }
 
 #[test]
