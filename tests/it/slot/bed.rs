@@ -236,6 +236,14 @@ impl Bed {
         })
     }
 
+    /// An answer that goes on for ever.
+    pub fn answer(&self, host: &str) -> Tls {
+        let mut tls = self.connect(host).expect("a connection");
+        write!(tls, "GET /ticks HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("sent");
+        assert!(goes_on(&mut tls), "the answer begins");
+        tls
+    }
+
     /// A WebSocket through the proxy.
     pub fn stream(&self, host: &str) -> Tls {
         let mut tls = self.connect(host).expect("a connection");
@@ -256,6 +264,28 @@ impl Bed {
 pub fn echoes(stream: &mut Tls) -> bool {
     let mut back = [0; 5];
     stream.write_all(b"hello").and_then(|()| stream.read_exact(&mut back)).is_ok() && &back == b"hello"
+}
+
+/// When the ticks of answers that go on began.
+static EPOCH: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+
+/// Whether something comes that was sent later than now.
+pub fn goes_on(stream: &mut Tls) -> bool {
+    let now = EPOCH.elapsed().as_millis();
+    let (mut line, mut byte) = (String::new(), [0]);
+    loop {
+        if stream.read_exact(&mut byte).is_err() {
+            return false;
+        }
+        if byte != *b"\n" {
+            line.push(char::from(byte[0]));
+            continue;
+        }
+        if line.strip_prefix("tick ").and_then(|tick| tick.parse().ok()).is_some_and(|tick: u128| tick > now) {
+            return true;
+        }
+        line.clear();
+    }
 }
 
 impl Drop for Bed {
@@ -307,6 +337,14 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
                 .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
             let mut back = stream.try_clone()?;
             return std::io::copy(&mut stream, &mut back).map(drop);
+        }
+        if head.starts_with(b"GET /ticks ") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")?;
+            loop {
+                // The pace of the stream.
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                stream.write_all(format!("tick {}\n", EPOCH.elapsed().as_millis()).as_bytes())?;
+            }
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
     }
