@@ -29,6 +29,7 @@ pub struct Bed {
     pub server: SocketAddr,
     pub catalog: Option<Running>,
     supervisor: Option<Child>,
+    wake: Option<Child>,
 }
 
 impl Bed {
@@ -88,6 +89,7 @@ impl Bed {
             server,
             catalog: Some(catalog),
             supervisor: None,
+            wake: None,
             dir,
         };
         bed.caddyfile(hosts);
@@ -128,7 +130,7 @@ impl Bed {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    /// Starts supervisord as HinD's entrypoint does.
+    /// Starts supervisord as an entrypoint does.
     pub fn start(&mut self, proxy_server: &str) {
         let log = std::fs::File::create(self.path("log")).expect("a file");
         let mut command = Command::new("supervisord");
@@ -137,6 +139,7 @@ impl Bed {
         let log = (log.try_clone().expect("a file"), log);
         let child = command.stdin(Stdio::null()).stdout(log.0).stderr(log.1).spawn().expect("supervisord starts");
         self.supervisor = Some(child);
+        self.wake = Some(self.command("proxy-run", &["--wake"]).spawn().expect("it runs"));
     }
 
     /// Ends supervisord, and waits until it and all that it ran are gone.
@@ -144,6 +147,10 @@ impl Bed {
         if let Some(mut supervisor) = self.supervisor.take() {
             drop(Command::new("kill").args(["-TERM", &supervisor.id().to_string()]).status());
             drop(supervisor.wait());
+        }
+        if let Some(mut wake) = self.wake.take() {
+            drop(wake.kill());
+            drop(wake.wait());
         }
         eventually("the ports are free", || {
             [self.http, self.https].iter().all(|port| TcpStream::connect(port).is_err()).then_some(())
