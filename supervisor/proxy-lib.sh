@@ -191,6 +191,23 @@ listens() {
     return 1
 }
 
+now_ms() {
+    # Busybox has no nanoseconds: whole seconds then.
+    stamp=$(date +%s%3N)
+    case $stamp in *[!0-9]*) stamp=$(date +%s)000 ;; esac
+    printf '%s\n' "$stamp"
+}
+
+# Tries $2… for $1 seconds.
+within() {
+    until=$(($(now_ms) + $1 * 1000))
+    shift
+    while ! "$@"; do
+        [ "$(now_ms)" -lt "$until" ] || return 1
+        sleep 0.05
+    done
+}
+
 # Under which supervisor this runs.
 under_s6() {
     [ -p "$PROXY_SCANDIR/rust-lb/supervise/control" ] || [ -d "$PROXY_SCANDIR/.s6-svscan" ]
