@@ -165,7 +165,10 @@ switching() {
 # The inodes of the sockets that listen on a TCP port.
 listening_inodes() {
     port=$(printf '%04X' "$1")
-    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$port\$" '$4 == "0A" && $2 ~ port { print $10 }'
+    # Who listens stands first: behind may be tens of thousands of connections that have ended.
+    for table in /proc/net/tcp /proc/net/tcp6; do
+        awk -v port=":$port\$" 'NR > 1 && $4 != "0A" { exit } $2 ~ port { print $10 }' "$table" 2>/dev/null
+    done
 }
 
 # A process and its descendants.
