@@ -182,7 +182,7 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
     let mut loaded = loaded;
     // The person named none of them: `dev` did.
     loaded.notes.retain(|note| !note.message.ends_with("are dropped"));
-    let options = Options { reload: Some(input), signals: true, log: true };
+    let options = Options { reload: Some(input), signals: true, log: true, ..Options::default() };
     match runtime::start(loaded, options) {
         Ok(running) => {
             running.wait_until_read(FIRST_READ);

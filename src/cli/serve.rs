@@ -23,6 +23,9 @@ options besides all static configuration keys (--entryPoints.web.address=:80):
   --check              validate the configuration and exit
   --overlap            share the ports with a process that listens on them already
   --standby unix:PATH  serve on a Unix socket alone, until `POST /api/activate` there binds the public ports
+  --notify-fd N        write a newline to this file descriptor, once, when it serves and knows routes (s6's notification-fd)
+  --detach-drain       on SIGTERM this process ends when the ports are closed, the worker by itself when it has drained: for a
+                       supervisor that starts the next one only then
   --single-process     no holder of the sockets: SIGUSR2 is not served, and a crash ends it
 
 signals: SIGTERM and SIGINT drain and exit, SIGHUP re-reads the configuration, SIGUSR1 re-opens log files, SIGUSR2 starts a new
@@ -53,6 +56,8 @@ pub(super) fn run(input: config::Input, stdout: &mut dyn Write, stderr: &mut dyn
         args: input.args.iter().map(Into::into).collect(),
         ready_within: said(READY_WITHIN).unwrap_or(holder::READY_WITHIN),
         pause: said(PAUSE).unwrap_or(holder::PAUSE),
+        notify_fd: config::notify_fd(&input.args),
+        detach_drain: config::wants_detached_drain(&input.args),
     };
     match holder::run(program) {
         Ok(code) => code,
@@ -76,7 +81,14 @@ fn start(input: config::Input, place: Place, stderr: &mut dyn Write) -> u8 {
         Ok(loaded) => loaded,
         Err(problems) => return refused(&problems, &input, stderr),
     };
-    let options = Options { reload: Some(input), signals: true, log: true };
+    let alone = place.holder.is_none();
+    let options = Options {
+        signals: true,
+        log: true,
+        notify_fd: config::notify_fd(&input.args).filter(|_| alone),
+        detach_drain: config::wants_detached_drain(&input.args) && !alone,
+        reload: Some(input),
+    };
     match runtime::start_in(loaded, options, place) {
         Ok(running) => running.join(),
         Err(e) => fail(stderr, FAILED, format_args!("{e}")),

@@ -25,7 +25,7 @@ pub use certificates::{
 };
 pub use file::MAX_FILE_BYTES;
 pub use load::{DEFAULT_PATHS, Input, Loaded, Note, load};
-pub use sources::{standby, wants_check, wants_single_process};
+pub use sources::{notify_fd, standby, wants_check, wants_detached_drain, wants_single_process};
 
 use crate::model::Secret;
 use ipnet::IpNet;

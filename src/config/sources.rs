@@ -37,7 +37,7 @@ const HIND: &[(&str, &str)] =
     &[("DOMAIN_SUFFIX", "rustLb.domainSuffix"), ("TRAEFIK_PROVIDER_PRIMARY", "rustLb.primary")];
 
 /// Flags that belong to the command itself.
-const COMMAND_FLAGS: &[&str] = &["check", "single-process"];
+const COMMAND_FLAGS: &[&str] = &["check", "single-process", "detach-drain"];
 
 /// What the environment says.
 #[derive(Debug, Default)]
@@ -147,6 +147,14 @@ pub(super) fn flags(args: &[String]) -> Flags {
             }
             continue;
         }
+        if is("notify-fd") {
+            let value = value.or_else(|| args.next_if(|next| !next.starts_with('-')).cloned());
+            if let Err((code, message)) = notify_number(value.as_deref()) {
+                let d = Diagnostic::error(code, message);
+                out.diagnostics.push(d.with_origin(Origin { file: Some(source.into()), ..Origin::default() }));
+            }
+            continue;
+        }
         let config_file = is("configFile") || is("c");
         let path = match ALIASES.iter().find(|(alias, _)| is(alias)) {
             Some((_, path)) => split_path(path),
@@ -196,8 +204,28 @@ fn standby_path(value: Option<&str>) -> Result<PathBuf, (&'static str, String)> 
     }
 }
 
+/// The number of `--notify-fd N`; a problem's code and text otherwise.
+fn notify_number(value: Option<&str>) -> Result<u32, (&'static str, String)> {
+    let Some(value) = value else { return Err(("missing_value", "`--notify-fd` needs a value".to_owned())) };
+    // The first three are the process's own.
+    value.parse().ok().filter(|fd| *fd > 2).ok_or_else(|| {
+        let shown = super::value::shown(value);
+        ("bad_value", format!("expected the number of a file descriptor above 2, got `{shown}`"))
+    })
+}
+
 /// The socket of `--standby unix:PATH`; the last one counts.
 pub fn standby(args: &[String]) -> Option<PathBuf> {
+    last(args, "standby").and_then(|value| standby_path(value).ok())
+}
+
+/// The file descriptor of `--notify-fd N`; the last one counts.
+pub fn notify_fd(args: &[String]) -> Option<u32> {
+    last(args, "notify-fd").and_then(|value| notify_number(value).ok())
+}
+
+/// What is said last of a flag of the command's that takes a value.
+fn last<'a>(args: &'a [String], wanted: &str) -> Option<Option<&'a str>> {
     let mut found = None;
     for (at, arg) in args.iter().enumerate() {
         let Some(name) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else { continue };
@@ -205,8 +233,8 @@ pub fn standby(args: &[String]) -> Option<PathBuf> {
             Some((name, value)) => (name, Some(value)),
             None => (name, args.get(at + 1).map(String::as_str)),
         };
-        if name.eq_ignore_ascii_case("standby") {
-            found = standby_path(value).ok();
+        if name.eq_ignore_ascii_case(wanted) {
+            found = Some(value);
         }
     }
     found
@@ -214,7 +242,16 @@ pub fn standby(args: &[String]) -> Option<PathBuf> {
 
 /// True when the flags ask for one process that does everything (`--single-process`).
 pub fn wants_single_process(args: &[String]) -> bool {
-    let names = |arg: &str| arg.split('=').next().is_some_and(|name| name.eq_ignore_ascii_case("single-process"));
+    has(args, "single-process")
+}
+
+/// True when the end of the process waits for the ports alone (`--detach-drain`).
+pub fn wants_detached_drain(args: &[String]) -> bool {
+    has(args, "detach-drain")
+}
+
+fn has(args: &[String], flag: &str) -> bool {
+    let names = |arg: &str| arg.split('=').next().is_some_and(|name| name.eq_ignore_ascii_case(flag));
     args.iter().any(|arg| arg.starts_with('-') && names(arg.trim_start_matches('-')))
 }
 
@@ -284,6 +321,9 @@ mod tests {
             (vec!["--standby"], "missing_value"),
             (vec!["--standby", "/x"], "bad_value"),
             (vec!["--standby=unix:"], "bad_value"),
+            (vec!["--notify-fd"], "missing_value"),
+            (vec!["--notify-fd=three"], "bad_value"),
+            (vec!["--notify-fd", "1"], "bad_value"),
         ] {
             let (_, flags) = said(&args);
             let codes: Vec<_> = flags.diagnostics.iter().map(|d| d.code.to_string()).collect();
@@ -305,6 +345,9 @@ mod tests {
             assert_eq!(standby(&args(given)), path.map(PathBuf::from), "{given:?}");
             assert_eq!(said(given).0, [], "no configuration");
         }
+        assert_eq!(notify_fd(&args(&["--notify-fd", "3", "--notify-fd=4"])), Some(4));
+        assert_eq!(notify_fd(&args(&["--notify-fd=2"])), None);
+        assert!(wants_detached_drain(&args(&["--detach-drain"])));
         assert!(wants_single_process(&args(&["--workers=1", "--single-process"])));
         assert!(!wants_single_process(&args(&["--single", "single-process"])));
     }

@@ -101,6 +101,13 @@ impl Parts {
         None
     }
 
+    /// Waits until a request would be answered by what is known of routes.
+    async fn routes_known(&self) {
+        while !self.knows_routes() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Whether a request would be answered by what is known of routes.
     fn knows_routes(&self) -> bool {
         self.health().ready
@@ -130,12 +137,14 @@ impl Parts {
         }
     }
 
-    /// Waits until the end is asked for, or until a part ended by a defect.
+    /// Waits until the end is asked for, or until a part ended by a defect. `untold`: nobody was told yet that there is
+    /// something to serve by; the holder is, or this file descriptor.
     pub(super) async fn serve(
         &self,
         signals: &mut Option<signals::Stream>,
         reload: Option<Input>,
         started: &mut Started,
+        mut untold: Option<Option<u32>>,
     ) -> Ending {
         let mut reading = None::<Task<Result<config::Loaded, Vec<Diagnostic>>>>;
         loop {
@@ -144,6 +153,10 @@ impl Parts {
                 asked = next(signals) => asked,
                 read = finished(&mut reading) => {
                     self.reloaded(read);
+                    continue;
+                }
+                () = self.routes_known(), if untold.is_some() => {
+                    tell_ready(signals.as_ref(), untold.take().flatten());
                     continue;
                 }
                 Some(asker) = started.activations.recv() => {
@@ -208,8 +221,32 @@ impl Parts {
         });
     }
 
+    /// Answers no more questions, writes no more to what the next process writes to, and says so once nothing is accepted.
+    async fn leave(&self, started: &Started, signals: Option<&signals::Stream>) {
+        started.admin_stop.cancel();
+        let pen = started.pen.clone();
+        let put_down = tokio::task::spawn_blocking(move || pen.iter().for_each(|pen| pen.put_down(PEN_DOWN)));
+        // A defect there would end in nothing being written either.
+        drop(put_down.await);
+        let stopped = async {
+            for worker in &started.workers {
+                worker.stopped_accepting().await;
+            }
+        };
+        // One that is stuck keeps nobody.
+        drop(tokio::time::timeout(STOPPED, stopped).await);
+        signals.and_then(signals::Stream::holder).into_iter().for_each(|holder| holder.say(&Word::Retired));
+    }
+
     /// Lets everything that is in flight end, within the limits; who asks again hurries.
-    pub(super) async fn drain(&self, ending: Ending, started: &Started, signals: &mut Option<signals::Stream>) {
+    /// With `detach` the holder is let go as soon as the ports are closed, and what the next process needs is free.
+    pub(super) async fn drain(
+        &self,
+        ending: Ending,
+        detach: bool,
+        started: &Started,
+        signals: &mut Option<signals::Stream>,
+    ) {
         // Whoever still asks one that has retired asks about the sockets, which are served.
         self.state.terminating.store(ending != Ending::Retired, Relaxed);
         let lifecycle = &self.settled.lifecycle;
@@ -217,23 +254,20 @@ impl Parts {
         tracing::info!(grace = ?lifecycle.grace, "draining");
         self.order_certificates(false);
         if ending == Ending::Retired {
-            started.admin_stop.cancel();
             workers.iter().for_each(|worker| worker.retire(lifecycle.grace));
-            let pen = started.pen.clone();
-            let put_down = tokio::task::spawn_blocking(move || pen.iter().for_each(|pen| pen.put_down(PEN_DOWN)));
-            // A defect there would end in nothing being written either.
-            drop(put_down.await);
-            let stopped = async {
-                for worker in workers {
-                    worker.stopped_accepting().await;
-                }
-            };
-            // One that is stuck keeps nobody.
-            drop(tokio::time::timeout(STOPPED, stopped).await);
-            signals.as_ref().and_then(signals::Stream::holder).into_iter().for_each(|h| h.say(&Word::Retired));
+            self.leave(started, signals.as_ref()).await;
+        }
+        if ending == Ending::Asked && detach {
+            if !lifecycle.request_accept_grace.is_zero() {
+                workers.iter().for_each(|worker| worker.announce(lifecycle.request_accept_grace));
+                tokio::time::sleep(lifecycle.request_accept_grace).await;
+            }
+            workers.iter().for_each(|worker| worker.drain(lifecycle.grace));
+            self.leave(started, signals.as_ref()).await;
         }
         let ended = async {
             match ending {
+                Ending::Asked if detach => {}
                 Ending::Asked if !lifecycle.request_accept_grace.is_zero() => {
                     workers.iter().for_each(|worker| worker.announce(lifecycle.request_accept_grace));
                     tokio::time::sleep(lifecycle.request_accept_grace).await;
@@ -259,6 +293,16 @@ impl Parts {
         }
         tracing::warn!("asked again: ending at once");
         workers.iter().for_each(|worker| worker.drain(Duration::ZERO));
+    }
+}
+
+/// Tells the holder, or without one whoever waits at the descriptor, that there is something to serve by.
+fn tell_ready(signals: Option<&signals::Stream>, fd: Option<u32>) {
+    signals.and_then(signals::Stream::holder).into_iter().for_each(|holder| holder.say(&Word::Ready));
+    if let Some(fd) = fd
+        && let Err(error) = super::notify::ready(fd)
+    {
+        tracing::warn!(%error, "file descriptor {fd} takes no notification of readiness");
     }
 }
 

@@ -19,7 +19,7 @@ mod files;
 pub mod holder;
 mod keep;
 mod life;
-mod webhook;
+mod notify;
 mod providers;
 mod rest;
 mod signals;
@@ -32,6 +32,7 @@ mod tls;
 mod translate;
 mod transport;
 mod view;
+mod webhook;
 
 pub(crate) use files::read as read_files;
 pub(crate) use translate::{build_options, entry_point, services_allow, tag_options};
@@ -79,6 +80,10 @@ pub struct Options {
     pub signals: bool,
     /// Set up the process's log.
     pub log: bool,
+    /// Where readiness is told, where no holder does ([`notify`]).
+    pub notify_fd: Option<u32>,
+    /// On SIGTERM the holder is let go once the ports are closed.
+    pub detach_drain: bool,
 }
 
 /// Why the proxy did not start.
@@ -380,18 +385,20 @@ impl Parts {
             return FAILED;
         }
         let mut ending = None;
+        let took_over = closed.is_some();
         if let Some(doors) = closed {
             if why == Why::Replace {
                 tracing::warn!("started in place of a worker that died");
             }
             ending = self.take_over(why, &mut signals, &mut started, doors).await;
         }
-        if ending.is_none() {
+        if ending.is_none() && took_over {
             holder(&signals, Word::Ready);
         }
+        let Options { reload, notify_fd, detach_drain, .. } = options;
         let ending = match ending {
             Some(ending) => ending,
-            None => self.serve(&mut signals, options.reload, &mut started).await,
+            None => self.serve(&mut signals, reload, &mut started, (!took_over).then_some(notify_fd)).await,
         };
         match ending {
             Ending::Defect(what) => tracing::error!("{what} ended by a defect; ending, to be started again"),
@@ -399,7 +406,7 @@ impl Parts {
             Ending::HolderGone => tracing::error!("the holder is gone, and the sockets with it; ending"),
             Ending::Asked | Ending::Retired => {}
         }
-        self.drain(ending, &started, &mut signals).await;
+        self.drain(ending, detach_drain, &started, &mut signals).await;
         watchers.cancel();
         // Where the control loop is what ended, there is nothing to wait for.
         if !started.control.is_finished()

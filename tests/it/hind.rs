@@ -48,7 +48,7 @@ impl Hind {
             entry_point.address.host = "127.0.0.1".to_owned();
             entry_point.address.port = 0;
         }
-        let options = Options { reload: None, signals: false, log: false };
+        let options = Options::default();
         let running = runtime::start(loaded, options).expect("the proxy starts");
         Self { running, catalog, _dir: dir }
     }

@@ -29,6 +29,7 @@ mod real;
 mod render;
 mod rule;
 mod self_signed;
+mod slot;
 mod smuggling;
 mod spine;
 mod storage;

@@ -54,6 +54,10 @@ pub struct Program {
     pub ready_within: Duration,
     /// The wait before a second worker that died in a row is followed by another; see [`PAUSE`].
     pub pause: Duration,
+    /// Where it is told, once, that a worker serves and knows routes.
+    pub notify_fd: Option<u32>,
+    /// Asked to end, this process does so when the ports are closed, and leaves its worker to its drain.
+    pub detach_drain: bool,
 }
 
 /// Runs until it is told to end, or gives up. Gives the exit code.
@@ -77,6 +81,7 @@ pub fn run(program: Program) -> io::Result<u8> {
         alone_due: false,
         deaths: Deaths::default(),
         asked_to_end: 0,
+        left: false,
         code: 0,
     };
     loop {
@@ -110,6 +115,8 @@ struct Holder {
     deaths: Deaths,
     /// SIGTERM came so many times.
     asked_to_end: u32,
+    /// The worker that served has closed the ports and needs nobody.
+    left: bool,
     code: u8,
 }
 
@@ -244,7 +251,11 @@ impl Holder {
                 let offered = std::mem::take(&mut worker.offered);
                 self.hold(offered);
             }
-            Word::Ready => worker.stage = Stage::Ready,
+            Word::Ready => {
+                worker.stage = Stage::Ready;
+                self.tell_ready();
+            }
+            Word::Retired => self.left = true,
             _ => {}
         }
     }
@@ -275,6 +286,16 @@ impl Holder {
             self.leaving.push(old);
         }
         self.alone_due = true;
+        self.tell_ready();
+    }
+
+    /// To whoever waits for the first worker that is ready.
+    fn tell_ready(&mut self) {
+        if let Some(fd) = self.program.notify_fd.take()
+            && let Err(error) = super::notify::ready(fd)
+        {
+            self.tell(true, &format!("file descriptor {fd} takes no notification of readiness: {error}"));
+        }
     }
 
     /// Looks who has ended and what is due. Gives the exit code at the end.
@@ -301,7 +322,8 @@ impl Holder {
                 }
             }
         }
-        let over = self.asked_to_end > 0 && self.workers().next().is_none();
+        let left = self.left && self.program.detach_drain && self.next.is_none();
+        let over = self.asked_to_end > 0 && (left || self.workers().next().is_none());
         over.then_some(self.code)
     }
 

@@ -6,6 +6,7 @@ mod drain;
 mod dying;
 mod hand_over;
 mod standby;
+mod supervised;
 
 use super::support::client::{Answer, Connection};
 use std::io::{Read, Write};

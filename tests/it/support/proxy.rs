@@ -121,7 +121,7 @@ impl Proxy {
         let loaded = config::load(&Input { args, ..Input::default() }).unwrap_or_else(|problems| {
             panic!("configuration refused: {}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         });
-        let options = Options { reload: None, signals: false, log: false };
+        let options = Options::default();
         let running = runtime::start(loaded, options).expect("the proxy starts");
         Self { running, catalog, _dir: dir }
     }

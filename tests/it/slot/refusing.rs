@@ -1,0 +1,162 @@
+//! Bad input: each leaves a proxy that serves, and a message that says what is wrong.
+
+use super::super::support::eventually;
+use super::all;
+use super::bed::{Bed, program};
+use std::process::Command;
+
+const NEEDED: &[&str] = &["supervisord", "caddy", "curl"];
+
+/// The phase of the switch that is under way, and who switches.
+fn under_way(bed: &Bed) -> Option<(String, String)> {
+    let text = std::fs::read_to_string(bed.path("run/switch")).ok()?;
+    let mut words = text.split_whitespace().skip(2).map(str::to_owned);
+    Some((words.next()?, words.next()?))
+}
+
+#[test]
+fn what_cannot_be_switched_to_changes_nothing() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test", "b.test"]);
+    bed.start("caddy");
+    bed.served_by("caddy", "a.test");
+    bed.served_by("caddy", "b.test");
+    let broken = bed.path("bin/broken");
+    std::fs::write(&broken, "").expect("written");
+    let (absent, broken) = (bed.path("absent").display().to_string(), broken.display().to_string());
+    let refused = [
+        (&["nginx"][..], ("X", "x"), 2, "is none of"),
+        (&["rust-lb", "caddy"][..], ("X", "x"), 2, "usage"),
+        (&["rust-lb"][..], ("PROXY_RUST_LB", &*absent), 1, "there is no"),
+        (&["rust-lb"][..], ("PROXY_RUST_LB", &*broken), 1, "is not executable"),
+        (&["rust-lb"][..], ("PROXY_RUST_LB_ARGS", "--nonsense=1"), 1, "unknown key `nonsense`"),
+        (&["traefik"][..], ("PROXY_TRAEFIK", &*absent), 1, "there is no"),
+    ];
+    for (args, variable, exit, message) in refused {
+        let (code, said) = bed.switch_with(args, &[variable]);
+        assert!(code == exit && said.contains(message), "{args:?} {variable:?}: {code}\n{said}");
+        bed.served_by("caddy", "a.test");
+    }
+    // Another switch holds the lock.
+    std::fs::create_dir_all(bed.path("run")).expect("a folder");
+    let mut other =
+        Command::new("flock").arg("-F").arg(bed.path("run/lock")).args(["sleep", "600"]).spawn().expect("flock");
+    eventually("the lock is held", || {
+        let held = Command::new("flock").arg("-n").arg(bed.path("run/lock")).arg("true").status();
+        held.is_ok_and(|held| !held.success()).then_some(())
+    });
+    let (code, said) = bed.switch(&["rust-lb"]);
+    drop(other.kill());
+    drop(other.wait());
+    assert!(code == 3 && said.contains("another switch"), "{code}\n{said}");
+    // Caddy serves a host that no catalog names.
+    bed.caddyfile(&["a.test", "b.test", "c.test"]);
+    assert_eq!(bed.switch(&["--reload"]).0, 0);
+    bed.served_by("caddy", "c.test");
+    let (code, said) = bed.switch(&["rust-lb"]);
+    assert!(code == 4 && said.contains("  c.test"), "{code}\n{said}");
+    bed.served_by("caddy", "a.test");
+    bed.register("c.test", "https://c.test");
+    // Old tags that route nothing now.
+    bed.register("old.test", "urlprefix-old.test/");
+    let (code, said) = bed.switch(&["rust-lb"]);
+    assert!(code == 5 && said.contains("newly exposed") && said.contains("  old.test"), "{code}\n{said}");
+    bed.served_by("caddy", "a.test");
+    let (code, said) = bed.switch(&["rust-lb", "--accept-new"]);
+    assert_eq!(code, 0, "{said}\n{}", bed.log());
+    bed.served_by("rust-lb", "a.test");
+    // A file that Caddy refuses, as HinD's template makes it of two services with one tag.
+    bed.caddyfile(&["a.test", "a.test"]);
+    let (code, said) = bed.switch(&["--rollback"]);
+    assert!(code == 1 && said.contains("ambiguous site definition"), "{code}\n{said}");
+    bed.served_by("rust-lb", "a.test");
+}
+
+#[test]
+fn a_switch_that_is_killed_leaves_a_proxy_and_the_next_one_mends() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test"]);
+    bed.start("caddy");
+    bed.served_by("caddy", "a.test");
+    for (target, phase) in [("rust-lb", "standby"), ("caddy", "overlap"), ("rust-lb", "leaving")] {
+        let mut switch = bed.switching(&[target]);
+        let pid = eventually(&format!("a switch is at {phase}"), || {
+            under_way(&bed).filter(|(now, _)| now == phase).map(|(_, pid)| pid)
+        });
+        drop(Command::new("kill").args(["-KILL", &pid]).status());
+        drop(switch.wait());
+        let host = bed.ask("a.test").expect("somebody serves");
+        assert_eq!(host.2, 200);
+        let (_, said) = bed.switch(&["--status"]);
+        assert!(said.contains("was interrupted"), "{phase}: {said}");
+        let (code, said) = bed.switch(&[target]);
+        assert!(code == 0 && said.contains("was interrupted") && said.contains("mended: "), "{phase}: {code}\n{said}");
+        bed.served_by(target, "a.test");
+    }
+}
+
+#[test]
+fn a_proxy_that_turns_out_worse_is_taken_back() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test"]);
+    // Caddy passes its trial, and is another one when it is started.
+    let good = std::fs::read_to_string(bed.path("etc/Caddyfile")).expect("a file");
+    let redirect = good.lines().find(|line| line.contains("redir ")).expect("the redirect");
+    std::fs::write(bed.path("etc/bad"), good.replace(redirect, "  respond 500")).expect("written");
+    let bad = bed.path("bin/caddy-bad");
+    let real = bed.env.insert("PROXY_CADDY".to_owned(), bad.display().to_string()).expect("Caddy");
+    let file = bed.path("etc/bad").display().to_string();
+    program(&bad, &format!("#!/bin/sh\nexec '{real}' run --config '{file}' --adapter caddyfile\n"));
+    bed.start("rust-lb");
+    bed.served_at_http();
+    let (code, said) = bed.switch_with(&["caddy"], &[("PROXY_CADDY", &real)]);
+    assert!(code == 6 && said.contains(": 301 now, 500 then"), "{code}\n{said}\n{}", bed.log());
+    assert!(said.contains("going back to rust-lb") && said.contains("rust-lb serves again"), "{said}");
+    bed.served_at_http();
+    let (code, said) = bed.switch(&["--status"]);
+    assert!(code == 0 && said.contains("chosen: rust-lb (") && !said.contains("running: caddy"), "{code}\n{said}");
+}
+
+#[test]
+fn a_choice_that_cannot_be_had_comes_to_caddy() {
+    if !all(NEEDED) {
+        return;
+    }
+    let absent = "/nowhere/rust-lb".to_owned();
+    let mut bed = Bed::new(&["a.test"]);
+    // A name that is none, in the environment and in the file.
+    std::fs::create_dir_all(bed.path("pv/rust-lb/host")).expect("a folder");
+    std::fs::write(bed.path("pv/rust-lb/host/proxy-server"), "\u{7f}nonsense\nrust-lb\n").expect("written");
+    bed.start("nginx");
+    bed.served_by("caddy", "a.test");
+    let log = bed.log();
+    assert!(log.contains("says `nonsense`, which is none of") && log.contains("PROXY_SERVER is `nginx`"), "{log}");
+    bed.stop();
+    std::fs::remove_file(bed.path("pv/rust-lb/host/proxy-server")).expect("removed");
+    // One that is not there.
+    let real = bed.env.insert("PROXY_RUST_LB".to_owned(), absent).expect("a binary");
+    bed.start("rust-lb");
+    bed.served_by("caddy", "a.test");
+    assert!(bed.log().contains("cannot be started: caddy stands in"), "{}", bed.log());
+    bed.stop();
+    // What cannot be written to /pv is kept beside.
+    bed.env.insert("PROXY_RUST_LB".to_owned(), real);
+    let flags = format!("{} --rustLb.stateDir={}", bed.env["PROXY_RUST_LB_ARGS"], bed.path("state").display());
+    bed.env.insert("PROXY_RUST_LB_ARGS".to_owned(), flags);
+    let nowhere = bed.path("etc/Caddyfile/rust-lb/host").display().to_string();
+    bed.env.insert("PROXY_DIR".to_owned(), nowhere);
+    bed.start("");
+    bed.served_by("caddy", "a.test");
+    let (code, said) = bed.switch(&["rust-lb"]);
+    assert!(code == 0 && said.contains("cannot be written"), "{code}\n{said}\n{}", bed.log());
+    bed.served_by("rust-lb", "a.test");
+    bed.stop();
+    bed.start("caddy");
+    bed.served_by("rust-lb", "a.test");
+}
