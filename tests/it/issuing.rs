@@ -1,6 +1,7 @@
 //! Certificates that the binary orders, from the routes to what a client's handshake gets, with the test's own authority
 //! (`acme::ca`), which looks at the answers to its challenges over the binary's own ports.
 
+mod caddy;
 mod demand;
 mod hind;
 mod sharing;
@@ -105,7 +106,11 @@ impl World {
 
     /// Waits until clients of this port get the authority's certificate for a name; gives the leaf.
     pub fn wait_for(&self, proxy: &Proxy, name: &str) -> Vec<u8> {
-        let addr = proxy.serve.address("websecure");
+        self.wait_at(proxy.serve.address("websecure"), name)
+    }
+
+    /// The same for whoever listens there.
+    pub fn wait_at(&self, addr: SocketAddr, name: &str) -> Vec<u8> {
         eventually(&format!("a certificate for {name}"), || leaf(addr, name, &self.trust(name)?))
     }
 }

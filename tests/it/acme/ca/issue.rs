@@ -7,7 +7,7 @@ use rcgen::{
     PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 pub struct Issuing {
     intermediate: Issuer<'static, KeyPair>,
@@ -63,13 +63,13 @@ impl Issuing {
     }
 
     /// Both chains of a new certificate, and its identifier for ARI.
-    pub fn issue(&self, mut request: Request, serial: usize, life: Duration) -> ([String; 2], String) {
+    pub fn issue(&self, mut request: Request, serial: usize, [begin, end]: [SystemTime; 2]) -> ([String; 2], String) {
         let params = &mut request.csr.params;
         let mut number = vec![0x11; 8];
         number.extend(serial.to_be_bytes());
         params.serial_number = Some(SerialNumber::from_slice(&number));
-        params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
-        params.not_after = (SystemTime::now() + life).into();
+        params.not_before = begin.into();
+        params.not_after = end.into();
         params.use_authority_key_identifier_extension = true;
         let leaf = request.csr.signed_by(&self.intermediate).expect("signed").pem();
         let id = format!("{}.{}", URL_SAFE_NO_PAD.encode(&self.key_id), URL_SAFE_NO_PAD.encode(number));

@@ -77,6 +77,8 @@ pub struct Manner {
     pub ari: bool,
     /// Life of a certificate.
     pub life: Duration,
+    /// Begin and end of certificates for certain names, in seconds from the moment of issue.
+    pub dates: Vec<(&'static str, i64, i64)>,
     /// Issues for another name than ordered.
     pub wrong_name: bool,
     /// Name in the authority's own certificate.
@@ -96,6 +98,7 @@ impl Default for Manner {
             breaks: false,
             ari: true,
             life: Duration::from_secs(90 * 86_400),
+            dates: Vec::new(),
             wrong_name: false,
             host: "127.0.0.1",
         }
@@ -195,6 +198,11 @@ impl Ca {
     /// The profile and the replaced certificate of the last order.
     pub fn last_order(&self) -> (Option<String>, Option<String>) {
         lock(&self.inner.state).last_order()
+    }
+
+    /// The names of all orders that were taken, in order.
+    pub fn ordered(&self) -> Vec<String> {
+        lock(&self.inner.state).ordered()
     }
 
     /// Authorizations that wait for somebody.

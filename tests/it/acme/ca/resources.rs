@@ -73,6 +73,7 @@ struct Certificate {
     chains: [String; 2],
     id: String,
     names: Vec<String>,
+    end: SystemTime,
     replaced: bool,
 }
 
@@ -107,6 +108,10 @@ impl State {
     pub fn last_order(&self) -> (Option<String>, Option<String>) {
         let last = self.orders.last().expect("an order");
         (last.profile.clone(), last.replaces.clone())
+    }
+
+    pub fn ordered(&self) -> Vec<String> {
+        self.orders.iter().flat_map(|order| order.names.clone()).collect()
     }
 
     pub fn pending(&self) -> usize {
@@ -208,13 +213,13 @@ fn get(inner: &Inner, parts: &Parts) -> Reply {
         path => {
             let id = path.strip_prefix("/ari/").ok_or((405, "malformed", "POST-as-GET is needed".to_owned()))?;
             let state = lock(&inner.state);
-            if !state.certificates.iter().any(|certificate| certificate.id == id) {
+            let Some(certificate) = state.certificates.iter().find(|certificate| certificate.id == id) else {
                 return refuse(404, "malformed", "no such certificate");
-            }
-            let life = lock(&inner.manner).life;
+            };
             let now = SystemTime::now();
+            let left = certificate.end.duration_since(now).unwrap_or_default();
             let at = |after: Duration| jiff::Timestamp::try_from(now + after).expect("a time").to_string();
-            let window = json!({"start": at(life * 2 / 3), "end": at(life * 2 / 3 + Duration::from_secs(7_200))});
+            let window = json!({"start": at(left * 2 / 3), "end": at(left * 2 / 3 + Duration::from_secs(7_200))});
             let mut said = ok(200, &json!({"suggestedWindow": window, "explanationURL": "https://ca.test/why"}));
             said.fields.push(("retry-after", "7200".to_owned()));
             Ok(said)
@@ -464,9 +469,15 @@ fn finalize(inner: &Inner, state: &mut State, account: usize, id: usize, payload
     if manner.wrong_name {
         request.rename("other.test");
     }
-    let (chains, ari) = inner.issuing.issue(request, serial, manner.life);
-    let names = order.names.clone();
+    let (now, names) = (SystemTime::now(), order.names.clone());
+    let dates = manner.dates.iter().find(|(name, ..)| names.iter().any(|ordered| ordered == name));
+    let at = |seconds: i64| match Duration::from_secs(seconds.unsigned_abs()) {
+        ago if seconds < 0 => now - ago,
+        ahead => now + ahead,
+    };
+    let (begin, end) = dates.map_or((at(-60), now + manner.life), |(_, begin, end)| (at(*begin), at(*end)));
+    let (chains, ari) = inner.issuing.issue(request, serial, [begin, end]);
     (order.status, order.certificate) = ("processing", Some(serial));
-    state.certificates.push(Certificate { account, chains, id: ari, names, replaced: false });
+    state.certificates.push(Certificate { account, chains, id: ari, names, end, replaced: false });
     Ok(ok(200, &state.order_json(inner, id)))
 }
