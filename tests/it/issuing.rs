@@ -1,6 +1,7 @@
 //! Certificates that the binary orders, from the routes to what a client's handshake gets, with the test's own authority
 //! (`acme::ca`), which looks at the answers to its challenges over the binary's own ports.
 
+mod consul;
 mod demand;
 mod sharing;
 mod trouble;

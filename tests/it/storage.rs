@@ -6,7 +6,9 @@ use super::support::client;
 use super::support::program::have;
 use super::support::proxy::Catalog;
 use rust_lb::certs::install_provider;
-use rust_lb::certs::storage::{ConsulStorage, DEFAULT_PREFIX, LockError, SiteValue, Storage, StorageError, layout};
+use rust_lb::certs::storage::{
+    ConsulScope, ConsulStorage, ConsulToken, DEFAULT_PREFIX, LockError, SiteValue, Storage, StorageError, layout,
+};
 use rust_lb::embedded::{Acl, ConsulToken};
 use rust_lb::model::Secret;
 use std::net::SocketAddr;
@@ -20,8 +22,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn storage(addr: SocketAddr, token: &str) -> Storage {
     install_provider();
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let (address, token, prefix) = (format!("http://{addr}"), Secret::new(token), DEFAULT_PREFIX.to_owned());
-    Storage::consul(ConsulStorage { address, token, prefix, client }).expect("a thread")
+    let token = ConsulToken::Value(Secret::new(token));
+    let (address, prefix, scope) = (format!("http://{addr}"), DEFAULT_PREFIX.to_owned(), ConsulScope::default());
+    Storage::consul(ConsulStorage { address, token, prefix, scope, client }).expect("a thread")
 }
 
 fn values_and_locks(addr: SocketAddr) {

@@ -182,7 +182,8 @@ impl ConsulStore {
     /// Removes every key that begins so.
     pub fn delete_keys(&mut self, prefix: &str) {
         let index = self.next_index();
-        let gone: Vec<String> = self.keys.rows.extract_if(.., |key, _| key.starts_with(prefix)).map(|(k, _)| k).collect();
+        let gone: Vec<String> =
+            self.keys.rows.extract_if(.., |key, _| key.starts_with(prefix)).map(|(k, _)| k).collect();
         if gone.is_empty() {
             return;
         }
