@@ -10,7 +10,7 @@ use super::{Store, inspect};
 use crate::diagnostic::{Diagnostic, Origin};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -106,7 +106,7 @@ impl Mirror {
     /// The prefix of the keys is none.
     pub fn start(remote: Storage, root: PathBuf, store: Store) -> Result<Self, StorageError> {
         let stop = CancellationToken::new();
-        let inner = Arc::new_cyclic(|inner: &Weak<Inner>| Inner {
+        let inner = Arc::new(Inner {
             local: Storage::directory(root.clone()),
             remote,
             root,
@@ -116,7 +116,7 @@ impl Mirror {
         });
         let weak = Arc::downgrade(&inner);
         // Known before the first answer comes.
-        let cut = Arc::new(std::sync::OnceLock::<String>::new());
+        let cut = Arc::new(OnceLock::<String>::new());
         let prefix = cut.clone();
         let tell = move |news| {
             if let Some(inner) = weak.upgrade() {

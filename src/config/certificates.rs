@@ -212,7 +212,8 @@ fn store(merged: &Merged, view: &View<'_>, self_signed: bool, diagnostics: &mut 
         let plain = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_@.-".contains(&b));
         plain && !matches!(part, "" | "." | "..")
     };
-    if !prefix.is_empty() && !(prefix.split('/').count() <= 8 && prefix.split('/').all(plain)) {
+    let fits = prefix.is_empty() || prefix.split('/').count() <= 8 && prefix.split('/').all(plain);
+    if !fits {
         let message = format!(
             "expected at most eight words of letters, digits and `_@.-` with `/` between them, got `{}`",
             value::shown(&said)

@@ -176,7 +176,7 @@ impl Queued {
         let look = Instant::now() + LOOK;
         let freed = poll_fn(|cx| {
             // Each of them, so that each is told again.
-            let ready = waiters.iter_mut().fold(false, |ready, waiter| waiter.poll_freed(cx).is_ready() || ready);
+            let ready = waiters.iter_mut().fold(false, |ready, waiter| ready | waiter.poll_freed(cx).is_ready());
             if ready { Poll::Ready(()) } else { Poll::Pending }
         });
         let change = async {
