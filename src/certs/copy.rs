@@ -149,14 +149,16 @@ fn place(dir: &Path, name: &str, text: &str) -> io::Result<()> {
 pub(super) struct Writer(SyncSender<()>);
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread. What lies in `mirror` is a copy already.
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn start(dir: PathBuf, findings: &Arc<Findings>) -> io::Result<Self> {
+    pub(super) fn start(dir: PathBuf, mirror: Option<PathBuf>, findings: &Arc<Findings>) -> io::Result<Self> {
         let (wake, receiver) = sync_channel(1);
         let findings = Arc::downgrade(findings);
-        std::thread::Builder::new().name("certs-copy".to_owned()).spawn(move || run(&dir, &findings, &receiver))?;
+        std::thread::Builder::new()
+            .name("certs-copy".to_owned())
+            .spawn(move || run(&dir, mirror.as_deref(), &findings, &receiver))?;
         Ok(Self(wake))
     }
 
@@ -167,14 +169,16 @@ impl Writer {
     }
 }
 
-fn run(dir: &Path, findings: &Weak<Findings>, wake: &Receiver<()>) {
+fn run(dir: &Path, mirror: Option<&Path>, findings: &Weak<Findings>, wake: &Receiver<()>) {
     while wake.recv().is_ok() {
         std::thread::sleep(SETTLE);
         // What came meanwhile is seen by this writing.
         while wake.try_recv().is_ok() {}
         let Some(findings) = findings.upgrade() else { return };
         let index = findings.index.load_full();
-        let trouble = write(dir, index.all()).err().map(|error| error.to_string());
+        let elsewhere = |pair: &&Arc<Pair>| !mirror.is_some_and(|mirror| pair.file.starts_with(mirror));
+        let pairs: Vec<Arc<Pair>> = index.all().iter().filter(elsewhere).cloned().collect();
+        let trouble = write(dir, &pairs).err().map(|error| error.to_string());
         let before = findings.copy_trouble.load();
         if let Some(text) = trouble.as_ref().filter(|text| before.as_deref() != Some(text)) {
             tracing::warn!(dir = %dir.display(), "the local copy of the certificates is not up to date: {text}");

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Live,
     /// Named by configuration, or the local copy.
     Anywhere,
+    /// The mirror, whose keeper tells what is in it.
+    Mirror,
 }
 
 pub(super) struct Folder {
@@ -186,7 +188,7 @@ impl Folder {
     }
 
     /// What was there at the last look is there now.
-    fn stay(&mut self, round: u64) {
+    pub(super) fn stay(&mut self, round: u64) {
         let last = self.visited;
         self.units.iter_mut().filter(|unit| unit.seen == last).for_each(|unit| unit.seen = round);
         self.visited = round;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Diagnostics about files, at most; the inventory has them all.
 const LIMIT: usize = 200;
@@ -119,6 +119,9 @@ impl Store {
             let message = format!("the local copy of the certificates is not up to date: {text}");
             all.push(Diagnostic::warning("certificate_copy", message));
         }
+        let clock = Instant::now();
+        let mirror = self.findings.mirror_problems.load();
+        all.extend(mirror.iter().filter(|(_, from)| *from <= clock).take(LIMIT).map(|(problem, _)| problem.clone()));
         let problems = self.findings.problems.load();
         all.extend(problems.iter().take(LIMIT).map(|problem| self.said(problem).with_origin(at(&problem.file))));
         let index = self.findings.index.load();

@@ -13,6 +13,7 @@ mod folder;
 mod index;
 mod inventory;
 mod local;
+mod mirror;
 mod named;
 mod offline;
 pub mod options;
@@ -27,6 +28,7 @@ mod unit;
 mod watch;
 
 pub use inventory::Certificate;
+pub use mirror::Mirror;
 pub use named::{Content, Named};
 pub use offline::{Development, Inventory, development, inventory};
 pub use pair::PairError;
@@ -76,6 +78,8 @@ pub struct StoreOptions {
     /// Where what is served is copied to (0700, files 0600), and served from at a start where the directory does not answer;
     /// absolute.
     pub copy: Option<PathBuf>,
+    /// Where a [`Mirror`] is, absolute: what is in it is served besides. Then the certificate directory need not exist.
+    pub mirror: Option<PathBuf>,
     /// HinD's `CERTS_SELF_SIGNED`, Caddy's `tls internal`: the authority that Caddy keeps in the certificate
     /// directory signs for every host, also for those that an ACME authority once gave a certificate. Pairs
     /// that were put there by hand or named are served all the same.
@@ -113,7 +117,7 @@ impl Store {
                 None
             }
         };
-        let places = Places { dir: dir.to_owned(), copy: options.copy.clone() };
+        let places = Places { dir: dir.to_owned(), copy: options.copy.clone(), mirror: options.mirror.clone() };
         let (watch, findings) = match Watch::start(places, FIRST_LOOK) {
             Ok((watch, findings)) => (Some(watch), findings),
             Err(error) => {
@@ -166,6 +170,14 @@ impl Store {
             self.findings.documents.store(Arc::new(documents));
             self.watch.iter().for_each(|watch| watch.changed());
         }
+    }
+
+    /// What a mirror has: its chains, and what is wrong with those that it has not, from when on. What lies at the same place as
+    /// before may be another one. Waits for nothing.
+    fn mirrored(&self, files: Vec<PathBuf>, problems: Vec<(Diagnostic, Instant)>) {
+        self.findings.mirrored.store(Arc::new(files));
+        self.findings.mirror_problems.store(Arc::new(problems));
+        self.watch.iter().for_each(|watch| watch.changed());
     }
 
     /// `ca.pem` of the directory, which HinD's documentation puts beside `cert.pem` and `key.pem`: what clients of that pair

@@ -2,6 +2,7 @@
 //! thread is kept, nothing is made and nothing is written.
 
 use super::folder::Depth;
+use super::mirror;
 use super::resolver::Resolver;
 use super::scan::Scanner;
 use super::watch::Findings;
@@ -38,9 +39,13 @@ impl Inventory {
 /// reads is left behind).
 pub fn inventory(options: &StoreOptions, now: SystemTime, limit: Duration) -> Option<Inventory> {
     let dir = options.directory.clone();
-    let mut scanner = Scanner::new(dir.clone());
+    let mut scanner = Scanner::new(dir.clone(), options.mirror.is_some());
+    let mirror = options.mirror.clone();
     let (send, found) = sync_channel(1);
     let read = move || {
+        if let Some(root) = mirror {
+            scanner.mirror(&mirror::files(&root));
+        }
         scanner.look(Depth::Every, now);
         for _ in 0..RETRIES {
             if scanner.unsettled(SETTLE).is_empty() {

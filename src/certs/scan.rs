@@ -42,6 +42,11 @@ pub(super) struct Scanner {
     /// What is wrong with directories.
     trouble: Vec<Problem>,
     named: Arc<Vec<Source>>,
+    mirrored: Arc<Vec<Source>>,
+    /// The mirror's list differs from the one that was looked at last.
+    mirror_changed: bool,
+    /// The directory need not exist.
+    optional: bool,
     round: u64,
     staples: HashMap<String, (Stamp, Option<Arc<Staple>>)>,
     /// Folders of which something is to be said: so that an event costs the same however many others there are.
@@ -50,10 +55,17 @@ pub(super) struct Scanner {
 
 /// The folders of what is nowhere in the directory.
 const NAMED: &str = "";
+const MIRROR: &str = "mirror";
 const COPIED: &str = "copy";
 
+/// Of the directory, or of its copy.
+fn is_inside(folder: &Path) -> bool {
+    folder != Path::new(NAMED) && folder != Path::new(MIRROR)
+}
+
 impl Scanner {
-    pub(super) fn new(dir: PathBuf) -> Self {
+    /// `optional`: that the directory is not there is no fault.
+    pub(super) fn new(dir: PathBuf, optional: bool) -> Self {
         Self {
             dir,
             shared: Shared::default(),
@@ -61,6 +73,9 @@ impl Scanner {
             folders: HashMap::new(),
             trouble: Vec::new(),
             named: Arc::default(),
+            mirrored: Arc::default(),
+            mirror_changed: false,
+            optional,
             round: 0,
             staples: HashMap::new(),
             noted: BTreeSet::new(),
@@ -74,6 +89,17 @@ impl Scanner {
         self.named = Arc::new(named.chain(documents).collect());
     }
 
+    /// Chains to look for besides, in Caddy's layout, which their keeper tells.
+    pub(super) fn mirror(&mut self, files: &[PathBuf]) {
+        if files.iter().map(PathBuf::as_path).eq(self.mirrored.iter().map(Source::file)) {
+            return;
+        }
+        let is_local = |file: &Path| file.ancestors().nth(2).is_some_and(|issuer| issuer.ends_with("local"));
+        let source = |file: &PathBuf| Source::Crt(file.as_path().into(), is_local(file));
+        self.mirrored = Arc::new(files.iter().map(source).collect());
+        self.mirror_changed = true;
+    }
+
     /// Looks at everything once. `clock` is the time that directories' time stamps are compared with. True when the index differs
     /// from the last one.
     pub(super) fn look(&mut self, depth: Depth, clock: SystemTime) -> bool {
@@ -81,6 +107,7 @@ impl Scanner {
         self.trouble.clear();
         let dir = self.dir.clone();
         self.want(Path::new(NAMED), Kind::Anywhere);
+        self.want(Path::new(MIRROR), Kind::Mirror);
         match self.list(&dir, depth, clock) {
             Ok(_) => {
                 self.want(&dir, Kind::Root);
@@ -89,6 +116,7 @@ impl Scanner {
                     self.want(&dir.join("live").join(lineage), Kind::Live);
                 }
             }
+            Err(error) if self.optional && files::absent(&error) && !self.serves() => {}
             Err(error) => {
                 // Not even the directory itself: everything stays.
                 self.trouble.push(Problem {
@@ -101,6 +129,7 @@ impl Scanner {
             }
         }
         let mut changed = self.visit(depth, clock);
+        self.mirror_changed = false;
         changed |= self.forget(None);
         self.staple(clock);
         changed
@@ -161,14 +190,14 @@ impl Scanner {
 
     /// Whether something of the directory is served, from there or from the copy.
     pub(super) fn serves(&self) -> bool {
-        let inside = self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED));
+        let inside = self.folders.iter().filter(|(path, _)| is_inside(path));
         inside.flat_map(|(_, folder)| &folder.units).any(|unit| !unit.pairs.is_empty())
     }
 
     /// Whether anything but what was just looked for and not found is served.
     fn serves_besides(&self, touched: &BTreeMap<PathBuf, Kind>) -> bool {
         let round = self.round;
-        self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED)).any(|(path, folder)| {
+        self.folders.iter().filter(|(path, _)| is_inside(path)).any(|(path, folder)| {
             let apart = !touched.contains_key(path);
             folder.units.iter().any(|unit| (apart || unit.seen == round) && !unit.pairs.is_empty())
         })
@@ -245,7 +274,8 @@ impl Scanner {
 
     /// Visits the folders that this look wants.
     fn visit(&mut self, depth: Depth, clock: SystemTime) -> bool {
-        let (round, shared, named) = (self.round, &self.shared, &*self.named);
+        let (round, shared, named, mirrored) = (self.round, &self.shared, &*self.named, &*self.mirrored);
+        let mirror = depth >= Depth::Files || self.mirror_changed;
         let flat = self.lists.get(&self.dir).map(|listing| listing.names.clone()).unwrap_or_default();
         let mut work: Vec<_> = self.folders.iter_mut().filter(|(_, folder)| folder.wanted == round).collect();
         let each = |work: &mut [(&PathBuf, &mut Folder)]| {
@@ -254,6 +284,11 @@ impl Scanner {
                 let sources = match folder.kind {
                     Kind::Root => Some(folder.with_known(flat_sources(path, &flat), path, &flat)),
                     Kind::Anywhere => Some(named.to_vec()),
+                    Kind::Mirror if mirror => Some(mirrored.to_vec()),
+                    Kind::Mirror => {
+                        folder.stay(round);
+                        continue;
+                    }
                     Kind::Host(_) | Kind::Live => None,
                 };
                 changed |= folder.look(path, sources, depth, clock, round, shared);
@@ -274,7 +309,7 @@ impl Scanner {
     /// Drops what is no longer there among all folders or these, unless nothing at all is.
     fn forget(&mut self, only: Option<&BTreeMap<PathBuf, Kind>>) -> bool {
         let round = self.round;
-        let inside = || self.folders.iter().filter(|(path, _)| *path != Path::new(NAMED));
+        let inside = || self.folders.iter().filter(|(path, _)| is_inside(path));
         let found = || inside().flat_map(|(_, folder)| &folder.units).any(|unit| unit.seen == round);
         let gone = only.is_none() && self.serves() && !found();
         if gone && !self.trouble.iter().any(|problem| problem.file == self.dir) {
@@ -285,7 +320,7 @@ impl Scanner {
         let mut changed = false;
         // Whether the folder itself stays.
         let mut keep = |folder: &mut Folder| {
-            if gone && folder.kind != Kind::Anywhere {
+            if gone && !matches!(folder.kind, Kind::Anywhere | Kind::Mirror) {
                 return true;
             }
             folder.units.retain(|unit| {
@@ -454,7 +489,7 @@ impl Scanner {
     pub(super) fn seed(&mut self, copied: Vec<Pair>) -> usize {
         let round = self.round;
         // As if unmounted, or just begun.
-        let empty = self.folders.iter().all(|(path, folder)| *path == Path::new(NAMED) || folder.units.is_empty());
+        let empty = self.folders.iter().all(|(path, folder)| !is_inside(path) || folder.units.is_empty());
         let mut taken = 0;
         let units = self.folders.values_mut().flat_map(|folder| &mut folder.units);
         let mut known: HashMap<PathBuf, &mut Unit> = units.map(|unit| (unit.source.file().to_owned(), unit)).collect();

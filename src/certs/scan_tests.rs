@@ -23,7 +23,7 @@ fn directories_that_did_not_change_are_not_looked_into() {
     let dir = tempfile::tempdir().unwrap();
     let host = dir.path().join("certificates/le/a/a");
     write(&host, &["a.test"]);
-    let mut scanner = Scanner::new(dir.path().to_owned());
+    let mut scanner = Scanner::new(dir.path().to_owned(), false);
     let now = SystemTime::now();
     let later = now + 2 * STAMP_RACY;
     assert!(scanner.look(Depth::Every, now));

@@ -100,7 +100,13 @@ impl World {
 
     fn open_self_signed(&self, self_signed: bool) -> Store {
         let (directory, local_root) = (self.dir.clone(), self.state.clone());
-        Store::open(&StoreOptions { directory, local_root, copy: Some(self.state.join("copy")), self_signed })
+        Store::open(&StoreOptions {
+            directory,
+            local_root,
+            copy: Some(self.state.join("copy")),
+            mirror: None,
+            self_signed,
+        })
     }
 }
 

@@ -6,8 +6,10 @@ use super::copy::{self, Writer};
 use super::events::{Events, News};
 use super::folder::{Depth, Problem};
 use super::index::Index;
+use super::mirror;
 use super::named::Named;
 use super::scan::Scanner;
+use crate::diagnostic::Diagnostic;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -78,6 +80,10 @@ pub(super) struct Findings {
     pub(super) held: ArcSwap<Vec<Arc<Named>>>,
     /// Traefik's documents to read besides.
     pub(super) documents: ArcSwap<Vec<PathBuf>>,
+    /// Chains that lie in the mirror.
+    pub(super) mirrored: ArcSwap<Vec<PathBuf>>,
+    /// What is wrong with what is to be mirrored, and from when on that is told.
+    pub(super) mirror_problems: ArcSwap<Vec<(Diagnostic, Instant)>>,
     /// The house's own certificates before public ones.
     pub(super) prefer_local: AtomicBool,
     /// How many are served of the local copy.
@@ -118,6 +124,8 @@ pub(super) struct Places {
     pub(super) dir: PathBuf,
     /// Directory of the local copy.
     pub(super) copy: Option<PathBuf>,
+    /// Directory of the mirror.
+    pub(super) mirror: Option<PathBuf>,
 }
 
 impl Watch {
@@ -131,9 +139,10 @@ impl Watch {
         let watch = Arc::new(Self { commands: commands.clone() });
         let findings = Arc::new(Findings::default());
         let copy = places.copy;
-        let writer = copy.clone().map(|dir| Writer::start(dir, &findings)).transpose()?;
+        let writer = copy.clone().map(|dir| Writer::start(dir, places.mirror.clone(), &findings)).transpose()?;
         let thread = Thread {
-            scanner: Scanner::new(places.dir.clone()),
+            scanner: Scanner::new(places.dir.clone(), places.mirror.is_some()),
+            mirror: places.mirror,
             dir: places.dir,
             copy: copy.clone(),
             writer,
@@ -202,6 +211,7 @@ struct Thread {
     scanner: Scanner,
     dir: PathBuf,
     copy: Option<PathBuf>,
+    mirror: Option<PathBuf>,
     writer: Option<Writer>,
     commands: SyncSender<Command>,
     receiver: Receiver<Command>,
@@ -314,9 +324,15 @@ impl Thread {
         let named =
             self.findings.named.load().iter().chain(self.findings.held.load().iter()).cloned().collect::<Vec<_>>();
         self.scanner.name(&named, &self.findings.documents.load());
+        self.scanner.mirror(&self.findings.mirrored.load());
     }
 
     fn first_look(&mut self) {
+        if let Some(root) = &self.mirror {
+            let files = Arc::new(mirror::files(root));
+            // Whoever keeps it may have been faster.
+            self.findings.mirrored.rcu(|known| if known.is_empty() { files.clone() } else { known.clone() });
+        }
         self.name();
         self.scanner.look(Depth::Every, SystemTime::now());
         let findings = self.findings.clone();

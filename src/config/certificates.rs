@@ -181,10 +181,7 @@ pub(super) fn certificates(
     Certificates {
         directory,
         self_signed,
-        store: match &*view.text("store") {
-            "consul" => CertificateStore::Consul(view.text("consul.prefix")),
-            _ => CertificateStore::Directory,
-        },
+        store: store(merged, &view, self_signed, diagnostics),
         on_demand: on_demand(&view, variable("ON_DEMAND_TLS_ASK"), diagnostics).filter(|_| !self_signed),
         resolvers,
         automatic,
@@ -192,6 +189,39 @@ pub(super) fn certificates(
         warn_before: view.time("warnBefore"),
         notify: merged.at(&["rustLb", "notify"]).secret("url"),
     }
+}
+
+/// Consul keeps them only where its catalog is read: that says where it is.
+fn store(merged: &Merged, view: &View<'_>, self_signed: bool, diagnostics: &mut Vec<Diagnostic>) -> CertificateStore {
+    if view.text("store") != "consul" {
+        return CertificateStore::Directory;
+    }
+    let origin = view.origin("store");
+    if self_signed {
+        let message = "`rustLb.certificates.store` does nothing: certificates are self-signed";
+        diagnostics.push(Diagnostic::warning("not_served", message).with_origin(origin));
+        return CertificateStore::Directory;
+    }
+    if !merged.is_on(&["providers", "consulCatalog"]) {
+        let message = "`rustLb.certificates.store` is `consul`, but `providers.consulCatalog` is off";
+        let help = "switch it on: its endpoint says where Consul is, with which token and TLS";
+        diagnostics.push(Diagnostic::error("no_consul", message).with_origin(origin).with_help(help));
+    }
+    let said = view.text("consul.prefix");
+    let prefix = said.trim_end_matches('/');
+    let plain = |part: &str| {
+        let plain = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_@.-".contains(&b));
+        plain && !matches!(part, "" | "." | "..")
+    };
+    let fits = prefix.is_empty() || prefix.split('/').count() <= 8 && prefix.split('/').all(plain);
+    if !fits {
+        let message = format!(
+            "expected at most eight words of letters, digits and `_@.-` with `/` between them, got `{}`",
+            value::shown(&said)
+        );
+        diagnostics.push(Diagnostic::error("bad_value", message).with_origin(view.origin("consul.prefix")));
+    }
+    CertificateStore::Consul(prefix.to_owned())
 }
 
 fn on_demand(view: &View<'_>, variable: Option<String>, diagnostics: &mut Vec<Diagnostic>) -> Option<OnDemand> {

@@ -230,7 +230,7 @@ impl ConsulApi {
             _ => {}
         }
         if let Some(key) = rest("/v1/kv/") {
-            self.kv(request, key)
+            self.kv(request, key).await
         } else if let Some(what) = rest("/v1/session/") {
             self.sessions(request, what)
         } else if let Some(name) = rest("/v1/health/service/") {
@@ -478,8 +478,13 @@ impl ConsulApi {
     }
 
     fn listed(&self, body: &Value, index: u64, asked: &Asked) -> Answer {
+        self.read_at(Answer::json(body, true), index, asked)
+    }
+
+    /// What every read is answered with besides its body.
+    fn read_at(&self, answer: Answer, index: u64, asked: &Asked) -> Answer {
         let Contact { known_leader, last_contact } = self.state.contact();
-        vary(Answer::json(body, true))
+        vary(answer)
             .with("X-Consul-Effective-Consistency", asked.consistency)
             .with("X-Consul-Index", index)
             .with("X-Consul-Knownleader", known_leader)

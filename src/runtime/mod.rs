@@ -236,9 +236,9 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
 
     let stop = CancellationToken::new();
     let state = Arc::new(State::new(settled.own.history_size, diagnostics));
-    let directory = absolute(&settled.certificates.directory);
-    let storage = certificates::storage(&settled);
-    let certifying = Certifying::start(&settled, certificates.clone(), storage, directory, state.clone())?;
+    let kept = certificates::Kept::of(&settled, &certificates)?;
+    let mirror = kept.mirror.clone();
+    let certifying = Certifying::start(&settled, certificates.clone(), kept, state.clone())?;
     let root = certificates.root_pem_path();
     let parts = Parts {
         state,
@@ -249,6 +249,7 @@ pub fn start_in(loaded: config::Loaded, options: Options, mut place: Place) -> R
         state_dir,
         certificates,
         certifying,
+        _mirror: mirror,
         tls,
         transport: std::cell::Cell::new(Some((transport, loaded))),
         credentials: Credentials::default(),
@@ -292,6 +293,7 @@ pub(crate) fn store_options(settled: &Settled) -> certs::StoreOptions {
         directory: absolute(&settled.certificates.directory),
         local_root: state_dir.join("local"),
         copy: Some(state_dir.join("certificates")),
+        mirror: certificates::mirror_root(settled),
         self_signed: settled.certificates.self_signed,
     }
 }
@@ -326,6 +328,8 @@ struct Parts {
     certificates: Certificates,
     /// Who has certificates ordered, where somebody does.
     certifying: Option<Certifying>,
+    /// Keeps what Consul has of certificates.
+    _mirror: Option<certs::Mirror>,
     tls: Arc<tls::TlsConfigs>,
     /// How servers are reached by default; taken by [`Parts::begin`].
     transport: std::cell::Cell<Option<(Arc<Transport>, Loaded)>>,

@@ -2,6 +2,7 @@
 //! (`acme::ca`), which looks at the answers to its challenges over the binary's own ports.
 
 mod caddy;
+mod consul;
 mod demand;
 mod hind;
 mod sharing;

@@ -6,8 +6,10 @@ use super::support::client;
 use super::support::program::have;
 use super::support::proxy::Catalog;
 use rust_lb::certs::install_provider;
-use rust_lb::certs::storage::{ConsulStorage, DEFAULT_PREFIX, LockError, SiteValue, Storage, StorageError, layout};
-use rust_lb::embedded::{Acl, ConsulToken};
+use rust_lb::certs::storage::{
+    ConsulScope, ConsulStorage, ConsulToken, DEFAULT_PREFIX, LockError, SiteValue, Storage, StorageError, layout,
+};
+use rust_lb::embedded::{self, Acl};
 use rust_lb::model::Secret;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,8 +22,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn storage(addr: SocketAddr, token: &str) -> Storage {
     install_provider();
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let (address, token, prefix) = (format!("http://{addr}"), Secret::new(token), DEFAULT_PREFIX.to_owned());
-    Storage::consul(ConsulStorage { address, token, prefix, client }).expect("a thread")
+    let token = ConsulToken::Value(Secret::new(token));
+    let (address, prefix, scope) = (format!("http://{addr}"), DEFAULT_PREFIX.to_owned(), ConsulScope::default());
+    Storage::consul(ConsulStorage { address, token, prefix, scope, client }).expect("a thread")
 }
 
 fn values_and_locks(addr: SocketAddr) {
@@ -79,7 +82,7 @@ fn a_lock_whose_session_has_ended_is_not_ours_and_another_gets_it() {
 #[test]
 fn what_consul_refuses_is_told_without_the_token() {
     let catalog = Catalog::start();
-    let acl = Acl::deny().token("s3cret", ConsulToken::management()).token("w3ak", ConsulToken::catalog());
+    let acl = Acl::deny().token("s3cret", embedded::ConsulToken::management()).token("w3ak", embedded::ConsulToken::catalog());
     catalog.embedded.consul().set_acl(Some(acl));
     storage(catalog.consul(), "s3cret").write("last_clean.json", b"{}").expect("written");
     for token in ["", "w3ak", "unkn0wn"] {

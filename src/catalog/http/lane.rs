@@ -264,7 +264,7 @@ pub(super) fn client(agent: &Agent) -> Result<reqwest::Client, Error> {
 
 /// What a URL starts with. A server name to verify instead of the host stands in its place; the
 /// host is what [`Fixed`] resolves it to.
-fn base(agent: &Agent) -> String {
+pub(super) fn base(agent: &Agent) -> String {
     let endpoint = &agent.inner.endpoint;
     match (&agent.inner.tls.server_name, &endpoint.host) {
         (Some(name), Some((_, port))) if endpoint.tls => format!("https://{name}:{port}{}", endpoint.prefix),

@@ -96,6 +96,14 @@ impl Agent {
         Parked::new(self)
     }
 
+    /// A client for questions of somebody else's to this agent, and what their URLs start with. It sends no token.
+    ///
+    /// # Errors
+    /// TLS that cannot be set up.
+    pub fn client(&self) -> Result<(reqwest::Client, String), Error> {
+        Ok((lane::client(self)?, lane::base(self)))
+    }
+
     /// Connections open now. Exact for parked queries over plain TCP; a lane counts as one from
     /// its first answer until it fails, is closed by the server or is dropped.
     pub fn connections(&self) -> usize {

@@ -5,11 +5,17 @@
 //! its session, 15 s to 30 s after its holder stopped renewing it; the token travels in a header, never
 //! in an address. Requests run on a thread of its own; whoever calls waits for them, each with a limit.
 
+mod call;
+mod watch;
+
+pub use call::{ConsulError, ConsulScope, ConsulStorage, ConsulToken};
+pub(in crate::certs) use watch::{News, Row, Tell};
+
 use super::{LockError, StorageError, VALUE_LIMIT, layout};
-use crate::model::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::{Client, Method, StatusCode};
+use call::{Answer, Ask, Caller};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -35,49 +41,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// An answer is not read beyond this.
 const ANSWER_LIMIT: usize = 4 * VALUE_LIMIT as usize;
 
-/// How to reach it.
-#[derive(Debug, Clone)]
-pub struct ConsulStorage {
-    /// `http://127.0.0.1:8500`, without a path.
-    pub address: String,
-    /// ACL token; empty for none. Needs `key:write` below the prefix and `session:write`.
-    pub token: Secret,
-    /// Below which keys stand, without a `/` at its end: [`DEFAULT_PREFIX`].
-    pub prefix: String,
-    /// The client, with the TLS of the agent, and used by nothing else.
-    pub client: Client,
-}
-
-/// What Consul answered, or did not.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConsulError {
-    /// No connection, or it ended too early.
-    #[error("no answer: {0}")]
-    Unreachable(String),
-    /// Nothing in time.
-    #[error("no answer within {} s", .0.as_secs())]
-    Deadline(Duration),
-    /// The token may not do this, or is not known.
-    #[error("refused: {0}")]
-    Denied(String),
-    /// Another answer than was asked for.
-    #[error("answered {code} `{text}`")]
-    Status {
-        /// Status code.
-        code: u16,
-        /// Begin of the body.
-        text: String,
-    },
-    /// It cannot be read.
-    #[error("the answer cannot be read")]
-    Decode,
-    /// Too large to be one of ours.
-    #[error("the answer is too large")]
-    TooLarge,
-}
-
 struct Inner {
-    options: ConsulStorage,
+    caller: Arc<Caller>,
     runtime: Option<Runtime>,
 }
 
@@ -98,43 +63,14 @@ pub(super) struct Consul {
 
 impl std::fmt::Debug for Consul {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.inner.options.fmt(f)
+        self.inner.caller.options.fmt(f)
     }
 }
 
-/// An answer, whatever its status.
-struct Answer {
-    status: StatusCode,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn good(self) -> Result<Vec<u8>, ConsulError> {
-        let text = || {
-            let text = String::from_utf8_lossy(&self.body[..self.body.len().min(200)]).into_owned();
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
-        };
-        match self.status {
-            StatusCode::OK => Ok(self.body),
-            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Err(ConsulError::Denied(text())),
-            status => Err(ConsulError::Status { code: status.as_u16(), text: text() }),
-        }
-    }
-
-    /// `true` or `false`: whether a conditional write took place.
-    fn said_yes(self) -> Result<bool, ConsulError> {
-        match self.good()?.trim_ascii() {
-            b"true" => Ok(true),
-            b"false" => Ok(false),
-            _ => Err(ConsulError::Decode),
-        }
-    }
-}
-
-/// A key as Consul lists it.
+/// A key and who holds it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Row {
+struct Held {
     session: Option<String>,
     modify_index: u64,
     value: Option<String>,
@@ -149,40 +85,48 @@ struct Made {
 impl Consul {
     /// # Errors
     /// No thread can be started.
-    pub(super) fn new(options: ConsulStorage) -> std::io::Result<Self> {
+    pub(super) fn new(mut options: ConsulStorage) -> std::io::Result<Self> {
+        options.prefix.truncate(options.prefix.trim_end_matches('/').len());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("certs-consul")
             .enable_all()
             .build()?;
-        Ok(Self { inner: Arc::new(Inner { options, runtime: Some(runtime) }) })
+        Ok(Self { inner: Arc::new(Inner { caller: Caller::new(options), runtime: Some(runtime) }) })
     }
 
     fn key(&self, key: &str) -> Result<String, StorageError> {
-        let prefix = &self.inner.options.prefix;
+        let prefix = &self.inner.caller.options.prefix;
         let whole = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") };
         if prefix.is_empty() || layout::is_key(prefix) { Ok(whole) } else { Err(StorageError::BadKey(prefix.clone())) }
     }
 
     fn failed(&self, error: ConsulError) -> StorageError {
-        StorageError::Consul { address: self.inner.options.address.clone(), error }
+        StorageError::Consul { address: self.inner.caller.options.address.clone(), error }
     }
 
     /// One request, for which the calling thread waits.
     fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, ConsulError> {
-        let ConsulStorage { address, token, client, .. } = &self.inner.options;
-        let url = format!("{}/v1/{path}", address.trim_end_matches('/'));
-        let mut request = client.request(method, url).timeout(DEADLINE).body(body);
-        if !token.is_empty() {
-            request = request.header("X-Consul-Token", token.reveal());
-        }
         let Some(runtime) = &self.inner.runtime else { return Err(ConsulError::Decode) };
+        let ask = Ask { method, path: path.to_owned(), body, deadline: DEADLINE, limit: ANSWER_LIMIT };
         let (done, answer) = sync_channel(1);
+        let caller = self.inner.caller.clone();
         runtime.spawn(async move {
             // The caller waits, unless it has gone.
-            let _ = done.send(exchange(request).await);
+            let _ = done.send(caller.call(ask).await);
         });
         answer.recv().unwrap_or(Err(ConsulError::Deadline(DEADLINE)))
+    }
+
+    /// Tells all that lies below a prefix, now and whenever it changes, until `stop`. Keys are told as Consul has them,
+    /// below what this gives.
+    pub(super) fn watch(&self, below: &str, tell: Tell, stop: CancellationToken) -> Result<String, StorageError> {
+        let cut = self.key(below)?;
+        let cut = cut.strip_suffix(below).unwrap_or_default().to_owned();
+        if let Some(runtime) = &self.inner.runtime {
+            runtime.spawn(watch::watch(self.inner.caller.clone(), format!("{cut}{below}/"), tell, stop));
+        }
+        Ok(cut)
     }
 
     fn get(&self, path: &str) -> Result<Option<Vec<u8>>, StorageError> {
@@ -198,7 +142,16 @@ impl Consul {
     }
 
     pub(super) fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        let value = self.get(&format!("kv/{}?raw", self.key(key)?))?;
+        self.read_with("raw", key)
+    }
+
+    /// As [`Self::read`], from a leader that has made sure that it is one.
+    pub(super) fn read_surely(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        self.read_with("raw&consistent", key)
+    }
+
+    fn read_with(&self, how: &str, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        let value = self.get(&format!("kv/{}?{how}", self.key(key)?))?;
         match value {
             Some(value) if value.len() as u64 > VALUE_LIMIT => Err(self.failed(ConsulError::TooLarge)),
             value => Ok(value),
@@ -222,16 +175,16 @@ impl Consul {
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let Some(body) = self.get(&format!("kv/{}/?keys", self.key(prefix)?))? else { return Ok(Vec::new()) };
         let all: Vec<String> = serde_json::from_slice(&body).map_err(|_| self.failed(ConsulError::Decode))?;
-        let cut = self.key("")?.len();
+        let cut = self.key(prefix)?.len() - prefix.len();
         let mut keys: Vec<String> = all.iter().filter_map(|key| key.get(cut..)).map(str::to_owned).collect();
         keys.retain(|key| layout::is_key(key));
         keys.sort_unstable();
         Ok(keys)
     }
 
-    fn row(&self, key: &str) -> Result<Option<Row>, StorageError> {
+    fn row(&self, key: &str) -> Result<Option<Held>, StorageError> {
         let Some(body) = self.get(&format!("kv/{key}?consistent"))? else { return Ok(None) };
-        let rows: Vec<Row> = serde_json::from_slice(&body).map_err(|_| self.failed(ConsulError::Decode))?;
+        let rows: Vec<Held> = serde_json::from_slice(&body).map_err(|_| self.failed(ConsulError::Decode))?;
         Ok(rows.into_iter().next())
     }
 
@@ -268,32 +221,6 @@ impl Consul {
     }
 }
 
-async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, ConsulError> {
-    let failed = |error: reqwest::Error| match error.is_timeout() {
-        true => ConsulError::Deadline(DEADLINE),
-        // The address is said elsewhere.
-        false => ConsulError::Unreachable(causes(&error.without_url())),
-    };
-    let mut response = request.send().await.map_err(failed)?;
-    let (status, mut body) = (response.status(), Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > ANSWER_LIMIT {
-            return Err(ConsulError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answer { status, body })
-}
-
-/// The innermost cause of an error, which is what says something.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 /// A lock by a session, which is renewed until it is dropped.
 pub(super) struct ConsulLock {
     consul: Consul,
@@ -312,8 +239,8 @@ impl std::fmt::Debug for ConsulLock {
 impl ConsulLock {
     fn keep(consul: Consul, key: String, session: String) -> Self {
         let (lost, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-        let (renewed, stopped, gone) = (Arc::downgrade(&consul.inner), stop.clone(), lost.clone());
-        let id = session.clone();
+        let (caller, stopped, gone) = (consul.inner.caller.clone(), stop.clone(), lost.clone());
+        let path = format!("session/renew/{session}");
         if let Some(runtime) = &consul.inner.runtime {
             runtime.spawn(async move {
                 loop {
@@ -321,16 +248,10 @@ impl ConsulLock {
                         () = stopped.cancelled() => return,
                         () = tokio::time::sleep(RENEW) => {}
                     }
-                    let Some(inner) = renewed.upgrade() else { return };
-                    let ConsulStorage { address, token, client, .. } = &inner.options;
-                    let url = format!("{}/v1/session/renew/{id}", address.trim_end_matches('/'));
-                    let mut request = client.put(url).timeout(RENEW);
-                    if !token.is_empty() {
-                        request = request.header("X-Consul-Token", token.reveal());
-                    }
-                    drop(inner);
+                    let (path, limit) = (path.clone(), ANSWER_LIMIT);
+                    let ask = Ask { method: Method::PUT, path, body: Vec::new(), deadline: RENEW, limit };
                     // Anything but "there is no such session" may be better next time.
-                    if exchange(request).await.is_ok_and(|answer| answer.status == StatusCode::NOT_FOUND) {
+                    if caller.call(ask).await.is_ok_and(|answer| answer.status == StatusCode::NOT_FOUND) {
                         gone.store(true, Ordering::Relaxed);
                         return;
                     }

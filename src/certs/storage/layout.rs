@@ -131,6 +131,15 @@ pub(super) fn is_caddys(key: &str, value: &[u8]) -> bool {
     }
 }
 
+/// The directory and the ending of a certificate's key: `certificates/<issuer>/<host>` and `crt`, `key` or `json`.
+pub(in crate::certs) fn site_of(key: &str) -> Option<(&str, &str)> {
+    let (dir, file) = key.rsplit_once('/')?;
+    let (issuer, host) = dir.strip_prefix("certificates/")?.split_once('/')?;
+    let ending = file.strip_prefix(host)?.strip_prefix('.')?;
+    let known = is_key(key) && !issuer.is_empty() && !host.contains('/');
+    (known && matches!(ending, "crt" | "key" | "json")).then_some((dir, ending))
+}
+
 /// What other programs leave beside the values and nobody reads: temporary files and those of NFS.
 pub(super) fn is_litter(name: &str) -> bool {
     name.starts_with('.') || name.bytes().all(|b| b.is_ascii_digit())

@@ -12,7 +12,8 @@ mod directory;
 pub mod layout;
 mod lock;
 
-pub use consul::{ConsulError, ConsulStorage, DEFAULT_PREFIX};
+pub use consul::{ConsulError, ConsulScope, ConsulStorage, ConsulToken, DEFAULT_PREFIX};
+pub(super) use consul::{News, Row, Tell};
 pub use lock::LockError;
 
 use directory::Directory;
@@ -20,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Larger values are neither chains, keys nor metadata.
 pub const VALUE_LIMIT: u64 = 1024 * 1024;
@@ -239,12 +241,39 @@ impl Storage {
     pub fn write_site(&self, issuer: &str, name: &str, site: &SiteValue<'_>) -> Result<(), StorageError> {
         let keys = layout::site(issuer, name);
         let values = [(&*keys.key, site.key), (&*keys.crt, site.crt), (&*keys.json, site.json)];
+        self.write_all(&values)
+    }
+
+    /// Writes values in this order, as [`Self::write_site`] does.
+    pub(super) fn write_all(&self, values: &[(&str, &[u8])]) -> Result<(), StorageError> {
         for (key, value) in values {
             checked_value(key, value)?;
         }
         match &*self.inner {
-            Kind::Directory(directory) => directory.write(&values),
-            Kind::Consul(consul) => consul.write(&values),
+            Kind::Directory(directory) => directory.write(values),
+            Kind::Consul(consul) => consul.write(values),
+        }
+    }
+
+    /// As [`Self::read`]; that there is none is Consul's leader's word, and not that of one who may have been replaced.
+    pub(super) fn read_surely(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        match &*self.inner {
+            Kind::Directory(directory) => directory.read(checked(key)?),
+            Kind::Consul(consul) => consul.read_surely(checked(key)?),
+        }
+    }
+
+    /// Tells all that lies below a prefix of Consul's, now and whenever it changes, until `stop`. Gives what stands before our keys
+    /// in those that are told; `None` for a directory, which is watched elsewhere.
+    pub(super) fn watch(
+        &self,
+        below: &str,
+        tell: Tell,
+        stop: CancellationToken,
+    ) -> Result<Option<String>, StorageError> {
+        match &*self.inner {
+            Kind::Directory(_) => Ok(None),
+            Kind::Consul(consul) => consul.watch(below, tell, stop).map(Some),
         }
     }
 

@@ -47,45 +47,51 @@ impl ConsulApi {
         Ok(())
     }
 
-    pub(super) fn kv(&self, request: &Request, key: &str) -> Result<Answer, Refusal> {
+    pub(super) async fn kv(&self, request: &Request, key: &str) -> Result<Answer, Refusal> {
+        if request.method == Method::GET {
+            return self.get_key(request, key).await;
+        }
         self.may_use_keys(request)?;
-        let not_served = ["index", "wait", "separator", "dc", "ns", "partition", "peer"];
+        let not_served = ["dc", "ns", "partition", "peer"];
         if let Some(parameter) = not_served.iter().find(|parameter| request.query.has(parameter)) {
             return Err(Refusal::not_served(parameter));
         }
         match request.method {
-            Method::GET => self.get_key(request, key),
             Method::PUT => self.put_key(request, key),
             Method::DELETE => self.delete_key(request, key),
             _ => Err(Refusal::Method("GET,PUT,DELETE", request.method.clone())),
         }
     }
 
-    fn get_key(&self, request: &Request, key: &str) -> Result<Answer, Refusal> {
-        let (mut store, now) = (lock(&self.store), Instant::now());
-        let none = || vary(Answer::new(StatusCode::NOT_FOUND, ""));
+    /// Reads may wait, also for what is not there: their 404 carries an index.
+    async fn get_key(&self, request: &Request, key: &str) -> Result<Answer, Refusal> {
+        if !self.agent_rights(request)?.agent {
+            return Err(denied("Permission denied"));
+        }
+        let asked = self.asked(request, &["separator", "cached", "partition", "peer"])?;
         let has = |name| request.query.has(name);
+        let none = || Answer::new(StatusCode::NOT_FOUND, "");
         if has("keys") || has("recurse") {
-            let keys = store.keys(key, now);
-            if keys.is_empty() {
-                return Ok(none());
-            }
-            let body = match has("keys") {
-                true => json!(keys),
-                false => keys.iter().filter_map(|key| Some(store.key(key, now)?.1)).collect(),
+            let (index, rows) = self.read(&asked, request, |store| store.read_keys(key, Instant::now())).await?;
+            let answer = match (rows.is_empty(), has("keys")) {
+                (true, _) => none(),
+                (false, true) => Answer::json(&rows.into_iter().map(|(key, _)| json!(key)).collect(), true),
+                (false, false) => Answer::json(&rows.into_iter().map(|(_, shown)| shown).collect(), true),
             };
-            return Ok(vary(Answer::json(&body, true)));
+            return Ok(self.read_at(answer, index, &asked));
         }
         if key.is_empty() {
             return Err(Refusal::bad("Missing key name"));
         }
-        Ok(match store.key(key, now) {
+        let (index, found) = self.read(&asked, request, |store| store.read_key(key, Instant::now())).await?;
+        let answer = match found {
             None => none(),
             Some((value, _)) if has("raw") => {
-                vary(Answer::new(StatusCode::OK, value)).with("Content-Type", "text/plain; charset=utf-8")
+                Answer::new(StatusCode::OK, value).with("Content-Type", "text/plain; charset=utf-8")
             }
-            Some((_, shown)) => vary(Answer::json(&json!([shown]), true)),
-        })
+            Some((_, shown)) => Answer::json(&json!([shown]), true),
+        };
+        Ok(self.read_at(answer, index, &asked))
     }
 
     fn put_key(&self, request: &Request, key: &str) -> Result<Answer, Refusal> {

@@ -3,27 +3,27 @@
 
 mod ask;
 mod keeper;
+mod kept;
 mod resolvers;
 mod wanted;
 mod work;
 
 use super::state::State;
-use super::{StartError, absolute, system};
+use super::{StartError, system};
 use crate::acme::limits::{Ledger, Limits};
 use crate::acme::{Challenges, Client};
-use crate::certs::storage::Storage;
 use crate::certs::{self, Store as Certificates};
-use crate::config::{CertificateStore, Settled};
+use crate::config::Settled;
 use crate::diagnostic::Diagnostic;
 use crate::proxy::{Certifier, Known};
 use ask::Gate;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keeper::{Ask, Keeper, Published};
+pub(super) use kept::{Kept, mirror_root};
 use rustls::ServerConfig;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,16 +74,14 @@ impl fmt::Debug for Certifying {
 }
 
 impl Certifying {
-    /// Starts the keeper; `None` where no resolver is configured. Nothing is ordered before [`Self::activate`]. `root` is the
-    /// directory in which the store of certificates finds those of the storage.
+    /// Starts the keeper; `None` where no resolver is configured. Nothing is ordered before [`Self::activate`].
     ///
     /// # Errors
     /// No thread can be had, or TLS cannot be set up.
     pub fn start(
         settled: &Settled,
         certificates: Certificates,
-        storage: Storage,
-        root: PathBuf,
+        kept: Kept,
         state: Arc<State>,
     ) -> Result<Option<Self>, StartError> {
         let Some(rules) = Rules::of(settled) else { return Ok(None) };
@@ -105,6 +103,7 @@ impl Certifying {
         };
         let challenges = Challenges::default();
         let config = certs::challenge_config(Arc::new(ByChallenge(challenges.clone())))?;
+        let Kept { storage, root, mirror } = kept;
         let client = Arc::new(Client::new(storage.clone(), challenges.clone()));
         let (published, orders) = (Arc::<Published>::default(), Orders::default());
         let (asks, asked) = mpsc::channel(ASKS);
@@ -119,7 +118,7 @@ impl Certifying {
             orders: orders.clone(),
         };
         let keeper = move || Keeper {
-            tools: Tools { client, storage, certificates, root: absolute(&root) },
+            tools: Tools { client, storage, certificates, root, mirror },
             challenges,
             tracker: Tracker::new(rules),
             state,
@@ -216,13 +215,5 @@ struct ByChallenge(Challenges);
 impl rustls::server::ResolvesServerCert for ByChallenge {
     fn resolve(&self, hello: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
         self.0.tls_alpn(&known(hello.server_name()?))
-    }
-}
-
-/// Where ordered certificates are kept.
-pub(super) fn storage(settled: &Settled) -> Storage {
-    match &settled.certificates.store {
-        CertificateStore::Directory => Storage::directory(absolute(&settled.certificates.directory)),
-        CertificateStore::Consul(_) => Storage::directory(absolute(&settled.certificates.directory)),
     }
 }

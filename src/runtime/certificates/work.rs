@@ -7,7 +7,7 @@
 use super::resolvers::Resolver;
 use crate::acme::{AcmeError, Client, Order, Window, schedule};
 use crate::certs::storage::{LockError, SiteValue, Storage, StorageError, layout};
-use crate::certs::{self, Store as Certificates};
+use crate::certs::{self, Mirror, Store as Certificates};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,6 +25,8 @@ pub(super) struct Tools {
     pub certificates: Certificates,
     /// The directory below which the store finds certificates of the storage.
     pub root: PathBuf,
+    /// What keeps that directory, where it is not the storage itself.
+    pub mirror: Option<Mirror>,
 }
 
 /// What became of an order.
@@ -89,7 +91,7 @@ pub(super) async fn order(tools: Tools, resolver: Arc<Resolver>, name: Arc<str>,
 }
 
 async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f64) -> Result<Outcome, Failure> {
-    let Tools { client, storage, certificates, root } = tools;
+    let Tools { client, storage, certificates, root, mirror } = tools;
     let lock = {
         let (storage, lock) = (storage.clone(), layout::issue_lock(name));
         blocking(move || storage.lock(&lock, LOCK)).await?
@@ -116,11 +118,18 @@ async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f
     if let Some((crt, key, json)) = kept
         && let Ok(kept) = certs::inspect(&crt, &key)
     {
-        let selected = json.and_then(|json| Window::from_site(&json)).map(|window| window.selected);
+        let selected = json.as_deref().and_then(Window::from_site).map(|window| window.selected);
         let covers = kept.names.iter().any(|kept| kept.eq_ignore_ascii_case(name));
         if covers && now >= kept.not_before && now < schedule::due(kept.not_before, kept.not_after, selected, chance) {
             drop(lock);
-            blocking(move || certificates.rescan(RESCAN)).await?;
+            let name = name.clone();
+            blocking(move || {
+                if let (Some(mirror), Some(json)) = (mirror, json) {
+                    mirror.put(&issuer, &name, &key, &crt, &json);
+                }
+                certificates.rescan(RESCAN)
+            })
+            .await?;
             return Ok(Outcome::Found);
         }
         replaces = Some(crt).filter(|_| covers).and_then(|crt| String::from_utf8(crt).ok());
@@ -143,7 +152,10 @@ async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f
         let site = SiteValue { key, crt: chain, json: json.as_bytes() };
         let stored = storage.write_site(&issuer, &name, &site);
         drop(lock);
-        if stored.is_err() {
+        if stored.is_ok() {
+            // nobody need wait for Consul to tell it
+            mirror.iter().for_each(|mirror| mirror.put(&issuer, &name, key, chain, json.as_bytes()));
+        } else {
             certificates.hold(root.join(layout::site(&issuer, &name).crt), chain, key);
         }
         certificates.rescan(RESCAN);

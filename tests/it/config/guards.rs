@@ -73,3 +73,14 @@ fn a_token_in_the_address_is_refused_and_not_shown() {
     let refused = given().env("CONSUL_HTTP_ADDR", "http://c:8500/?token=hunter2").refused().join(" ");
     assert!(refused.contains("which has a query") && !refused.contains("hunter2"), "{refused}");
 }
+
+#[test]
+fn certificates_are_not_kept_elsewhere_than_it_was_said() {
+    let consul = ["--entryPoints.web.address=:80", "--rustLb.certificates.store=consul"];
+    let with = |more: &'static str| given().flags(&[consul[0], consul[1], more]);
+    let refused = with("--providers.nomad=true").refused();
+    assert!(refused.len() == 1 && refused[0].contains("error[no_consul]: `rustLb.certificates.store`"), "{refused:?}");
+    assert_eq!(with("--providers.consulCatalog=true").warnings(), [""; 0]);
+    let refused = given().flags(&[consul[0], consul[1], "--rustLb.certificates.consul.prefix=a//../b"]).refused();
+    assert!(refused.iter().any(|line| line.contains("error[bad_value]") && line.contains("a//../b")), "{refused:?}");
+}

@@ -300,3 +300,36 @@ async fn an_empty_address_means_the_nodes() {
         entries.as_array().unwrap().iter().map(|e| (&e["Service"]["Address"], &e["Node"]["Address"])).collect();
     assert_eq!(at, [(&"".into(), &"127.0.0.1".into()), (&"".into(), &Value::from("10.0.0.9"))]);
 }
+
+#[tokio::test]
+async fn keys_below_a_prefix_can_be_waited_on_also_while_there_are_none() {
+    let (embedded, addr) = begin();
+    assert_eq!(put(addr, "/v1/kv/b/1", "x").await.status, 200);
+    let none = get(addr, "/v1/kv/a/?recurse").await;
+    assert_eq!((none.status, none.text().as_str()), (404, ""));
+    let index = none.consul_index();
+    let mut first = blocked(&embedded, addr, &format!("/v1/kv/a/?recurse&index={index}&wait=60s")).await;
+    put(addr, "/v1/kv/a/1", "v").await;
+    let first = soon(first.response()).await.unwrap();
+    assert_eq!(
+        (first.status, &first.json()[0]["Key"], &first.json()[0]["Value"]),
+        (200, &"a/1".into(), &"dg==".into())
+    );
+    let index = first.consul_index();
+    assert!(index > none.consul_index() && first.json()[0]["ModifyIndex"] == index);
+    let mut more = blocked(&embedded, addr, &format!("/v1/kv/a/?keys&index={index}&wait=60s")).await;
+    let mut one = blocked(&embedded, addr, &format!("/v1/kv/a/1?raw&index={index}&wait=60s")).await;
+    put(addr, "/v1/kv/b/2", "elsewhere").await;
+    put(addr, "/v1/kv/a/2", "v").await;
+    assert_eq!(soon(more.response()).await.unwrap().json().as_array().unwrap().len(), 2);
+    assert!(one.is_silent());
+    put(addr, "/v1/kv/a/1", "w").await;
+    assert_eq!(soon(one.response()).await.unwrap().text(), "w");
+    let index = get(addr, "/v1/kv/a/?recurse").await.consul_index();
+    let mut gone = blocked(&embedded, addr, &format!("/v1/kv/a/?recurse&index={index}&wait=60s")).await;
+    embedded.consul().store(|store| store.delete_keys("a/"));
+    let gone = soon(gone.response()).await.unwrap();
+    assert!(gone.status == 404 && gone.consul_index() > index);
+    embedded.consul().control().lose_leader(Duration::from_secs(12), Duration::ZERO);
+    assert_eq!(get(addr, "/v1/kv/a/?recurse").await.status, 500);
+}

@@ -1,9 +1,13 @@
 //! Consul's key-value store and its sessions, as `agent/consul/state/{kvs,session}.go` keep them: locks
 //! are advisory; a session that ends releases or deletes what it holds, and nobody else gets those keys
-//! before its lock delay is over; one with a TTL ends at twice that after its last renewal.
-//! Time is handed in.
+//! before its lock delay is over; one with a TTL ends at twice that after its last renewal (seen by whoever asks
+//! next). Time is handed in.
+//!
+//! Indexes are those of `kvsGetTxn` and `kvsListTxn`: a key that is there has its own, one that is not the table's; a
+//! prefix has the highest of its keys and of what was deleted below it (which is never forgotten here), or the
+//! table's when it has neither.
 
-use super::ConsulStore;
+use super::{ConsulStore, Radix, Read, Touched, Watch};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -60,6 +64,16 @@ pub(super) struct Keys {
     rows: BTreeMap<String, Row>,
     sessions: BTreeMap<String, Session>,
     delayed: BTreeMap<String, Instant>,
+    /// Index of the table.
+    index: u64,
+    /// The graveyard: what was deleted, and when.
+    stones: BTreeMap<String, u64>,
+    tree: Radix,
+}
+
+/// A key in the tree.
+fn leaf(key: &str) -> Vec<u8> {
+    format!("{key}\0").into_bytes()
 }
 
 /// On what condition a key is written.
@@ -130,6 +144,9 @@ impl ConsulStore {
         let modify = self.next_index();
         let row = Row { value, flags, session, lock_index, create: create.unwrap_or(modify), modify };
         self.keys.rows.insert(key.to_owned(), row);
+        self.keys.index = modify;
+        let touched = self.keys.tree.insert(&leaf(key));
+        self.wake_keys(&[touched]);
         Ok(true)
     }
 
@@ -141,15 +158,64 @@ impl ConsulStore {
             return false;
         }
         if self.keys.rows.remove(key).is_some() {
-            self.next_index();
+            let index = self.next_index();
+            self.bury(key, index);
         }
         true
     }
 
+    /// Notes that a key has gone, and wakes who watches it.
+    fn bury(&mut self, key: &str, index: u64) {
+        self.keys.index = index;
+        self.keys.stones.insert(key.to_owned(), index);
+        let touched = self.keys.tree.remove(&leaf(key));
+        self.wake_keys(&[touched]);
+    }
+
+    fn wake_keys(&mut self, touched: &[Touched]) {
+        self.wakes.wake(|watch| match watch {
+            Watch::Keys(node) => touched.iter().any(|touched| touched.hits(node)),
+            _ => false,
+        });
+    }
+
     /// Removes every key that begins so.
     pub fn delete_keys(&mut self, prefix: &str) {
-        self.keys.rows.retain(|key, _| !key.starts_with(prefix));
-        self.next_index();
+        let index = self.next_index();
+        let gone: Vec<String> =
+            self.keys.rows.extract_if(.., |key, _| key.starts_with(prefix)).map(|(k, _)| k).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.keys.index = index;
+        if !prefix.is_empty() {
+            // One for all of them.
+            self.keys.stones.insert(prefix.to_owned(), index);
+        }
+        let touched: Vec<Touched> = gone.iter().map(|key| self.keys.tree.remove(&leaf(key))).collect();
+        self.wake_keys(&touched);
+    }
+
+    /// A key as the API shows it, with its value; for a query that may wait.
+    pub fn read_key(&mut self, key: &str, now: Instant) -> Read<Option<(Bytes, Value)>> {
+        let value = self.key(key, now);
+        let index = self.keys.rows.get(key).map_or(self.keys.index, |row| row.modify);
+        let node = self.keys.tree.watched(&leaf(key));
+        Read { index: index.max(1), value, changed: self.wakes.watch(Watch::Keys(node)) }
+    }
+
+    /// Every key that begins so, as the API shows it; for a query that may wait.
+    pub fn read_keys(&mut self, prefix: &str, now: Instant) -> Read<Vec<(String, Value)>> {
+        let keys = self.keys(prefix, now);
+        let newest = keys.iter().filter_map(|key| Some(self.keys.rows.get(key)?.modify)).max();
+        let below = self.keys.stones.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+        let index = match newest.max(below.map(|(_, index)| *index).max()) {
+            Some(index) if !prefix.is_empty() => index,
+            _ => self.keys.index,
+        };
+        let value = keys.into_iter().filter_map(|key| self.key(&key, now).map(|(_, shown)| (key, shown))).collect();
+        let node = self.keys.tree.watched(prefix.as_bytes());
+        Read { index: index.max(1), value, changed: self.wakes.watch(Watch::Keys(node)) }
     }
 
     /// Every key that begins so.
@@ -214,11 +280,17 @@ impl ConsulStore {
             self.keys.rows.iter().filter(|(_, row)| held(row)).map(|(key, _)| key.clone()).collect();
         for key in keys {
             match session.entry.behavior {
-                Behavior::Delete => drop(self.keys.rows.remove(&key)),
+                Behavior::Delete => {
+                    self.keys.rows.remove(&key);
+                    self.bury(&key, index);
+                }
                 Behavior::Release => {
                     if let Some(row) = self.keys.rows.get_mut(&key) {
                         (row.session, row.modify) = (None, index);
                     }
+                    self.keys.index = index;
+                    let touched = self.keys.tree.insert(&leaf(&key));
+                    self.wake_keys(&[touched]);
                 }
             }
             if !session.entry.lock_delay.is_zero() {
@@ -289,5 +361,38 @@ mod tests {
         assert_eq!(store.keys("a/", now), ["a/1", "a/2"]);
         store.delete_keys("a/");
         assert_eq!(store.keys("", now), ["b"]);
+    }
+
+    #[test]
+    fn a_prefix_has_an_index_of_its_own_and_sleeps_through_other_writes() {
+        use futures_util::FutureExt;
+        let (mut store, now) = (ConsulStore::default(), Instant::now());
+        let put = |store: &mut ConsulStore, key| {
+            store.put_key(key, Bytes::from_static(b"v"), 0, &Condition::Always, now).unwrap();
+        };
+        assert_eq!(store.read_keys("a/", now).index, 1, "never 0, which would not wait");
+        put(&mut store, "a/1");
+        let Read { index, changed, .. } = store.read_keys("a/", now);
+        put(&mut store, "b/1");
+        assert!(changed.now_or_never().is_none(), "a write elsewhere");
+        assert_eq!(store.read_keys("a/", now).index, index);
+        assert!(store.read_keys("c/", now).index > index, "none below it: the table's");
+        let Read { changed, .. } = store.read_keys("a/", now);
+        put(&mut store, "a/2");
+        assert!(changed.now_or_never().is_some());
+        let Read { index, changed, value } = store.read_keys("a/", now);
+        assert_eq!(value.len(), 2);
+        store.delete_key("a/2", None);
+        assert!(changed.now_or_never().is_some());
+        let Read { index: deleted, changed, .. } = store.read_keys("a/", now);
+        assert!(deleted > index, "what was deleted counts");
+        store.delete_keys("a/");
+        assert!(changed.now_or_never().is_some());
+        let Read { index, value, .. } = store.read_keys("a/", now);
+        assert!(index > deleted && value.is_empty());
+        let one = store.read_key("a/1", now);
+        put(&mut store, "a/1");
+        assert!(one.changed.now_or_never().is_some() && one.value.is_none());
+        assert_eq!(store.read_key("a/1", now).index, store.read_keys("a/", now).index);
     }
 }

@@ -30,6 +30,8 @@ enum Watch {
     Name(String),
     /// A node in the tree of names.
     Tree(Vec<u8>),
+    /// A node in the tree of keys.
+    Keys(Vec<u8>),
 }
 
 /// Node and id of a service or check.
