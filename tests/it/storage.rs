@@ -7,7 +7,7 @@ use super::support::program::have;
 use super::support::proxy::Catalog;
 use rust_lb::certs::install_provider;
 use rust_lb::certs::storage::{
-    ConsulScope, ConsulStorage, ConsulToken, DEFAULT_PREFIX, LockError, SiteValue, Storage, StorageError, layout,
+    ConsulScope, ConsulStorage, DEFAULT_PREFIX, LockError, SiteValue, Storage, StorageError, layout,
 };
 use rust_lb::embedded::{self, Acl};
 use rust_lb::model::Secret;
@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn storage(addr: SocketAddr, token: &str) -> Storage {
     install_provider();
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let token = ConsulToken::Value(Secret::new(token));
+    let token = rust_lb::certs::storage::ConsulToken::Value(Secret::new(token));
     let (address, prefix, scope) = (format!("http://{addr}"), DEFAULT_PREFIX.to_owned(), ConsulScope::default());
     Storage::consul(ConsulStorage { address, token, prefix, scope, client }).expect("a thread")
 }
