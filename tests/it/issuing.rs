@@ -3,6 +3,7 @@
 
 mod caddy;
 mod demand;
+mod faults;
 mod sharing;
 mod trouble;
 
