@@ -24,6 +24,14 @@ impl Window {
         })
     }
 
+    /// The same, unless it was said of another certificate than this one (PEM chain): the files of a renewal are replaced one by
+    /// one.
+    pub fn of_certificate(json: &[u8], chain: &[u8]) -> Option<Self> {
+        let window = Self::from_site(json)?;
+        let id = || super::ari::certificate_id(std::str::from_utf8(chain).ok()?).ok();
+        (window.id.is_empty() || id().is_some_and(|id| id.to_string() == window.id)).then_some(window)
+    }
+
     /// The metadata with this window in it; `None` where they are not a certificate's.
     pub fn into_site(self, json: &[u8]) -> Option<String> {
         let mut site: Value = serde_json::from_slice(json).ok()?;
@@ -50,6 +58,20 @@ mod tests {
         assert_eq!(Window::from_site(text.as_bytes()), Some(later));
         let site: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(site["issuer_data"]["url"], "https://localhost:24701/certZ/1");
+    }
+
+    #[test]
+    fn what_was_said_of_another_certificate_does_not_count() {
+        let mut params = rcgen::CertificateParams::default();
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&[5]));
+        params.use_authority_key_identifier_extension = true;
+        let chain = params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").pem();
+        let id = super::super::ari::certificate_id(&chain).expect("an id").to_string();
+        let its = SITE.replace("a.b", &id);
+        assert_eq!(Window::of_certificate(its.as_bytes(), chain.as_bytes()).map(|window| window.id), Some(id));
+        assert_eq!(Window::of_certificate(SITE.as_bytes(), chain.as_bytes()), None);
+        let nobodys = SITE.replace("a.b", "");
+        assert!(Window::of_certificate(nobodys.as_bytes(), chain.as_bytes()).is_some());
     }
 
     #[test]

@@ -28,6 +28,7 @@ const IN_ONE: usize = 100;
 /// What diagnostics are told of.
 const CODES: &[&str] = &[
     "bad_certificate",
+    "certificate_ahead",
     "certificate_directory",
     "certificate_expired",
     "certificate_expires",

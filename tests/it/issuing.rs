@@ -4,6 +4,7 @@
 mod caddy;
 mod consul;
 mod demand;
+mod faults;
 mod hind;
 mod sharing;
 mod trouble;

@@ -82,7 +82,9 @@ fn a_lock_whose_session_has_ended_is_not_ours_and_another_gets_it() {
 #[test]
 fn what_consul_refuses_is_told_without_the_token() {
     let catalog = Catalog::start();
-    let acl = Acl::deny().token("s3cret", embedded::ConsulToken::management()).token("w3ak", embedded::ConsulToken::catalog());
+    let acl = Acl::deny()
+        .token("s3cret", embedded::ConsulToken::management())
+        .token("w3ak", embedded::ConsulToken::catalog());
     catalog.embedded.consul().set_acl(Some(acl));
     storage(catalog.consul(), "s3cret").write("last_clean.json", b"{}").expect("written");
     for token in ["", "w3ak", "unkn0wn"] {

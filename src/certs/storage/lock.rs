@@ -151,8 +151,9 @@ fn attempt(path: &Path, now: SystemTime, watched: &mut Watched, clock: Instant) 
         Content::Times { created, updated } => {
             let updated = SystemTime::from(updated);
             // A holder rewrites its lock, so one that stays as it is has none, even where its clock was
-            // ahead of ours.
-            let stale = age(updated, now) > STALE || unchanged > STALE;
+            // ahead of ours. Who does not wait for so long goes by the file's own time, where the one in it tells nothing.
+            let left = updated > now && untouched > STALE;
+            let stale = age(updated, now) > STALE || unchanged > STALE || left;
             (stale, POLL, Some(SystemTime::from(created)))
         }
         Content::Empty => {

@@ -104,6 +104,24 @@ impl Entry {
         }
     }
 
+    /// There is a good certificate, whoever has got it: what went wrong before is over, but for one that is in memory alone.
+    fn is_well(&mut self) {
+        self.failures = 0;
+        self.problem.take_if(|problem| &*problem.code != "certificate_not_stored");
+    }
+
+    /// There is a certificate that is not valid before `begins`: it is looked at again then, and later and later before that.
+    fn wait_for_begin(&mut self, name: &str, begins: SystemTime, now: Instant, clock: SystemTime) {
+        self.failures += 1;
+        let pause = schedule::pause(self.failures, None, self.chance);
+        self.next = Some((now + begins.duration_since(clock).unwrap_or_default() + SETTLE).min(now + pause));
+        let from = jiff::Timestamp::try_from(begins).map(|from| format!("{from:.0}")).unwrap_or_default();
+        let message = format!("the new certificate for `{name}` is not valid before {from}");
+        tracing::error!(name, "{message}");
+        let found = Diagnostic::error("certificate_ahead", message).with_origin(self.want.origin.clone());
+        self.problem = Some(found.with_help("the clock of this machine or the authority's is wrong; it is waited for"));
+    }
+
     /// Lets the handshakes go on that wait for it.
     fn release(&mut self) {
         self.waiters.drain(..).for_each(go_on);
@@ -313,6 +331,7 @@ impl Keeper {
         });
         let after = |then: SystemTime| now + then.duration_since(clock).unwrap_or_default();
         if !ours {
+            entry.is_well();
             // somebody else's, and good: it is looked after there as long as it is
             entry.next = Some(after(serving.not_after).min(now + LOOK));
             return Step::Nothing;
@@ -327,6 +346,7 @@ impl Keeper {
         if clock >= due {
             return Step::Order;
         }
+        entry.is_well();
         if ask_again <= now {
             return Step::Ask;
         }
@@ -352,13 +372,16 @@ impl Keeper {
                 entry.looked = looked;
                 entry.next = Some(now);
             }
-            Outcome::Issued { window, unstored } => {
+            Outcome::Issued { window, begins, unstored } => {
                 tracing::info!(%name, %resolver, "a certificate was issued");
                 self.orders.count(&resolver, "issued");
                 (entry.failures, entry.again, entry.asked, entry.problem) = (0, None, false, None);
                 entry.looked = window.map(|window| Looked { selected: window.selected, ask_again: window.ask_again });
                 entry.looked_at = Some(now);
                 entry.next = Some(now + SETTLE);
+                if begins > clock {
+                    entry.wait_for_begin(&name, begins, now, clock);
+                }
                 if let Some(error) = unstored {
                     let message = format!("the certificate for `{name}` cannot be stored: {error}");
                     tracing::error!(%name, "{message}; it is served from memory");
@@ -367,6 +390,14 @@ impl Keeper {
                         found.map(|found| found.with_help("it is served from memory until the process ends"));
                     // what is in memory would be ordered again after a restart: the storage is what has to be mended
                     entry.next = Some(now + LOOK);
+                }
+                entry.release();
+            }
+            Outcome::Ahead(begins) => {
+                entry.wait_for_begin(&name, begins, now, clock);
+                if std::mem::take(&mut entry.asked) {
+                    entry.next = None;
+                    self.ledger.refuse(&name, "its certificate is not valid yet", &self.limits, now);
                 }
                 entry.release();
             }

@@ -14,6 +14,9 @@ use std::time::{Duration, SystemTime};
 
 /// How long a lock that somebody holds is waited for.
 const LOCK: Duration = Duration::from_secs(5);
+/// A certificate that begins within this is waited for and not ordered again: a clock is wrong, and another order would bring the
+/// same.
+const AHEAD: Duration = Duration::from_secs(86_400);
 /// How long the store may take to find what was written.
 const RESCAN: Duration = Duration::from_secs(2);
 
@@ -32,8 +35,10 @@ pub(super) struct Tools {
 /// What became of an order.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Issued; and why it could not be stored, where it could not.
-    Issued { window: Option<Window>, unstored: Option<StorageError> },
+    /// Issued; from when on it is valid, and why it could not be stored, where it could not.
+    Issued { window: Option<Window>, begins: SystemTime, unstored: Option<StorageError> },
+    /// There is one that is not valid before then.
+    Ahead(SystemTime),
     /// Somebody else has renewed it meanwhile.
     Found,
     /// Somebody else is at it.
@@ -118,8 +123,12 @@ async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f
     if let Some((crt, key, json)) = kept
         && let Ok(kept) = certs::inspect(&crt, &key)
     {
-        let selected = json.as_deref().and_then(Window::from_site).map(|window| window.selected);
+        let window = json.as_deref().and_then(|json| Window::of_certificate(json, &crt));
+        let selected = window.map(|window| window.selected);
         let covers = kept.names.iter().any(|kept| kept.eq_ignore_ascii_case(name));
+        if covers && kept.not_before > now && kept.not_before < now + AHEAD && kept.not_before < kept.not_after {
+            return Ok(Outcome::Ahead(kept.not_before));
+        }
         if covers && now >= kept.not_before && now < schedule::due(kept.not_before, kept.not_after, selected, chance) {
             drop(lock);
             let name = name.clone();
@@ -146,10 +155,11 @@ async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f
         tracing::warn!(%name, "the lock of the order was taken over by somebody else meanwhile");
     }
     let (window, name) = (issued.window.clone(), name.clone());
-    let unstored = blocking(move || {
+    let (begins, unstored) = blocking(move || {
         let json = issued.json.to_string();
         let (chain, key) = (issued.chain.as_bytes(), issued.key.reveal().as_bytes());
         let site = SiteValue { key, crt: chain, json: json.as_bytes() };
+        let begins = certs::inspect(chain, key).map_or(SystemTime::UNIX_EPOCH, |issued| issued.not_before);
         let stored = storage.write_site(&issuer, &name, &site);
         drop(lock);
         if stored.is_ok() {
@@ -159,10 +169,10 @@ async fn try_order(tools: Tools, resolver: &Resolver, name: &Arc<str>, chance: f
             certificates.hold(root.join(layout::site(&issuer, &name).crt), chain, key);
         }
         certificates.rescan(RESCAN);
-        stored.err()
+        (begins, stored.err())
     })
     .await?;
-    Ok(Outcome::Issued { window, unstored })
+    Ok(Outcome::Issued { window, begins, unstored })
 }
 
 /// Asks the authority when it wants a certificate renewed, if its last answer is out of date, and keeps the answer beside the
@@ -183,7 +193,7 @@ async fn try_look(tools: Tools, resolver: &Resolver, name: &str) -> Result<Optio
     };
     let (Some(crt), Some(json)) = read else { return Ok(None) };
     let looked = |window: Window| Looked { selected: window.selected, ask_again: window.ask_again };
-    let kept = Window::from_site(&json);
+    let kept = Window::of_certificate(&json, &crt);
     if let Some(kept) = kept.clone().filter(|kept| SystemTime::now() < kept.ask_again) {
         return Ok(Some(looked(kept)));
     }
@@ -194,8 +204,13 @@ async fn try_look(tools: Tools, resolver: &Resolver, name: &str) -> Result<Optio
         window.selected = kept.selected;
     }
     let found = looked(window.clone());
-    if let Some(json) = window.into_site(&json) {
-        let stored = blocking(move || storage.write(&keys.json, json.as_bytes())).await?;
+    if let Some(text) = window.into_site(&json) {
+        let stored = blocking(move || {
+            // somebody may have renewed it while the authority was asked
+            let same = storage.read(&keys.crt)? == Some(crt) && storage.read(&keys.json)? == Some(json);
+            if same { storage.write(&keys.json, text.as_bytes()) } else { Ok(()) }
+        });
+        let stored = stored.await?;
         if let Err(error) = stored {
             tracing::debug!(name, %error, "what the authority said of renewing was not kept");
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// A webhook, and what it was told.
-fn webhook() -> (SocketAddr, Arc<Mutex<String>>) {
+pub fn webhook() -> (SocketAddr, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("bound");
     let told = Arc::<Mutex<String>>::default();
@@ -37,7 +37,7 @@ fn webhook() -> (SocketAddr, Arc<Mutex<String>>) {
 }
 
 /// Puts a pair where the authority's would lie, that began and ends then.
-fn put(world: &World, name: &str, begin: SystemTime, end: SystemTime) -> String {
+pub fn put(world: &World, name: &str, begin: SystemTime, end: SystemTime) -> String {
     let mut params = rcgen::CertificateParams::new([name.to_owned()]).expect("names");
     (params.not_before, params.not_after) = (begin.into(), end.into());
     let key = rcgen::KeyPair::generate().expect("a key");
