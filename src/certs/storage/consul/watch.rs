@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// How long a question may be left unanswered; each is asked for between a half of it and all.
-const WAIT: Duration = Duration::from_secs(40);
+/// How long a question may be left unanswered; each is asked for between a half of it and all. Short, since one that is put between the
+/// end of a server and its start without any state is asleep for so long.
+const WAIT: Duration = Duration::from_secs(20);
 /// Beyond the wait, which the server lengthens by up to 1/16.
 const MARGIN: Duration = Duration::from_secs(8);
 /// Limit of a question that does not wait.
