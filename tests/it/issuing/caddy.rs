@@ -26,6 +26,7 @@ struct Caddy {
     dir: tempfile::TempDir,
 }
 
+#[expect(clippy::print_stderr, reason = "what Caddy said belongs to a test that fails")]
 impl Drop for Caddy {
     fn drop(&mut self) {
         drop(self.child.kill());
