@@ -6,7 +6,7 @@ use super::support::serve::{Serve, Setup};
 use super::support::server::Server;
 use super::support::{eventually, tls};
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -35,7 +35,7 @@ impl Drop for Caddy {
 impl Caddy {
     fn start(certs: &Path) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = super::support::ports::free();
         let config = format!(
             "{{\n admin off\n skip_install_trust\n auto_https disable_redirects\n storage file_system {}\n}}\n\
              https://int.test:{port} {{\n bind 127.0.0.1\n tls internal\n respond caddy\n}}\n",

@@ -4,10 +4,10 @@
 
 use super::front::Front;
 use super::quick;
+use crate::support::ports::free as port;
 use crate::support::program;
 use rust_lb::acme::{Authority, Client, KeyType, Method, Order};
 use rust_lb::certs::storage::Storage;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -19,10 +19,6 @@ impl Drop for Ends {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
 fn run(command: &mut Command) -> Ends {

@@ -3,7 +3,7 @@
 use super::{looking_at, solver};
 use crate::support::program::have;
 use rust_lb::acme::dns::{DnsError, TsigFault};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn bind_takes_our_updates_and_its_refusals_are_understood() {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
+    let port = crate::support::ports::free();
     let _named = start(dir.path(), port);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let nameserver = address.to_string();

@@ -7,7 +7,7 @@ use crate::acme::ca::{Look, Manner};
 use crate::support::program::have;
 use crate::support::{eventually, serve, tls};
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -45,8 +45,7 @@ impl Caddy {
     /// The same with more in its configuration.
     fn with(world: &World, hosts: &[&str], more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let ports = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
-        let [http, https] = ports.map(|listener| listener.local_addr().expect("bound"));
+        let [http, https] = [0, 1].map(|_| SocketAddr::from(([127, 0, 0, 1], crate::support::ports::free())));
         let sites: Vec<String> = hosts.iter().map(|host| format!("https://{host}")).collect();
         let config = format!(
             "{{\n admin off\n skip_install_trust\n auto_https disable_redirects\n storage file_system {}\n \

@@ -14,10 +14,8 @@ use std::time::Instant;
 /// The TLS stream of a client.
 pub type Tls = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
 
-/// Ports that were free a moment ago; all are held until all are known.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let held: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").expect("a loopback port")).collect();
-    std::array::from_fn(|i| held[i].local_addr().expect("bound").port())
+    std::array::from_fn(|_| crate::support::ports::free())
 }
 
 /// A box; everything in it is killed at the end.

@@ -3,6 +3,7 @@
 
 pub mod binary;
 pub mod client;
+pub mod ports;
 pub mod program;
 pub mod proxy;
 pub mod serve;
