@@ -59,8 +59,8 @@ fn resolver(said: &CertificatesResolver) -> Result<Resolver, String> {
         methods.push(Method::Dns(Arc::new(solver(dns)?)));
     }
     // of the two that need no zone, the one on port 443 needs no other port
-    methods.extend(said.tls.map(|_| Method::TlsAlpn));
-    methods.extend(said.http.map(|_| Method::Http));
+    methods.extend(said.tls.then_some(Method::TlsAlpn));
+    methods.extend(said.http.then_some(Method::Http));
     Ok(Resolver { authority, methods })
 }
 
