@@ -4,7 +4,8 @@
 //!
 //! Pure: time and randomness come in as arguments. What always holds: an index is only taken from
 //! a good answer; an index that went back, a failure and the first query all lead to a read
-//! without index; a query that blocks always carries an index of at least 1.
+//! without index; a query that blocks always carries an index of at least 1; an index that went
+//! back is believed only when the next good answer came without a failure before it.
 
 use rand::Rng;
 use std::time::Duration;
@@ -59,14 +60,21 @@ pub struct Waits {
 pub struct Poll {
     /// Index of the last good answer; `None` before it, after a failure and after a reset.
     next: Option<u64>,
-    /// Highest index ever seen, kept over failures so that a reset is seen behind an outage.
+    /// Index of the last good answer, kept over failures so that a reset is seen behind an outage.
     seen: u64,
+    /// The index from before the last step back, until another answer has followed on that.
+    was: Option<u64>,
 }
 
 impl Poll {
     /// A poll that goes on from an index that another read of the same query brought.
     pub fn from_index(index: u64) -> Self {
-        Self { next: Some(index), seen: index }
+        Self { next: Some(index), seen: index, was: None }
+    }
+
+    /// A poll of a catalog of which this index was seen before; 0 for none.
+    pub fn after(index: u64) -> Self {
+        Self { next: None, seen: index, was: None }
     }
 
     /// What to send next.
@@ -88,9 +96,11 @@ impl Poll {
         };
         let before = std::mem::replace(&mut self.seen, index);
         let first = self.next.is_none() && before == 0;
+        let was = self.was.take();
         match index.cmp(&before) {
             std::cmp::Ordering::Less => {
                 self.next = None;
+                self.was = Some(before.max(was.unwrap_or_default()));
                 Step::Back
             }
             std::cmp::Ordering::Equal if !first => {
@@ -104,13 +114,22 @@ impl Poll {
         }
     }
 
-    /// The query failed: the next one asks without index, since the server may have been wiped
-    /// and would sleep through every change below the old index.
-    pub fn failed(&mut self) {
+    /// The next query asks without index, and is answered at once.
+    pub fn at_once(&mut self) {
         self.next = None;
     }
 
-    /// Highest index seen.
+    /// The query failed, or what it led to: the next one asks without index, since the server may have been wiped
+    /// and would sleep through every change below the old index. Where the index had gone back just before, what was known
+    /// before that is what the next answer is compared with: one low index alone must not hide a wipe behind the failure.
+    pub fn failed(&mut self) {
+        self.next = None;
+        if let Some(was) = self.was.take() {
+            self.seen = was;
+        }
+    }
+
+    /// The index that the next answer is compared with.
     pub fn index(&self) -> u64 {
         self.seen
     }
@@ -246,6 +265,22 @@ mod tests {
         assert_eq!(poll.query(&WAITS, &mut rng()).index, None);
         assert_eq!(poll.answered(Some(6)), Step::Same);
         assert_eq!(poll.query(&WAITS, &mut rng()).index, Some(6));
+    }
+
+    #[test]
+    fn a_low_index_hides_no_wipe_behind_a_failure() {
+        let mut poll = Poll::after(500);
+        assert_eq!(poll.answered(Some(1)), Step::Back);
+        poll.failed();
+        assert_eq!((poll.index(), poll.answered(Some(7))), (500, Step::Back), "wiped meanwhile");
+        assert_eq!(poll.answered(Some(6)), Step::Back);
+        poll.failed();
+        assert_eq!(poll.answered(Some(500)), Step::Same, "the low index was a single server's");
+        assert_eq!(poll.answered(Some(7)), Step::Back);
+        poll.at_once();
+        assert_eq!(poll.answered(Some(8)), Step::Forward, "the wipe is a fact");
+        poll.failed();
+        assert_eq!((poll.index(), poll.answered(Some(9))), (8, Step::Forward));
     }
 
     #[test]

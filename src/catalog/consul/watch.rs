@@ -61,8 +61,6 @@ pub struct Watch {
     /// Pauses while nobody listens.
     knocks: Backoff,
     reset: bool,
-    /// Highest index that the process before had seen, until the first list has been compared with it.
-    before: u64,
     /// The last empty list said that what is not allowed is denied (later versions do).
     denies: bool,
 
@@ -150,10 +148,9 @@ impl Watch {
             backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
             knocks: Backoff::new(timing.backoff.0, timing.reconnect),
             reset: false,
-            before: spawn.before.as_ref().map_or(0, |before| before.index),
             denies: false,
             list_lane: agent.lane()?,
-            list: Poll::default(),
+            list: Poll::after(spawn.before.as_ref().map_or(0, |before| before.index)),
             list_at: None,
             list_rate: Bucket::new(4, poll::pace(0)),
             list_pace: poll::pace(0),
@@ -236,13 +233,13 @@ impl Watch {
         }
         if matches!(self.phase, Phase::Waiting(at) if at <= now) {
             self.phase = Phase::Listing;
-            self.list.failed();
+            self.list.at_once();
             self.block();
         }
         if self.list_at.is_some_and(|at| at <= now) {
             self.list_at = None;
             if self.state.waits_for_list() {
-                self.list.failed();
+                self.list.at_once();
                 self.blocked = None;
             }
             if self.blocked.is_none() {
@@ -321,7 +318,7 @@ impl Watch {
             self.phase = Phase::Listing;
             return self.block();
         }
-        self.reset |= step == Step::Back || self.list.index() < std::mem::take(&mut self.before);
+        self.reset |= step == Step::Back;
         let sync = self.phase == Phase::Listing;
         let reset = std::mem::take(&mut self.reset);
         let trust = self.trust(meta, reset);
@@ -500,7 +497,7 @@ impl Watch {
                 self.take(&NOTHING, answer.meta, Step::Same, Instant::now());
                 // Rights that came back between list and nodes wake nobody who waits: ask for the list again.
                 if !self.state.belief.services().is_empty() {
-                    self.list.failed();
+                    self.list.at_once();
                 }
             }
             Err(error) if error.is_refusal() || self.denies => self.nothing_visible(),

@@ -73,8 +73,6 @@ pub struct Watch {
     knocks: Backoff,
     /// The index went back and what is missing has not been judged by it yet.
     reset: bool,
-    /// Highest index that the process before had seen, until the first list has been compared with it.
-    before: u64,
 
     reader: Reader,
     /// Names that are being read, and those whose answer could not be understood.
@@ -147,7 +145,6 @@ impl Watch {
             backoff: Backoff::new(timing.backoff.0, timing.backoff.1),
             knocks: Backoff::new(timing.backoff.0, timing.reconnect),
             reset: false,
-            before: spawn.before.as_ref().map_or(0, |before| before.index),
             outstanding: BTreeSet::new(),
             broken: BTreeMap::new(),
             broken_at: None,
@@ -166,7 +163,7 @@ impl Watch {
             reopen: Bucket::new(2, Duration::from_secs(15)),
             covered: BTreeSet::new(),
             alarms: VecDeque::new(),
-            list: Poll::default(),
+            list: Poll::after(spawn.before.as_ref().map_or(0, |before| before.index)),
             list_at: None,
             blocked: None,
             list_rate: (Bucket::new(2, TOLD), Bucket::new(4, poll::pace(0))),
@@ -384,8 +381,7 @@ impl Watch {
     /// Step 3, the names.
     fn sync(&mut self, routed: &Names<'_>, meta: Meta) {
         let now = Instant::now();
-        self.reset |=
-            self.list.answered(meta.index) == Step::Back || self.list.index() < std::mem::take(&mut self.before);
+        self.reset |= self.list.answered(meta.index) == Step::Back;
         if self.list.index() < self.behind.0 && !self.reset {
             // A server that lags has caught up by then; one that was wiped stays below what it said before.
             self.behind.1 += 1;

@@ -24,6 +24,8 @@ struct Consul {
     waits: bool,
     /// The list's index falls with every answer, and starts over.
     falls: bool,
+    /// One list with an index of 1, and no more after it.
+    dips: Option<bool>,
 }
 
 impl Consul {
@@ -38,6 +40,7 @@ impl Consul {
             service: None,
             waits: true,
             falls: false,
+            dips: None,
         }
     }
 
@@ -70,11 +73,13 @@ impl Script for Consul {
         }
         let waits = |index: u64| self.waits && !self.falls && asked.index().is_some_and(|asked| asked >= index);
         match (&*asked.path, asked.path.strip_prefix("/v1/health/service/")) {
-            ("/v1/catalog/services", _) if waits(self.list_index) => Reply::Wait,
+            ("/v1/catalog/services", _) if waits(self.list_index) || self.dips == Some(false) => Reply::Wait,
             ("/v1/catalog/services", _) => {
                 let mut list: BTreeMap<_, _> = self.services.keys().map(|name| (name.as_str(), vec![TAG])).collect();
                 list.insert("consul", vec![]);
-                Reply::Json(self.list_index, if self.services_visible { json!(list) } else { json!({}) })
+                let index = if self.dips.is_some() { 1 } else { self.list_index };
+                self.dips = self.dips.map(|_| false);
+                Reply::Json(index, if self.services_visible { json!(list) } else { json!({}) })
             }
             ("/v1/health/state/any", _) if waits(self.index) => Reply::Wait,
             ("/v1/health/state/any", _) => Reply::Json(self.index, json!([])),
@@ -256,6 +261,27 @@ async fn a_dead_or_wiped_agent_loses_nothing() {
     assert_eq!(again.status.held, ["api"]);
     handle.forget.now();
     until(&mut handle.snapshots, |s| names(s) == "web" && s.status.held.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_low_index_before_a_failure_hides_no_wipe() {
+    let mut server = Server::start(Consul::new(&["web", "api"])).await;
+    let (mut handle, _guard) = watch(&server.address, 128);
+    until(&mut handle.snapshots, is("api web")).await;
+    server.stop();
+    // It is read up to the names, which cannot be.
+    server.change(|consul| {
+        consul.dips = Some(true);
+        consul.service = Some(|_| Reply::Raw(Vec::new()));
+    });
+    let asked = server.log().len();
+    server.restart().await;
+    server.asked_since(asked, |path| path.starts_with("/v1/health/service/")).await;
+    server.stop();
+    server.change(|consul| *consul = Consul { index: 5, list_index: 5, ..Consul::new(&["web"]) });
+    server.restart().await;
+    let held = until(&mut handle.snapshots, |s| names(s) != "api web" || !s.status.held.is_empty()).await;
+    assert_eq!((names(&held).as_str(), &*held.status.held), ("api web", &["api".to_owned()][..]));
 }
 
 #[tokio::test]

@@ -384,6 +384,36 @@ async fn an_index_that_goes_back_in_a_blocked_answer_is_a_reset() {
 }
 
 #[tokio::test]
+async fn a_low_index_before_a_failure_hides_no_wipe() {
+    let mut server = Server::start(Nomad::new(&["web", "api"])).await;
+    let (mut handle, _guard) = watch(&server.address, Token::None, timing());
+    until(&mut handle.snapshots, is("api web")).await;
+    server.stop();
+    let (low, cut): (Answer, Answer) = (
+        |_| {
+            Reply::Json(
+                1,
+                json!([{"Namespace": "default", "Services": [{"ServiceName": "api", "Tags": [TAG]}, {"ServiceName": "web", "Tags": [TAG]}]}]),
+            )
+        },
+        |_| Reply::Raw(Vec::new()),
+    );
+    server.change(|nomad| (nomad.list, nomad.service) = (Some(low), Some(cut)));
+    let asked = server.log().len();
+    server.restart().await;
+    server.asked_since(asked, |path| path.starts_with("/v1/service/")).await;
+    // It knows an index of 1 only when it is wiped, and is above that when it is asked again.
+    server.stop();
+    server.change(|nomad| {
+        nomad.services.retain(|(_, name), _| name == "web");
+        (nomad.index, nomad.list, nomad.service) = (5, None, None);
+    });
+    server.restart().await;
+    let held = until(&mut handle.snapshots, |s| names(s) != "api web" || !s.status.held.is_empty()).await;
+    assert_eq!((names(&held).as_str(), &*held.status.held), ("api web", &["default/api".to_owned()][..]));
+}
+
+#[tokio::test]
 async fn an_empty_list_without_rights_is_no_empty_catalog() {
     let server = Server::start(Nomad::new(&["web"])).await;
     let refuse: Answer = |_| Reply::Json(0, json!([]));

@@ -111,7 +111,7 @@ impl Watch {
             self.looked = names.last().cloned();
             self.ask(names);
             if self.state.belief.next_end().is_some_and(|end| end <= now) {
-                self.list.failed();
+                self.list.at_once();
                 self.list_at = None;
                 self.looking = true;
                 self.block();
