@@ -30,6 +30,7 @@ pub mod explain;
 pub mod http;
 pub mod listen;
 pub mod middleware;
+pub mod migrate;
 pub mod model;
 pub mod observe;
 pub mod proxy;
