@@ -46,6 +46,11 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
             ],
         ),
         (
+            "migrate",
+            &["model", "http", "table", "declare", "rule", "catalog", "tags", "diagnostic", "document", "explain"],
+        ),
+        ("compare", &["model", "http", "diagnostic"]),
+        (
             "api",
             &["model", "http", "table", "declare", "catalog", "config", "observe", "certs", "diagnostic", "explain"],
         ),
