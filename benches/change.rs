@@ -25,6 +25,11 @@ const FLAGS: &[(&str, &str)] = &[
     ("settle", "seconds of rest before the first change (10)"),
 ];
 
+/// Rest between two changes: what follows of one is over, as it mostly is between two changes.
+const REST: Duration = Duration::from_millis(20);
+/// The same by doorbell, where each ring is a read of every name and these are paced at one a second.
+const REST_BELOW: Duration = Duration::from_millis(1500);
+
 /// A change is missed after this time.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -123,8 +128,7 @@ fn run(kind: Kind, services: usize, watch: Option<usize>, changes: usize, flags:
             routed.push(seen);
             catalogs.push(answered - begin);
             beyond.push(seen.saturating_sub(answered - begin));
-            // What follows of it is over, as it mostly is between two changes.
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(if strategy == "doorbell" { REST_BELOW } else { REST });
         }
         all.extend(&beyond);
         report.run(json!({

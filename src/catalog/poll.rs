@@ -178,8 +178,12 @@ impl Bucket {
         Self { every, burst, full_at: None }
     }
 
-    /// Allows one `every` from now on.
-    pub fn set_every(&mut self, every: Duration) {
+    /// Allows one `every` from now on; what was taken before counts as many of these.
+    pub fn set_every(&mut self, every: Duration, now: Instant) {
+        if let Some(owed) = self.full_at.and_then(|at| at.checked_duration_since(now)) {
+            let owed = owed.as_nanos() * every.as_nanos() / self.every.as_nanos().max(1);
+            self.full_at = Some(now + Duration::from_nanos(u64::try_from(owed).unwrap_or(u64::MAX >> 8)));
+        }
         self.every = every;
     }
 
@@ -215,9 +219,9 @@ impl Early {
 }
 
 /// How often an answer of this size may be asked for when it changes all the time: what is small
-/// at once, what is large at about 8 MB/s, so that a storm of changes costs the agent no core.
+/// at once, what is large at about 20 MB/s, so that a storm of changes costs the agent a part of a core.
 pub fn pace(bytes: usize) -> Duration {
-    Duration::from_millis(10) + Duration::from_nanos(125 * u64::try_from(bytes).unwrap_or(u64::MAX / 125))
+    Duration::from_millis(10) + Duration::from_nanos(50 * u64::try_from(bytes).unwrap_or(u64::MAX / 50))
 }
 
 #[cfg(test)]
@@ -332,10 +336,14 @@ mod tests {
         assert_eq!(bucket.take(later), later);
         assert_eq!(bucket.take(later), later);
         assert_eq!(bucket.take(later), later + every);
-        bucket.set_every(pace(2));
+        bucket.set_every(every / 10, later);
+        assert_eq!(bucket.take(later), later + every / 5, "three were taken at the slower rate");
+        bucket.set_every(every, later);
+        assert_eq!(bucket.take(later), later + every * 3);
+        bucket.set_every(pace(2), later);
         let much_later = later + every * 60;
         assert_eq!(bucket.take(much_later), much_later);
-        assert!(pace(2) < Duration::from_millis(11) && pace(460_000) > Duration::from_millis(50));
+        assert!(pace(2) < Duration::from_millis(11) && pace(800_000) >= Duration::from_millis(50));
     }
 
     proptest! {

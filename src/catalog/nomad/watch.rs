@@ -480,8 +480,8 @@ impl Watch {
         };
         let now = Instant::now();
         // It is only to be sure, and costs the agent more than the reader: tens of milliseconds for 10,000 names.
-        self.list_rate.0.set_every((poll::pace(answer.body.len()) * 16).max(TOLD));
-        self.list_rate.1.set_every(poll::pace(answer.body.len()));
+        self.list_rate.0.set_every((poll::pace(answer.body.len()) * 16).max(TOLD), now);
+        self.list_rate.1.set_every(poll::pace(answer.body.len()), now);
         let rate = if self.streaming { &mut self.list_rate.0 } else { &mut self.list_rate.1 };
         let again_at = rate.take(now);
         if list.is_empty() && answer.meta.index == Some(0) {
