@@ -93,8 +93,14 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
             ("loadBalancer.servers[].tls", Bool, Always, "whether the server is reached by TLS"),
             ("weighted.services[].name", Text, Always, "a service among which connections are shared out"),
             ("weighted.services[].weight", Int, Always, "its share (default: 1)"),
+            (
+                "weighted.healthCheck",
+                Alone,
+                Always,
+                "services without a usable server are passed over, here with or without it",
+            ),
         ],
-        known: &[(Alone, "weighted.healthCheck")],
+        known: &[],
     },
     Section {
         path: "udp.services.*",

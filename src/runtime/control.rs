@@ -243,6 +243,7 @@ impl Control {
         self.transports.prepare(table.transports.values().chain(table.tcp.all_transports()));
         let before = self.state.table.load();
         self.prober.update(&before.services, &table.services);
+        self.prober.update_tcp(&before.tcp.services, &table.tcp.services);
         self.allocations.update(&before.services, &table.services);
         drop(before);
         let live = Live { routers: Arc::new(table.routers.clone()), services: Arc::new(table.services.clone()) };

@@ -301,18 +301,31 @@ fn has_scheme(path: &str) -> bool {
     first.contains(':')
 }
 
-/// The declared check of a TCP service.
-pub fn tcp_check(declared: &declare::TcpHealthCheck) -> Check {
-    let time = |said: GoDuration, default| said.length().filter(|time| *time >= SHORTEST).unwrap_or(default);
-    let payload = |said: &str| if said.len() <= MAX_PAYLOAD { said.as_bytes().to_vec() } else { Vec::new() };
-    let interval = time(declared.interval, INTERVAL);
-    Check {
-        kind: CheckKind::Tcp(TcpCheck { send: payload(&declared.send), expect: payload(&declared.expect) }),
-        port: u16::try_from(declared.port).ok().filter(|port| *port != 0),
-        interval,
-        unhealthy_interval: declared.unhealthy_interval.map_or(interval, |said| time(said, INTERVAL)),
-        timeout: time(declared.timeout, TIMEOUT),
+/// The declared check of a TCP service
+/// (<https://doc.traefik.io/traefik/reference/routing-configuration/tcp/service/#health-check>).
+pub(super) fn tcp_check(declared: &declare::TcpHealthCheck, remarks: &mut Remarks<'_>) -> Option<Check> {
+    for (option, said) in [("send", &declared.send), ("expect", &declared.expect)] {
+        if said.len() > MAX_PAYLOAD {
+            remarks.error(option, format!("`{option}` is longer than {MAX_PAYLOAD} bytes"));
+            return None;
+        }
     }
+    let Ok(port) = u16::try_from(declared.port) else {
+        remarks.error("port", format!("`port` must be from 0 (the server's) to 65535, got {}", declared.port));
+        return None;
+    };
+    let interval = remarks.time("interval", declared.interval, INTERVAL);
+    let unhealthy = declared.unhealthy_interval;
+    Some(Check {
+        kind: CheckKind::Tcp(TcpCheck {
+            send: declared.send.as_bytes().into(),
+            expect: declared.expect.as_bytes().into(),
+        }),
+        port: Some(port).filter(|port| *port != 0),
+        interval,
+        unhealthy_interval: unhealthy.map_or(interval, |said| remarks.time("unhealthyInterval", said, interval)),
+        timeout: remarks.time("timeout", declared.timeout, TIMEOUT),
+    })
 }
 
 /// The declared rule for servers that fail requests.

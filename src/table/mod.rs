@@ -31,7 +31,7 @@ pub use build::{Accepted, BuildOptions, Built, EntryPoint, build, rebuild};
 pub use composite::{Child, Composite, CompositeKind, Mirror};
 pub use diff::{Cause, Change, Changes, Diff, diff};
 pub use explain::{Asked, Explanation, Failure, NearMiss, failures_of};
-pub use health::{Check, CheckKind, CheckScheme, GrpcCheck, Health, HttpCheck, Passive, TcpCheck, tcp_check};
+pub use health::{Check, CheckKind, CheckScheme, GrpcCheck, Health, HttpCheck, Passive, TcpCheck};
 pub use limit::Limit;
 pub use linger::{Planned, Planner};
 pub use ready::{

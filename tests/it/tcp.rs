@@ -2,6 +2,7 @@
 
 mod changes;
 mod ends;
+mod health;
 mod peers;
 mod tls;
 

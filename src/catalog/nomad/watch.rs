@@ -419,7 +419,8 @@ impl Watch {
             Err(error) => return self.unread(key, &error),
         };
         self.contact(answer.meta);
-        let trust = self.trust(answer.meta, false);
+        // After a reset no index tells whether this comes from the server that the list came from, or from one wiped since.
+        let trust = self.trust(answer.meta, self.phase == Phase::Reading(Trust::Reset));
         let index = (answer.meta.index.unwrap_or_default(), self.list.index());
         let now = Instant::now();
         match self.state.read(key, found, index, trust, now) {

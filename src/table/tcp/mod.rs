@@ -13,7 +13,7 @@ mod tests;
 
 use super::index::Order;
 use super::table::{provider_of, unqualified};
-use super::{DEFAULT_TRANSPORT, Table, Transport};
+use super::{Check, DEFAULT_TRANSPORT, Table, Transport};
 use crate::declare::{self, Declarations};
 use crate::model::{Map, Provider, ServerId};
 use crate::rule::{ConnectionView, Matcher};
@@ -116,6 +116,8 @@ pub struct Servers {
     pub transport: Arc<Transport>,
     /// How long one direction lives on after the other has ended; `None` means until it ends by itself.
     pub termination_delay: Option<Duration>,
+    /// How they are asked whether they are well.
+    pub health: Option<Check>,
 }
 
 /// One TCP server.

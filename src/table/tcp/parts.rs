@@ -6,6 +6,7 @@ use crate::declare::{self, GoDuration};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Provider, ServerId, split_port};
 use crate::table::build::Name;
+use crate::table::health::{Remarks, tcp_check};
 use crate::table::resolve::{origin, origin_of, qualified, reference};
 use crate::table::table::{provider_of, unqualified};
 use crate::table::{DEFAULT_TRANSPORT, ProxyProtocol, Transport};
@@ -245,15 +246,12 @@ fn servers(
             }
         }
     }
-    if load_balancer.health_check.is_some() {
-        let message = format!("{SERVICE} `{}`: `healthCheck` is known and not served yet", of.1);
-        let problem = Diagnostic::warning("not_served", message)
-            .with_origin(origin_of(&declared.source, of.0, "healthCheck"))
-            .with_help("a server that refuses connections is left out for a while");
-        making.say(SERVICE, of, problem);
-    }
+    let mut problems = Vec::new();
+    let mut remarks = Remarks { name: &of.1, source: &declared.source, provider: of.0, problems: &mut problems };
+    let health = load_balancer.health_check.as_ref().and_then(|check| tcp_check(check, &mut remarks));
+    problems.into_iter().for_each(|problem| making.say(SERVICE, of, problem));
     let servers = servers.into_values().collect();
-    Ok(ServiceKind::Servers(Servers { servers, transport, termination_delay }))
+    Ok(ServiceKind::Servers(Servers { servers, transport, termination_delay, health }))
 }
 
 /// How the servers of a load balancer are reached: as its transport says, else as it says itself.
@@ -306,7 +304,6 @@ fn server(declared: &declare::TcpServer, service: &Arc<str>) -> Result<Server, S
 #[serde(rename_all = "camelCase", default)]
 struct SaidWeighted {
     services: Vec<SaidPart>,
-    health_check: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -324,10 +321,6 @@ fn weights(
 ) -> Result<ServiceKind, String> {
     let said: SaidWeighted =
         serde_json::from_value(Value::Object(weighted.0.clone())).map_err(|e| format!("`weighted`: {e}"))?;
-    if said.health_check.is_some() {
-        let message = format!("{SERVICE} `{}`: `weighted.healthCheck` is known and not served yet", of.1);
-        making.say(SERVICE, of, Diagnostic::warning("not_served", message));
-    }
     let mut parts = Vec::with_capacity(said.services.len());
     for part in &said.services {
         let weight = part.weight.unwrap_or(1);

@@ -16,6 +16,7 @@ use super::resolve::Addresses;
 use super::verdict::{Judge, Verdict};
 use super::{ConnectError, Endpoint, Registry, ServerState, Settings, Transports};
 use crate::model::{Difference, Map, ServerId};
+use crate::table::tcp::{Servers as TcpServers, Service as TcpService, ServiceKind as TcpKind};
 use crate::table::{Check, CheckKind, CheckScheme, Health, Server, Service};
 use rand::Rng;
 use std::cell::RefCell;
@@ -110,6 +111,35 @@ impl Prober {
         }
     }
 
+    /// The same for services of TCP.
+    pub fn update_tcp(&self, before: &Map<Arc<str>, TcpService>, after: &Map<Arc<str>, TcpService>) {
+        fn of(service: Option<&Arc<TcpService>>) -> Option<&TcpServers> {
+            match &service?.kind {
+                TcpKind::Servers(servers) => Some(servers),
+                TcpKind::Weighted(_) => None,
+            }
+        }
+        let has = |of: Option<&TcpServers>, id: &ServerId| {
+            of.is_some_and(|of| of.servers.iter().any(|server| server.id == *id))
+        };
+        for Difference { before, after, .. } in before.differences(after) {
+            let (before, after) = (of(before), of(after));
+            let checked = after.and_then(|after| Some((after, after.health.as_ref()?)));
+            let gone = before.into_iter().flat_map(|before| &before.servers);
+            for server in gone.filter(|server| !has(checked.map(|(after, _)| after), &server.id)) {
+                self.forget(&server.id);
+            }
+            let Some((after, check)) = checked else { continue };
+            let settings = self.transports.named(&after.transport);
+            for server in &after.servers {
+                let port = check.port.unwrap_or(server.port);
+                let endpoint = Endpoint { tls: server.tls, h2c: false, host: server.host.clone(), port };
+                let target = Target { check: check.clone(), endpoint, base: None, settings: settings.clone() };
+                self.watch(&server.id, target, has(before, &server.id));
+            }
+        }
+    }
+
     /// Servers that are checked.
     pub fn len(&self) -> usize {
         self.running.borrow().len()
@@ -120,13 +150,8 @@ impl Prober {
         self.len() == 0
     }
 
-    /// Checks a server that is not HTTP's. `known`: it is in use already, and stays so until a check says something else.
-    pub fn set(&self, id: &ServerId, endpoint: Endpoint, check: Check, settings: Arc<Settings>, known: bool) {
-        self.watch(id, Target { check, endpoint, base: None, settings }, known);
-    }
-
     /// Ends the checks of a server; it counts as well then.
-    pub fn forget(&self, id: &ServerId) {
+    fn forget(&self, id: &ServerId) {
         if let Some(running) = self.running.borrow_mut().remove(id) {
             running.state.judged(Verdict::Unchecked, None);
         }

@@ -414,6 +414,27 @@ async fn a_low_index_before_a_failure_hides_no_wipe() {
 }
 
 #[tokio::test]
+async fn reads_after_a_reset_take_nothing_away() {
+    let mut server = Server::start(Nomad::new(&["web", "api"])).await;
+    let (mut handle, _guard) = watch(&server.address, Token::None, timing());
+    until(&mut handle.snapshots, is("api web")).await;
+    server.stop();
+    // A list with a low index names both; who is asked for them then was wiped in between.
+    let list: Answer = |asked| match asked.index() {
+        Some(_) => Reply::Wait,
+        None => Reply::Json(
+            1,
+            json!([{"Namespace": "default", "Services": [{"ServiceName": "api", "Tags": [TAG]}, {"ServiceName": "web", "Tags": [TAG]}]}]),
+        ),
+    };
+    let empty: Answer = |_| Reply::Json(1, json!([]));
+    server.change(|nomad| (nomad.list, nomad.service) = (Some(list), Some(empty)));
+    server.restart().await;
+    let held = until(&mut handle.snapshots, |s| names(s) != "api web" || s.status.held.len() == 2).await;
+    assert_eq!(names(&held), "api web");
+}
+
+#[tokio::test]
 async fn an_empty_list_without_rights_is_no_empty_catalog() {
     let server = Server::start(Nomad::new(&["web"])).await;
     let refuse: Answer = |_| Reply::Json(0, json!([]));
