@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// How often a read that is older than an event is asked for again at once; more only happens on a server
 /// that lags behind its own event stream, or where what is known of indexes is from before a reset that nobody noticed.
 const AGAIN: u8 = 5;
-/// How often it is asked for with pauses after that. No server with a leader lags that long, so then it counts.
+/// How often it is asked for with pauses after that. No server with a leader lags that long, so then it counts as after a reset.
 const LATE: u8 = 2;
 
 /// The services of one namespace (or of all), and by which index each is known.
@@ -158,7 +158,7 @@ impl State {
         key: &ServiceKey,
         found: Vec<Registration>,
         (index, floor): (u64, u64),
-        trust: Trust,
+        mut trust: Trust,
         now: Instant,
     ) -> Read {
         self.top = self.top.max(index);
@@ -172,6 +172,8 @@ impl State {
                 return Read::Late;
             }
             seen.event = 0;
+            // It counts, but whoever gives it may have been wiped.
+            trust = Trust::Reset;
         }
         *seen = Seen { read: index, event: seen.event, again: 0 };
         let instances: Vec<_> = found.into_iter().map(|registration| registration.instance).collect();
@@ -261,6 +263,15 @@ mod tests {
         assert_eq!(ids(&state), ["b"]);
         assert_eq!(state.event(event("ServiceRegistration", 10, "c", ON), now), Told::Enough, "it goes on from there");
         assert_eq!(ids(&state), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_read_that_stays_behind_takes_nothing_away() {
+        let (mut state, now, web) = (State::new(spawn(false), "*"), Instant::now(), key("default", "web"));
+        state.event(event("ServiceRegistration", 10, "a", ON), now);
+        let reads = (0..20).map(|_| state.read(&web, Vec::new(), (1, 10), Trust::Full, now));
+        assert_eq!(reads.filter(|read| *read == Read::Taken).count(), 2);
+        assert_eq!((ids(&state), state.belief.held()), (vec!["a".to_owned()], vec!["default/web".to_owned()]));
     }
 
     #[test]

@@ -22,16 +22,18 @@ struct Nomad {
     /// Namespaces that streams opened so far carry.
     streamed: Vec<String>,
     token: &'static str,
-    /// What the list answers instead, and what a name does.
+    /// What the list answers instead, what a name does, and what is said of the token.
     list: Option<Answer>,
     service: Option<Answer>,
+    kind: Option<Answer>,
 }
 
 impl Nomad {
     fn new(names: &[&str]) -> Self {
         let services = names.iter().map(|name| (("default".into(), (*name).into()), vec![1000])).collect();
         let lines = broadcast::channel(1000).0;
-        Self { index: 10, services, lines, hello: "{}\n", streamed: vec![], token: "", list: None, service: None }
+        let (index, hello, token) = (10, "{}\n", "");
+        Self { index, services, lines, hello, streamed: vec![], token, list: None, service: None, kind: None }
     }
 
     fn instance(&self, namespace: &str, name: &str, port: u16) -> Value {
@@ -76,6 +78,7 @@ impl Script for Nomad {
                 self.streamed.push("default".into());
                 Reply::Stream(self.lines.subscribe(), self.hello)
             }
+            ("/v1/acl/token/self", _) if self.kind.is_some() => self.kind.map_or(Reply::Wait, |answer| answer(asked)),
             ("/v1/acl/token/self", _) => Reply::Json(0, json!({"AccessorID": "anonymous", "Type": "client"})),
             ("/v1/services", _) => match self.list {
                 Some(answer) => answer(asked),
@@ -454,6 +457,28 @@ async fn an_empty_list_without_rights_is_no_empty_catalog() {
     });
     let lost = until(&mut handle.snapshots, |s| !s.status.missing_rights.is_empty()).await;
     assert_eq!(names(&lost), "web");
+}
+
+#[tokio::test]
+async fn rights_that_come_back_behind_an_empty_list_make_no_empty_catalog() {
+    let mut server = Server::start(Nomad::new(&["web", "api"])).await;
+    let (mut handle, _guard) = watch(&server.address, Token::None, timing());
+    until(&mut handle.snapshots, is("api web")).await;
+    server.stop();
+    // Refused when the list was read, and no longer when it is asked whose token it is.
+    let (list, token, gone): (Answer, Answer, Answer) = (
+        |_| Reply::Json(0, json!([])),
+        |_| Reply::Json(0, json!({"AccessorID": "a", "Type": "management"})),
+        |_| Reply::Json(20, json!([])),
+    );
+    server.change(|nomad| (nomad.list, nomad.kind, nomad.service) = (Some(list), Some(token), Some(gone)));
+    let asked = server.log().len();
+    server.restart().await;
+    server.asked_since(asked, |path| path.starts_with("/v1/acl/token/self")).await;
+    let told = until(&mut handle.snapshots, |s| s.status.last_error.contains("index 0") || names(s) != "api web").await;
+    assert_eq!(names(&told), "api web");
+    server.change(|nomad| (nomad.list, nomad.service) = (None, None));
+    assert!(until(&mut handle.snapshots, is("api web")).await.status.held.is_empty());
 }
 
 #[tokio::test]
