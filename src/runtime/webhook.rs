@@ -32,6 +32,7 @@ const CODES: &[&str] = &[
     "certificate_directory",
     "certificate_expired",
     "certificate_expires",
+    "certificate_not_yet_valid",
     "certificate_not_stored",
     "certificates",
     "local_authority",
@@ -48,6 +49,7 @@ struct Trouble {
     code: Arc<str>,
     severity: Severity,
     message: String,
+    file: Option<Arc<str>>,
     help: Option<String>,
     /// How long it must last to be told.
     lasts: Duration,
@@ -66,6 +68,7 @@ impl Trouble {
             code: diagnostic.code.clone(),
             severity: diagnostic.severity,
             message: diagnostic.message.clone(),
+            file: diagnostic.origin.file.clone(),
             help: diagnostic.help.clone(),
             lasts: Duration::ZERO,
         })
@@ -78,6 +81,7 @@ impl Trouble {
             code: reason.code.into(),
             severity: Severity::Warning,
             message: reason.message.clone(),
+            file: None,
             help: None,
             lasts: LASTS,
         })
@@ -93,6 +97,9 @@ struct Event {
     code: Arc<str>,
     severity: Severity,
     message: String,
+    /// Which one: of a certificate its chain, of an order what asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<String>,
     /// RFC 3339.
@@ -128,6 +135,7 @@ impl Watcher {
             code: trouble.code.clone(),
             severity: trouble.severity,
             message: trouble.message.clone(),
+            file: trouble.file.clone(),
             help: trouble.help.clone(),
             at: at.clone(),
         };
