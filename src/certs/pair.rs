@@ -63,10 +63,14 @@ pub enum PairError {
     #[error("no PEM private key in it")]
     NoKey,
     /// A key that asks for a passphrase.
-    #[error("the private key is encrypted, and nobody can be asked for its passphrase: `openssl pkey` writes it without one")]
+    #[error(
+        "the private key is encrypted, and nobody can be asked for its passphrase: `openssl pkey` writes it without one"
+    )]
     EncryptedKey,
     /// A key of a kind that is not supported, or one that does not parse.
-    #[error("the private key does not parse, or is neither RSA of 2048 to 8192 bits nor P-256, P-384, P-521 or Ed25519")]
+    #[error(
+        "the private key does not parse, or is neither RSA of 2048 to 8192 bits nor P-256, P-384, P-521 or Ed25519"
+    )]
     BadKey,
     /// What is wrong with the key, where it has a file of its own.
     #[error("`{}`: {error}", file.display())]

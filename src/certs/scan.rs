@@ -460,9 +460,8 @@ impl Scanner {
 
     /// Where something has been wrong for a shorter time than that, or has just gone.
     pub(super) fn unsettled(&self, settled: std::time::Duration) -> BTreeSet<PathBuf> {
-        let young = |unit: &&Unit| {
-            unit.missing.is_some() || unit.since.is_some_and(|since: Instant| since.elapsed() < settled)
-        };
+        let young =
+            |unit: &&Unit| unit.missing.is_some() || unit.since.is_some_and(|since: Instant| since.elapsed() < settled);
         let mut places = BTreeSet::new();
         for (path, folder) in self.noted() {
             let mut units = folder.units.iter().filter(young);

@@ -459,3 +459,18 @@ impl Thread {
         self.findings.problems.store(Arc::new(problems));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_lasts_is_told_until_it_ends() {
+        let (findings, start) = (Findings::default(), Instant::now());
+        assert!(!findings.hangs(start + HANGS), "nobody looks");
+        findings.looks(Some(start));
+        assert!(!findings.hangs(start + HANGS / 2) && findings.hangs(start + HANGS));
+        findings.looks(None);
+        assert!(!findings.hangs(start + 2 * HANGS));
+    }
+}

@@ -234,6 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn troubles_of_two_files_are_two_and_say_which() {
+        let of = |file: &str| {
+            let origin = crate::diagnostic::Origin { file: Some(file.into()), ..Default::default() };
+            Trouble::of(&Diagnostic::error("bad_certificate", "no PEM private key in it").with_origin(origin))
+        };
+        let (a, b) = (of("/a.crt").expect("told"), of("/b.crt").expect("told"));
+        let mut watcher = Watcher::default();
+        let files = |events: Vec<Event>| -> Vec<_> { events.into_iter().map(|e| (e.status, e.file)).collect() };
+        let now = Instant::now();
+        let both = files(watcher.look(now, SystemTime::UNIX_EPOCH, vec![a, b.clone()]));
+        assert_eq!(both, [("firing", Some("/a.crt".into())), ("firing", Some("/b.crt".into()))]);
+        let one = files(watcher.look(now, SystemTime::UNIX_EPOCH, vec![b]));
+        assert_eq!(one, [("resolved", Some("/a.crt".into()))]);
+    }
+
+    #[test]
     fn only_certificates_and_catalogs_are_told_of() {
         assert_eq!(Trouble::of(&Diagnostic::error("bad_rule", "router `a`: no")), None);
     }
