@@ -34,6 +34,12 @@ pub struct Authority {
     /// How long the authority may take from the certificate request to the certificate, instead of
     /// [`super::Timing::issue`].
     pub certificate_limit: Option<Duration>,
+    /// How long a request with its answer may take, instead of [`super::Timing::request`].
+    pub request_limit: Option<Duration>,
+    /// Pause between setting up an HTTP-01 answer and telling the authority to look: for load balancers that need a while.
+    pub http_delay: Duration,
+    /// Likewise for TLS-ALPN-01.
+    pub tls_delay: Duration,
 }
 
 impl Authority {
@@ -50,6 +56,9 @@ impl Authority {
             preferred_chain: None,
             profile: None,
             certificate_limit: None,
+            request_limit: None,
+            http_delay: Duration::ZERO,
+            tls_delay: Duration::ZERO,
         }
     }
 

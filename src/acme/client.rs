@@ -67,6 +67,7 @@ struct Way {
     roots: Vec<String>,
     system_roots: bool,
     server_name: Option<String>,
+    request: Duration,
 }
 
 struct Inner {
@@ -140,19 +141,21 @@ impl Client {
 
     /// A conversation with an authority, over a connection that may be open already.
     pub(super) async fn transport(&self, authority: &Authority) -> Result<Transport, AcmeError> {
+        let timing = self.inner.timing;
+        let request = authority.request_limit.unwrap_or(timing.request);
         let way = Way {
             directory: authority.directory.clone(),
             roots: authority.roots.clone(),
             system_roots: authority.system_roots,
             server_name: authority.server_name.clone(),
+            request,
         };
-        let timing = self.inner.timing;
         let known = self.ways().iter().find(|(other, _)| *other == way).map(|(_, http)| http.clone());
         if let Some(http) = known {
-            return Ok(Transport::new(http, timing.request));
+            return Ok(Transport::new(http, request));
         }
         let authority = authority.clone();
-        let made = blocking(timing.storage, move || http_client(&authority, timing.connect, timing.request)).await;
+        let made = blocking(timing.storage, move || http_client(&authority, timing.connect, request)).await;
         let late = |_| AcmeError::Config("the system's root certificates cannot be read in time".to_owned());
         let http = made.map_err(late)??;
         let mut ways = self.ways();
@@ -160,7 +163,7 @@ impl Client {
             ways.remove(0);
         }
         ways.push((way, http.clone()));
-        Ok(Transport::new(http, timing.request))
+        Ok(Transport::new(http, request))
     }
 
     fn ways(&self) -> std::sync::MutexGuard<'_, Vec<(Way, reqwest::Client)>> {

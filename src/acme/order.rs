@@ -4,37 +4,31 @@
 //! not failed; a way that cannot be set up is passed over within the order, one that the authority did
 //! not accept in a new order. So an order asks the authority at most once for each way of each name.
 
+mod finish;
+mod pace;
+
 use super::account::Accounts;
 use super::ari;
 use super::authority::{Authority, Method};
 use super::challenge::ChallengeKind;
-use super::client::{Client, Late, Timing, blocking};
+use super::client::Client;
 use super::error::{AcmeError, Phase, Problem, said};
-use super::issued::{Issued, alternates, check, choose, describe};
-use super::key::{self, Requested};
+use super::issued::Issued;
 use super::present::{Offered, Presented};
 use super::transport::Transport;
 use crate::certs::storage::layout;
-use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, OrderStatus,
-};
+use instant_acme::{Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder};
+use pace::Pace;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
-use tokio::time::Instant;
+use std::time::Duration;
 
 /// Names in one certificate (Let's Encrypt's limit).
 const NAMES: usize = 100;
 /// A DNS name has at most so many characters (RFC 1035, section 2.3.4).
 const NAME_LIMIT: usize = 253;
-/// Looks in a row that may fail before waiting is given up.
-const FAILURES: u32 = 3;
-/// For making a key; RSA8192 needs most of it on a slow machine.
-const KEY_LIMIT: Duration = Duration::from_secs(300);
 /// For telling an authority that an order is given up.
 const GIVE_UP: Duration = Duration::from_secs(10);
-/// Longest `Retry-After` that a caller is told of an order in progress.
-const TELL: Duration = Duration::from_secs(86_400);
 
 /// What is ordered.
 #[derive(Debug, Clone, Copy)]
@@ -94,40 +88,6 @@ struct Todo {
     chosen: Option<usize>,
     /// Ways that could not be set up, and why the last one could not.
     unusable: Vec<(ChallengeKind, Problem)>,
-}
-
-/// Pauses between two looks.
-struct Pace<'a> {
-    timing: &'a Timing,
-    pause: Duration,
-    limit: Duration,
-    end: Instant,
-    failures: u32,
-}
-
-impl<'a> Pace<'a> {
-    fn new(timing: &'a Timing, limit: Duration) -> Self {
-        Self { timing, pause: timing.first_pause, limit, end: Instant::now() + limit, failures: 0 }
-    }
-
-    /// Waits until the next look is due: what the authority said, within bounds.
-    async fn wait(&mut self, retry_after: Option<Duration>, phase: Phase) -> Result<(), AcmeError> {
-        let longest = self.timing.longest_pause;
-        let pause = self.pause.max(retry_after.unwrap_or_default()).min(longest);
-        self.pause = (self.pause * 3 / 2).min(longest);
-        if Instant::now() + pause > self.end {
-            let retry_after = retry_after.map(|after| after.min(TELL));
-            return Err(AcmeError::TimedOut { phase, limit: self.limit, retry_after });
-        }
-        tokio::time::sleep(pause).await;
-        Ok(())
-    }
-
-    /// Whether a look that failed may be repeated.
-    fn forgives(&mut self, error: &AcmeError) -> bool {
-        self.failures += 1;
-        self.failures < FAILURES && error.is_passing()
-    }
 }
 
 /// The names as an authority wants them: lower case, no final dot, each once.
@@ -368,6 +328,7 @@ impl Run<'_> {
         for todo in &mut todo {
             self.propagated(todo, thumbprint, presented).await?;
         }
+        tokio::time::sleep(self.delay(&todo)).await;
         let phase = self.progress.enter(Phase::Validation);
         self.say_ready(order, &todo).await?;
         let timing = self.client.timing();
@@ -498,6 +459,17 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The longest pause that is wanted before the authority looks at one of these.
+    fn delay(&self, all: &[Todo]) -> Duration {
+        let methods = all.iter().filter_map(|todo| self.methods.get(todo.chosen?));
+        let delay = methods.map(|method| match method {
+            Method::Http => self.authority.http_delay,
+            Method::TlsAlpn => self.authority.tls_delay,
+            Method::Dns(_) => Duration::ZERO,
+        });
+        delay.max().unwrap_or_default()
+    }
+
     /// Tells the authority that it may look.
     async fn say_ready(&self, order: &mut instant_acme::Order, all: &[Todo]) -> Result<(), Failed> {
         let mut handles = order.authorizations();
@@ -527,119 +499,6 @@ impl Run<'_> {
         let shown = if todo.wildcard { format!("*.{name}") } else { name.clone() };
         let error = AcmeError::Challenge { name: shown, kind, problem };
         Failed::Proof { name, kind, another: another && !limited, error }
-    }
-
-    /// A new key and its request, on a thread of its own.
-    async fn request(&self) -> Result<Requested, AcmeError> {
-        self.progress.enter(Phase::Finalize);
-        let (kind, names) = (self.authority.key_type, self.names.to_vec());
-        match blocking(KEY_LIMIT, move || key::request(kind, &names)).await {
-            Ok(made) => made,
-            Err(Late) => Err(AcmeError::Key(format!("not made within {KEY_LIMIT:?}"))),
-        }
-    }
-
-    /// Waits until the order is ready, sends the request and waits for the certificate.
-    async fn finalize(&self, order: &mut instant_acme::Order, csr: &[u8]) -> Result<(), AcmeError> {
-        let timing = self.client.timing();
-        let mut pace = Pace::new(timing, timing.validation);
-        self.look(order, Phase::Finalize, &mut pace, &[OrderStatus::Pending]).await?;
-        if order.state().status == OrderStatus::Ready {
-            let sent = order.finalize_csr(csr).await;
-            sent.map_err(|error| self.transport.error(error, Phase::Finalize))?;
-        }
-        let limit = self.authority.certificate_limit.unwrap_or(timing.issue);
-        let phase = self.progress.enter(Phase::Issue);
-        let mut pace = Pace::new(timing, limit);
-        if order.state().status != OrderStatus::Valid {
-            pace.wait(self.transport.seen().retry_after, phase).await?;
-        }
-        // Ready right after the request: an authority that has not taken it up yet.
-        self.look(order, phase, &mut pace, &[OrderStatus::Pending, OrderStatus::Ready, OrderStatus::Processing]).await
-    }
-
-    /// Looks at the order until it is in none of these states.
-    async fn look(
-        &self,
-        order: &mut instant_acme::Order,
-        phase: Phase,
-        pace: &mut Pace<'_>,
-        waiting: &[OrderStatus],
-    ) -> Result<(), AcmeError> {
-        loop {
-            let failed = match order.refresh().await {
-                Ok(_) => None,
-                Err(error) => Some(self.transport.error(error, phase)),
-            };
-            match failed {
-                Some(error) if !pace.forgives(&error) => return Err(error),
-                Some(_) => {}
-                None => {
-                    pace.failures = 0;
-                    let state = order.state();
-                    if state.status == OrderStatus::Invalid {
-                        let given = state.error.as_ref().map(Problem::from);
-                        let problem = given.unwrap_or_else(|| Problem::own("the order is invalid"));
-                        return Err(super::transport::refusal(problem, phase, 0, None));
-                    }
-                    if !waiting.contains(&state.status) {
-                        return Ok(());
-                    }
-                }
-            }
-            pace.wait(self.transport.seen().retry_after, phase).await?;
-        }
-    }
-
-    /// Fetches, chooses, checks and describes the certificate.
-    async fn fetch(
-        &self,
-        account: &Account,
-        order: &mut instant_acme::Order,
-        made: Requested,
-    ) -> Result<Issued, AcmeError> {
-        let phase = self.progress.enter(Phase::Download);
-        let Some(url) = order.state().certificate.clone() else {
-            let detail = "a valid order without a certificate".to_owned();
-            return Err(AcmeError::Nonsense { phase, detail });
-        };
-        let timing = self.client.timing();
-        let mut pace = Pace::new(timing, timing.issue);
-        let chain = loop {
-            let error = match order.certificate().await {
-                Ok(Some(chain)) => break chain,
-                Ok(None) => AcmeError::Nonsense { phase, detail: "a valid order that is not finished".to_owned() },
-                Err(error) => self.transport.error(error, phase),
-            };
-            if !pace.forgives(&error) {
-                return Err(error);
-            }
-            pace.wait(self.transport.seen().retry_after, phase).await?;
-        };
-        let others = alternates(&self.transport.seen().links, &url);
-        let preferred = self.authority.preferred_chain.as_deref();
-        let (url, chain) = choose((url, chain), preferred, others, account, &self.transport).await;
-        let now = SystemTime::now();
-        check(&chain, &made.key, self.names, now)?;
-        self.progress.enter(Phase::RenewalInfo);
-        let window = match ari::certificate_id(&chain) {
-            Err(_) => None,
-            Ok(id) => match ari::ask(&self.transport, &self.authority.directory, &id, now).await {
-                Ok(window) => window,
-                // Not worth losing a certificate for: it is asked again when renewal is considered.
-                Err(error) => {
-                    tracing::debug!(%error, "when to renew is not known");
-                    None
-                }
-            },
-        };
-        Ok(Issued {
-            json: describe(self.names, &url, self.authority, account.id(), window.as_ref()),
-            chain,
-            key: made.key,
-            renew_at: window.as_ref().map(|window| window.selected),
-            window,
-        })
     }
 }
 

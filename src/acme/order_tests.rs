@@ -1,4 +1,6 @@
 use super::*;
+use crate::acme::client::Timing;
+use tokio::time::Instant;
 
 #[test]
 fn names_are_as_an_authority_wants_them() {

@@ -16,12 +16,14 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Changes that come within this are written at once.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How often it is seen whether the certificate directory answers.
+const WATCHED: Duration = Duration::from_secs(5);
 /// All files of the copy together, in bytes.
 const COPY_LIMIT: usize = 256 << 20;
 /// A chain and its key.
@@ -169,12 +171,32 @@ impl Writer {
     }
 }
 
+/// Logs that the certificate directory hangs, and that it no longer does: the thread that looks at it cannot.
+fn tell(findings: &Findings, hung: &mut bool) {
+    let hangs = findings.hangs(Instant::now());
+    match (hangs, std::mem::replace(hung, hangs)) {
+        (true, false) => tracing::warn!("the certificate directory does not answer; what was read before is served"),
+        (false, true) => tracing::info!("the certificate directory answers again"),
+        _ => {}
+    }
+}
+
 fn run(dir: &Path, mirror: Option<&Path>, findings: &Weak<Findings>, wake: &Receiver<()>) {
-    while wake.recv().is_ok() {
+    let mut hung = false;
+    loop {
+        let woken = match wake.recv_timeout(WATCHED) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(findings) = findings.upgrade() else { return };
+        tell(&findings, &mut hung);
+        if !woken {
+            continue;
+        }
         std::thread::sleep(SETTLE);
         // What came meanwhile is seen by this writing.
         while wake.try_recv().is_ok() {}
-        let Some(findings) = findings.upgrade() else { return };
         let index = findings.index.load_full();
         let elsewhere = |pair: &&Arc<Pair>| !mirror.is_some_and(|mirror| pair.file.starts_with(mirror));
         let pairs: Vec<Arc<Pair>> = index.all().iter().filter(elsewhere).cloned().collect();

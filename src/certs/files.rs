@@ -52,6 +52,9 @@ pub(super) fn stamp_of(file: &Path) -> Result<Stamp, PairError> {
     match fs::metadata(file) {
         Ok(meta) if meta.is_file() => Ok(stamp(&meta)),
         Ok(_) => Err(PairError::NotAFile(file.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_symlink() => {
+            Err(PairError::Dangling(file.to_owned()))
+        }
         Err(error) => Err(failed(file, &error)),
     }
 }
@@ -59,7 +62,9 @@ pub(super) fn stamp_of(file: &Path) -> Result<Stamp, PairError> {
 /// As [`stamp_of`], for a key: that it is missing is said in its own words.
 pub(super) fn stamp_of_key(file: &Path) -> Result<Stamp, PairError> {
     match fs::metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(PairError::KeyMissing(file.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => {
+            Err(PairError::KeyMissing(file.to_owned()))
+        }
         _ => stamp_of(file),
     }
 }

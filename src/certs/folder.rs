@@ -120,7 +120,7 @@ impl Folder {
 
     /// Whether something is to be said of it.
     pub(super) fn is_noted(&self) -> bool {
-        let noted = |unit: &Unit| !unit.problems.is_empty() || unit.remark.is_some();
+        let noted = |unit: &Unit| !unit.problems.is_empty() || unit.remark.is_some() || unit.missing.is_some();
         self.trouble.is_some() || self.units.iter().any(noted)
     }
 

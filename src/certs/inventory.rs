@@ -115,6 +115,10 @@ impl Store {
             let message = format!("the certificate directory does not answer: {copied} of the local copy are served");
             all.push(Diagnostic::warning("certificate_directory", message).with_origin(at(&self.dir)));
         }
+        if copied == 0 && self.findings.hangs(Instant::now()) {
+            let message = "the certificate directory does not answer: what was read of it before is served";
+            all.push(Diagnostic::warning("certificate_directory", message).with_origin(at(&self.dir)));
+        }
         if let Some(text) = &*self.findings.copy_trouble.load() {
             let message = format!("the local copy of the certificates is not up to date: {text}");
             all.push(Diagnostic::warning("certificate_copy", message));
@@ -133,7 +137,8 @@ impl Store {
             };
             let (name, state) = (pair.names.iter().find(best)?, pair.out_of_time(now)?);
             let message = format!("the only certificate for `{name}` {state}");
-            Some(Diagnostic::error("certificate_expired", message).with_origin(at(&pair.file)))
+            let code = if now < pair.not_after { "certificate_not_yet_valid" } else { "certificate_expired" };
+            Some(Diagnostic::error(code, message).with_origin(at(&pair.file)))
         });
         all.extend(of_time.by_ref().take(LIMIT));
         let more = problems.len().saturating_sub(LIMIT) + of_time.count();

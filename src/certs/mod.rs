@@ -180,12 +180,6 @@ impl Store {
         self.watch.iter().for_each(|watch| watch.changed());
     }
 
-    /// `ca.pem` of the directory, which HinD's documentation puts beside `cert.pem` and `key.pem`: what clients of that pair
-    /// have to trust. `None` where there is none. Reads the directory: not for a worker.
-    pub fn client_root(&self) -> Option<PathBuf> {
-        Some(self.dir.join("ca.pem")).filter(|file| file.is_file())
-    }
-
     /// Makes the thread look for a certificate of this host at once, as a handshake that misses it does. Waits for nothing.
     pub fn seek(&self, host: &str) {
         self.watch.iter().for_each(|watch| watch.missed(host));

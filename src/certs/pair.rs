@@ -34,7 +34,7 @@ pub enum PairError {
         reason: String,
     },
     /// A file is larger than any chain or key.
-    #[error("`{}` is larger than {limit} bytes", file.display())]
+    #[error("`{}` is larger than {} KiB, which no chain and no key is", file.display(), limit / 1024)]
     TooLarge {
         /// The file.
         file: PathBuf,
@@ -47,18 +47,39 @@ pub enum PairError {
     /// The key's file is missing.
     #[error("the key `{}` is missing", .0.display())]
     KeyMissing(PathBuf),
+    /// A link whose end is not there.
+    #[error("`{}` is a link that leads nowhere", .0.display())]
+    Dangling(PathBuf),
     /// No PEM certificate.
     #[error("no PEM certificate in it")]
     NoCertificate,
+    /// DER instead of PEM.
+    #[error("no PEM certificate in it, but DER: `openssl x509 -inform der` makes PEM of it")]
+    Der,
     /// A certificate of the chain does not parse.
     #[error("certificate {0} of the chain does not parse")]
     BadCertificate(usize),
     /// No PEM private key.
     #[error("no PEM private key in it")]
     NoKey,
+    /// A key that asks for a passphrase.
+    #[error(
+        "the private key is encrypted, and nobody can be asked for its passphrase: `openssl pkey` writes it without one"
+    )]
+    EncryptedKey,
     /// A key of a kind that is not supported, or one that does not parse.
-    #[error("the private key does not parse or is of a kind that is not supported")]
+    #[error(
+        "the private key does not parse, or is neither RSA of 2048 to 8192 bits nor P-256, P-384, P-521 or Ed25519"
+    )]
     BadKey,
+    /// What is wrong with the key, where it has a file of its own.
+    #[error("`{}`: {error}", file.display())]
+    InKey {
+        /// The key's file.
+        file: PathBuf,
+        /// What is wrong.
+        error: Box<PairError>,
+    },
     /// Key and certificate are of different pairs.
     #[error("key and certificate do not belong together")]
     Mismatch,
@@ -285,6 +306,12 @@ fn schemes(key: &dyn SigningKey) -> u16 {
     SCHEMES.iter().enumerate().filter(|(_, scheme)| can(scheme)).fold(0, |bits, (at, _)| bits | 1 << at)
 }
 
+/// PKCS#8 (RFC 7468, 11) or the older form (RFC 1421, 4.6.1.1) of a key under a passphrase.
+fn is_encrypted(key: &[u8]) -> bool {
+    let has = |text: &str| memchr::memmem::find(key, text.as_bytes()).is_some();
+    has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED")
+}
+
 /// Where a pair comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Whence {
@@ -310,7 +337,8 @@ pub(super) fn parse(chain: &[u8], key: &[u8], whence: Whence, chains: &Chains) -
         certificates.push(CertificateDer::from(certificate.to_vec()));
     }
     if certificates.is_empty() {
-        return Err(PairError::NoCertificate);
+        // A SEQUENCE with its length in two bytes, as every certificate is.
+        return Err(if chain.starts_with(&[0x30, 0x82]) { PairError::Der } else { PairError::NoCertificate });
     }
     let rest = certificates.split_off(1);
     let Some(first) = certificates.pop() else { return Err(PairError::NoCertificate) };
@@ -338,6 +366,9 @@ pub(super) fn parse(chain: &[u8], key: &[u8], whence: Whence, chains: &Chains) -
     let (common_name, issuer) = (common_name.to_owned(), leaf.issuer().to_string());
     let (serial, validity) = (leaf.tbs_certificate.serial.to_string(), leaf.validity());
     let (not_before, not_after) = (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()));
+    if is_encrypted(key) {
+        return Err(PairError::EncryptedKey);
+    }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
         rustls_pki_types::pem::Error::NoItemsFound => PairError::NoKey,
         _ => PairError::BadKey,

@@ -320,13 +320,19 @@ impl Scanner {
         let mut changed = false;
         // Whether the folder itself stays.
         let mut keep = |folder: &mut Folder| {
-            if gone && !matches!(folder.kind, Kind::Anywhere | Kind::Mirror) {
+            let inside = !matches!(folder.kind, Kind::Anywhere | Kind::Mirror);
+            if gone && inside {
+                folder.units.iter_mut().for_each(|unit| unit.missing = None);
                 return true;
             }
-            folder.units.retain(|unit| {
+            folder.units.retain_mut(|unit| {
                 let copied = matches!(&unit.source, Source::Copied(file, _)
                     if gone || trouble.iter().any(|dir| file.starts_with(dir)));
-                let stays = unit.seen == round || copied;
+                let seen = unit.seen == round || copied;
+                if seen {
+                    unit.missing = None;
+                }
+                let stays = seen || inside && unit.lingers();
                 changed |= !stays && !unit.pairs.is_empty();
                 stays
             });
@@ -452,9 +458,10 @@ impl Scanner {
         all
     }
 
-    /// Where something has been wrong for a shorter time than that.
+    /// Where something has been wrong for a shorter time than that, or has just gone.
     pub(super) fn unsettled(&self, settled: std::time::Duration) -> BTreeSet<PathBuf> {
-        let young = |unit: &&Unit| unit.since.is_some_and(|since: Instant| since.elapsed() < settled);
+        let young =
+            |unit: &&Unit| unit.missing.is_some() || unit.since.is_some_and(|since: Instant| since.elapsed() < settled);
         let mut places = BTreeSet::new();
         for (path, folder) in self.noted() {
             let mut units = folder.units.iter().filter(young);

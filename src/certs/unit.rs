@@ -10,7 +10,10 @@ use super::traefik;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Whoever replaces a file by removing it and making it anew (`install`, `rm` and `cp`) needs less than this.
+pub(super) const MISSED: Duration = Duration::from_millis(250);
 
 /// Files that may be certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +102,17 @@ impl Source {
                 (files::read(&file, FILE_LIMIT)?, key.unwrap_or_default(), false)
             }
         };
-        Ok(vec![(Arc::default(), pair::parse(&chain, &key, whence(default), chains))])
+        let pair = pair::parse(&chain, &key, whence(default), chains).map_err(|error| self.in_key(error));
+        Ok(vec![(Arc::default(), pair)])
+    }
+
+    /// With the key's file, where that is another one than the chain's, which problems are told by.
+    fn in_key(&self, error: PairError) -> PairError {
+        let of_key = matches!(error, PairError::NoKey | PairError::EncryptedKey | PairError::BadKey);
+        match self.key().filter(|key| of_key && &**key != self.file()) {
+            Some(key) => PairError::InKey { file: key.into_owned(), error: Box::new(error) },
+            None => error,
+        }
     }
 
     /// What is to be said of the modes of its files.
@@ -130,13 +143,29 @@ pub(super) struct Unit {
     pub(super) since: Option<Instant>,
     /// What is to be said although it is served.
     pub(super) remark: Option<String>,
+    /// Since when it is not there.
+    pub(super) missing: Option<Instant>,
     /// The look that saw it last.
     pub(super) seen: u64,
 }
 
 impl Unit {
     pub(super) fn new(source: Source, seen: u64) -> Self {
-        Self { source, stamps: None, pairs: Vec::new(), problems: Vec::new(), since: None, remark: None, seen }
+        Self {
+            source,
+            stamps: None,
+            pairs: Vec::new(),
+            problems: Vec::new(),
+            since: None,
+            remark: None,
+            missing: None,
+            seen,
+        }
+    }
+
+    /// Whether it stays after a look that did not find it: only for as long as somebody may be replacing it.
+    pub(super) fn lingers(&mut self) -> bool {
+        !self.pairs.is_empty() && self.missing.get_or_insert_with(Instant::now).elapsed() < MISSED
     }
 
     /// Whether it is to be read again, changed or not: it was broken, or was never read.

@@ -36,6 +36,8 @@ const LATER: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(1
 const REST: Duration = Duration::from_secs(300);
 /// Lines that one look logs.
 const LINES: usize = 20;
+/// No look that is answered lasts for so long.
+const HANGS: Duration = Duration::from_secs(10);
 /// Places that are to be looked at again, at most.
 const DUE_LIMIT: usize = 4_096;
 
@@ -92,9 +94,21 @@ pub(super) struct Findings {
     pub(super) copy_trouble: ArcSwapOption<String>,
     /// Whether the directory has been looked at once.
     looked: Mutex<bool>,
+    /// Since when the thread is looking; `None` while it waits.
+    looking: Mutex<Option<Instant>>,
 }
 
 impl Findings {
+    fn looks(&self, since: Option<Instant>) {
+        *self.looking.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Whether a look has lasted for so long that what it looks at must hang: a server of files that is away.
+    pub(super) fn hangs(&self, now: Instant) -> bool {
+        let since = *self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| now.saturating_duration_since(since) >= HANGS)
+    }
+
     /// Serves the copy as long as the directory has not been looked at.
     fn serve_copy(&self, dir: &std::path::Path) {
         let pairs = match copy::read(dir) {
@@ -227,6 +241,7 @@ struct Thread {
 
 impl Thread {
     fn run(mut self, first: &SyncSender<()>) {
+        self.findings.looks(Some(Instant::now()));
         self.first_look();
         // Nobody may be waiting any more.
         let _ = first.send(());
@@ -237,7 +252,10 @@ impl Thread {
         let mut poll = Instant::now() + rand::random_range(POLL);
         while self.owner.strong_count() > 0 {
             let next = self.due.iter().map(|(at, _)| *at).chain([poll]).min().unwrap_or(poll);
-            match self.receiver.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            self.findings.looks(None);
+            let received = self.receiver.recv_timeout(next.saturating_duration_since(Instant::now()));
+            self.findings.looks(Some(Instant::now()));
+            match received {
                 Ok(command) => {
                     if !self.obey(command, &mut events) {
                         return;
@@ -439,5 +457,20 @@ impl Thread {
         }
         self.reported.clone_from(&problems);
         self.findings.problems.store(Arc::new(problems));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_lasts_is_told_until_it_ends() {
+        let (findings, start) = (Findings::default(), Instant::now());
+        assert!(!findings.hangs(start + HANGS), "nobody looks");
+        findings.looks(Some(start));
+        assert!(!findings.hangs(start + HANGS / 2) && findings.hangs(start + HANGS));
+        findings.looks(None);
+        assert!(!findings.hangs(start + 2 * HANGS));
     }
 }

@@ -308,7 +308,7 @@ fn traits(ep: &EntryPoint) -> Vec<String> {
 /// The challenges of a certificate resolver, in the words of the protocol.
 fn challenges(resolver: &CertificatesResolver) -> Vec<String> {
     let dns = resolver.dns.as_ref().map(|dns| format!("dns-01 by {}", dns.provider));
-    let (tls, http) = (resolver.tls.then(|| "tls-alpn-01".to_owned()), resolver.http.then(|| "http-01".to_owned()));
+    let (tls, http) = (resolver.tls.map(|_| "tls-alpn-01".to_owned()), resolver.http.map(|_| "http-01".to_owned()));
     dns.into_iter().chain(tls).chain(http).collect()
 }
 

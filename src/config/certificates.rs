@@ -88,12 +88,14 @@ pub struct CertificatesResolver {
     pub profile: Option<String>,
     /// Traefik's `acme.json`, to be read.
     pub storage: Option<PathBuf>,
+    /// Limit of a request to the authority.
+    pub client_timeout: Duration,
     /// Limit of waiting for the certificate.
     pub certificate_timeout: Duration,
-    /// HTTP-01.
-    pub http: bool,
-    /// TLS-ALPN-01.
-    pub tls: bool,
+    /// HTTP-01, and how long to wait before it is looked at.
+    pub http: Option<Duration>,
+    /// TLS-ALPN-01, likewise.
+    pub tls: Option<Duration>,
     /// DNS-01.
     pub dns: Option<DnsChallenge>,
     /// Where it was said.
@@ -284,9 +286,10 @@ fn of_hind(wildcards: &[String], directory: &Path) -> CertificatesResolver {
         preferred_chain: None,
         profile: None,
         storage: None,
+        client_timeout: Duration::from_secs(30),
         certificate_timeout: Duration::from_secs(30),
-        http: !by_dns,
-        tls: !by_dns,
+        http: (!by_dns).then_some(Duration::ZERO),
+        tls: (!by_dns).then_some(Duration::ZERO),
         dns: by_dns.then(|| DnsChallenge {
             provider: "acme-dns".to_owned(),
             resolvers: Vec::new(),
@@ -332,11 +335,12 @@ fn resolver(
         }
     };
     let dns = view.is_on("dnsChallenge").then(|| dns(&view, env));
-    let (http, tls) = (view.is_on("httpChallenge"), view.is_on("tlsChallenge"));
+    let challenge = |key: &str| view.is_on(key).then(|| view.time(&format!("{key}.delay")));
+    let (http, tls) = (challenge("httpChallenge"), challenge("tlsChallenge"));
     if dns.as_ref().is_some_and(|dns| dns.provider.is_empty()) {
         refuse("dnsChallenge", "`dnsChallenge` names no `provider`".to_owned());
     }
-    if !http && !tls && dns.is_none() {
+    if http.is_none() && tls.is_none() && dns.is_none() {
         refuse("", "no challenge is named: `httpChallenge`, `tlsChallenge` or `dnsChallenge`".to_owned());
     }
     if let Some(entry_point) = said("httpChallenge.entryPoint")
@@ -355,6 +359,7 @@ fn resolver(
         preferred_chain: said("preferredChain"),
         profile: said("profile"),
         storage: view.path_of("storage"),
+        client_timeout: view.time("clientTimeout"),
         certificate_timeout: view.time("certificateTimeout"),
         http,
         tls,

@@ -32,6 +32,7 @@ const CODES: &[&str] = &[
     "certificate_directory",
     "certificate_expired",
     "certificate_expires",
+    "certificate_not_yet_valid",
     "certificate_not_stored",
     "certificates",
     "local_authority",
@@ -48,6 +49,7 @@ struct Trouble {
     code: Arc<str>,
     severity: Severity,
     message: String,
+    file: Option<Arc<str>>,
     help: Option<String>,
     /// How long it must last to be told.
     lasts: Duration,
@@ -66,6 +68,7 @@ impl Trouble {
             code: diagnostic.code.clone(),
             severity: diagnostic.severity,
             message: diagnostic.message.clone(),
+            file: diagnostic.origin.file.clone(),
             help: diagnostic.help.clone(),
             lasts: Duration::ZERO,
         })
@@ -78,6 +81,7 @@ impl Trouble {
             code: reason.code.into(),
             severity: Severity::Warning,
             message: reason.message.clone(),
+            file: None,
             help: None,
             lasts: LASTS,
         })
@@ -93,6 +97,9 @@ struct Event {
     code: Arc<str>,
     severity: Severity,
     message: String,
+    /// Which one: of a certificate its chain, of an order what asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<String>,
     /// RFC 3339.
@@ -128,6 +135,7 @@ impl Watcher {
             code: trouble.code.clone(),
             severity: trouble.severity,
             message: trouble.message.clone(),
+            file: trouble.file.clone(),
             help: trouble.help.clone(),
             at: at.clone(),
         };
@@ -223,6 +231,22 @@ mod tests {
         assert_eq!(look(30, &[again.clone(), brief.clone()]), [("firing", brief.message.clone())]);
         assert_eq!(look(35, &[]), [("resolved", again.message), ("resolved", brief.message)]);
         assert_eq!(look(40, std::slice::from_ref(&failed)), [("firing", failed.message)]);
+    }
+
+    #[test]
+    fn troubles_of_two_files_are_two_and_say_which() {
+        let of = |file: &str| {
+            let origin = crate::diagnostic::Origin { file: Some(file.into()), ..Default::default() };
+            Trouble::of(&Diagnostic::error("bad_certificate", "no PEM private key in it").with_origin(origin))
+        };
+        let (a, b) = (of("/a.crt").expect("told"), of("/b.crt").expect("told"));
+        let mut watcher = Watcher::default();
+        let files = |events: Vec<Event>| -> Vec<_> { events.into_iter().map(|e| (e.status, e.file)).collect() };
+        let now = Instant::now();
+        let both = files(watcher.look(now, SystemTime::UNIX_EPOCH, vec![a, b.clone()]));
+        assert_eq!(both, [("firing", Some("/a.crt".into())), ("firing", Some("/b.crt".into()))]);
+        let one = files(watcher.look(now, SystemTime::UNIX_EPOCH, vec![b]));
+        assert_eq!(one, [("resolved", Some("/a.crt".into()))]);
     }
 
     #[test]

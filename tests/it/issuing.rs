@@ -234,7 +234,7 @@ fn what_is_due_is_renewed_and_open_connections_stay() {
 
 /// The leaf of a handshake of a client that believes everybody.
 pub fn unverified(stream: std::net::TcpStream, host: &str) -> Option<Vec<u8>> {
-    let config = blind();
+    let config = tls::blind(&[]);
     let name = rustls::pki_types::ServerName::try_from(host.to_owned()).ok()?;
     let mut connection = rustls::ClientConnection::new(config, name).ok()?;
     let mut stream = stream;
@@ -242,55 +242,4 @@ pub fn unverified(stream: std::net::TcpStream, host: &str) -> Option<Vec<u8>> {
         connection.complete_io(&mut stream).ok()?;
     }
     Some(connection.peer_certificates()?.first()?.to_vec())
-}
-
-fn blind() -> Arc<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Blind(provider.clone()));
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Arc::new(config)
-}
-
-/// Believes every certificate, and verifies that the server has its key.
-#[derive(Debug)]
-struct Blind(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for Blind {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

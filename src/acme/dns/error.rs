@@ -160,7 +160,7 @@ pub enum DnsError {
     #[error("mode RAW needs the challenge's token and key authorization")]
     RawNeedsKey,
     /// The record is not seen everywhere in time.
-    #[error("after {waited:?} {name} does not have the value of the challenge everywhere: {}", all(.heard))]
+    #[error("after {waited:.0?} {name} does not have the value of the challenge everywhere: {}", all(.heard))]
     NotPropagated {
         /// The name that was asked for (behind CNAMEs).
         name: String,
@@ -252,22 +252,44 @@ impl From<u16> for Rcode {
     }
 }
 
+impl Rcode {
+    /// Its name (RFC 6895, 2.3).
+    pub fn word(self) -> String {
+        let word = match self {
+            Self::NoError => "NOERROR",
+            Self::FormErr => "FORMERR",
+            Self::ServFail => "SERVFAIL",
+            Self::NxDomain => "NXDOMAIN",
+            Self::NotImp => "NOTIMP",
+            Self::Refused => "REFUSED",
+            Self::YxDomain => "YXDOMAIN",
+            Self::YxRrset => "YXRRSET",
+            Self::NxRrset => "NXRRSET",
+            Self::NotAuth => "NOTAUTH",
+            Self::NotZone => "NOTZONE",
+            Self::Other(code) => return format!("RCODE {code}"),
+        };
+        word.to_owned()
+    }
+}
+
+/// Its name, and what it means as the answer to an update.
 impl fmt::Display for Rcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoError => "NOERROR",
-            Self::FormErr => "FORMERR (it does not understand the message)",
-            Self::ServFail => "SERVFAIL (it failed; its log tells why, often a journal that it cannot write)",
-            Self::NxDomain => "NXDOMAIN (no such name)",
-            Self::NotImp => "NOTIMP (it takes no dynamic updates)",
-            Self::Refused => "REFUSED (its policy does not let this key change this name)",
-            Self::YxDomain => "YXDOMAIN (a name exists that should not)",
-            Self::YxRrset => "YXRRSET (a record exists that should not)",
-            Self::NxRrset => "NXRRSET (a record that should exist does not)",
-            Self::NotAuth => "NOTAUTH (it has no authority over the zone, or does not accept the key)",
-            Self::NotZone => "NOTZONE (the name is not within the zone)",
-            Self::Other(code) => return write!(f, "RCODE {code}"),
-        })
+        let means = match self {
+            Self::NoError | Self::Other(_) => return f.write_str(&self.word()),
+            Self::FormErr => "it does not understand the message",
+            Self::ServFail => "it failed; its log tells why, often a journal that it cannot write",
+            Self::NxDomain => "no such name",
+            Self::NotImp => "it takes no dynamic updates",
+            Self::Refused => "its policy does not let this key change this name",
+            Self::YxDomain => "a name exists that should not",
+            Self::YxRrset => "a record exists that should not",
+            Self::NxRrset => "a record that should exist does not",
+            Self::NotAuth => "it has no authority over the zone, or does not accept the key",
+            Self::NotZone => "the name is not within the zone",
+        };
+        write!(f, "{} ({means})", self.word())
     }
 }
 

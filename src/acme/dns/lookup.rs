@@ -46,7 +46,7 @@ impl Resolvers {
                     Err(fault) => fault,
                     Ok(message) => match rcode(&message) {
                         Rcode::NoError | Rcode::NxDomain => return Ok(message),
-                        other => format!("answers {other}"),
+                        other => format!("answers {}", other.word()),
                     },
                 },
             };

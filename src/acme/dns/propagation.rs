@@ -159,7 +159,7 @@ async fn has(servers: &[Server], name: &Fqdn, value: &str, recursive: bool, limi
 fn shows(message: &Message, value: &str) -> Result<(), String> {
     let code = rcode(message);
     if code != Rcode::NoError {
-        return Err(format!("answers {code}"));
+        return Err(format!("answers {}", code.word()));
     }
     let texts: Vec<Vec<u8>> = message
         .answers

@@ -355,10 +355,66 @@ fn strange_files_are_told_and_change_nothing() {
     assert!(about("big.pem", "larger than"), "{said:#?}");
     assert!(about("binary.crt", "no PEM certificate"), "{said:#?}");
     assert!(about("loop.pem", "cannot be read"), "{said:#?}");
-    assert!(about("dangling.pem", "No such file"), "{said:#?}");
+    assert!(about("dangling.pem", "leads nowhere"), "{said:#?}");
     assert_eq!(said.len(), 5, "{said:#?}");
     let warning = store.certificates(SystemTime::now()).into_iter().find(|c| c.serial == "2").unwrap().warning;
     assert!(warning.unwrap().contains("mode 0644"));
+}
+
+#[test]
+fn what_is_wrong_with_a_key_is_told_by_its_file() {
+    let world = World::new();
+    world.caddy("le", "a.test", &Want::default());
+    let made = world.make(&want(&["b.test"], 2));
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n";
+    let new = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let kind = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let cases = [
+        ("old", old, "`{key}`: the private key is encrypted"),
+        ("new", new, "`{key}`: the private key is encrypted"),
+        ("kind", kind, "`{key}`: the private key does not parse, or is neither RSA"),
+        ("none", "nothing", "`{key}`: no PEM private key in it"),
+    ];
+    for (name, key, _) in &cases {
+        world.write(&format!("{name}.crt"), &made.chain);
+        world.write(&format!("{name}.key"), key);
+    }
+    let leaf: CertificateDer<'static> =
+        rustls::pki_types::pem::PemObject::from_pem_slice(made.chain.as_bytes()).unwrap();
+    world.write("der.crt", &*leaf);
+    world.write("der.key", &made.key);
+    world.write("combined.pem", made.chain.clone() + new);
+    world.write("link.crt", &made.chain);
+    symlink("nowhere", world.dir.join("link.key")).unwrap();
+    let store = world.open();
+    look(&store);
+    let said = said(&store);
+    let about = |what: &str| said.iter().any(|s| s.contains(what));
+    for (name, _, what) in cases {
+        let key = world.dir.join(format!("{name}.key")).display().to_string();
+        assert!(about(&what.replace("{key}", &key)), "{name}: {said:#?}");
+    }
+    assert!(about("but DER") && about("combined.pem") && about("link.key` is a link that leads nowhere"), "{said:#?}");
+    assert_eq!(said.len(), 7, "{said:#?}");
+}
+
+#[test]
+fn a_pair_that_is_replaced_by_removing_it_is_served_all_the_time() {
+    let world = World::new();
+    world.caddy("le", "a.test", &Want::default());
+    let store = world.open();
+    for number in 1..40 {
+        let made = world.make(&want(&["b.test"], number));
+        // As `install` does it.
+        for (name, text) in [("b.crt", &made.chain), ("b.key", &made.key)] {
+            let file = world.dir.join(name);
+            drop(fs::remove_file(&file));
+            assert!(number == 1 || store.covers("b.test", SystemTime::now()), "{number}: {name} is away");
+            fs::write(&file, text).unwrap();
+        }
+        look(&store);
+        assert_eq!(serial(&store, "b.test"), number.to_string());
+    }
 }
 
 #[test]
@@ -410,13 +466,4 @@ fn a_pair_is_seen_soon_after_it_is_there() {
         std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(said(&store), Vec::<String>::new());
-}
-
-#[test]
-fn hinds_pair_comes_with_its_root() {
-    let world = World::new();
-    let store = world.open();
-    assert_eq!(store.client_root(), None);
-    world.write("ca.pem", world.authority.pem());
-    assert_eq!(store.client_root(), Some(world.dir.join("ca.pem")));
 }

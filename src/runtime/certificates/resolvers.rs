@@ -52,6 +52,9 @@ fn resolver(said: &CertificatesResolver) -> Result<Resolver, String> {
         preferred_chain: said.preferred_chain.clone(),
         profile: said.profile.clone(),
         certificate_limit: Some(said.certificate_timeout).filter(|limit| !limit.is_zero()),
+        request_limit: Some(said.client_timeout).filter(|limit| !limit.is_zero()),
+        http_delay: said.http.unwrap_or_default(),
+        tls_delay: said.tls.unwrap_or_default(),
         ..Authority::new(said.ca_server.clone())
     };
     let mut methods = Vec::new();
@@ -59,8 +62,8 @@ fn resolver(said: &CertificatesResolver) -> Result<Resolver, String> {
         methods.push(Method::Dns(Arc::new(solver(dns)?)));
     }
     // of the two that need no zone, the one on port 443 needs no other port
-    methods.extend(said.tls.then_some(Method::TlsAlpn));
-    methods.extend(said.http.then_some(Method::Http));
+    methods.extend(said.tls.map(|_| Method::TlsAlpn));
+    methods.extend(said.http.map(|_| Method::Http));
     Ok(Resolver { authority, methods })
 }
 

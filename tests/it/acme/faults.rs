@@ -96,6 +96,40 @@ async fn an_authority_that_hangs_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_authority_has_a_limit_of_its_own_for_requests() {
+    let mut rig = Rig::start(|_| {}).await;
+    rig.authority.request_limit = Some(Duration::from_millis(300));
+    rig.ca.fault("new-order", [Fault::Hang]);
+    let error = rig.order(&["a.test"], &[Method::Http]).await.expect_err("no answer");
+    match error {
+        AcmeError::TimedOut { phase, limit, .. } => {
+            assert_eq!((phase, limit), (Phase::NewOrder, Duration::from_millis(300)));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Who sets another limit does not get the connection that was made with this one.
+    rig.authority.request_limit = None;
+    rig.order(&["a.test"], &[Method::Http]).await.expect("a certificate");
+}
+
+#[tokio::test]
+async fn the_authority_is_told_to_look_after_the_pause_of_the_challenge() {
+    let mut rig = Rig::start(|_| {}).await;
+    let pause = Duration::from_millis(200);
+    for method in [Method::Http, Method::TlsAlpn] {
+        (rig.authority.http_delay, rig.authority.tls_delay) = match method {
+            Method::Http => (pause, Duration::from_secs(3_600)),
+            _ => (Duration::from_secs(3_600), pause),
+        };
+        let start = std::time::Instant::now();
+        rig.order(&["a.test"], &[method]).await.expect("a certificate");
+        assert!(start.elapsed() >= pause, "{:?}", start.elapsed());
+    }
+    rig.authority.http_delay = Duration::from_secs(3_600);
+    rig.order(&["a.test"], &[rig.front.dns()]).await.expect("neither concerns DNS");
+}
+
+#[tokio::test]
 async fn an_order_that_takes_too_long_is_given_up() {
     let mut rig = Rig::start(|manner| (manner.slow, manner.retry_after) = (usize::MAX, Some(7))).await;
     rig.authority.certificate_limit = Some(Duration::from_millis(50));

@@ -9,7 +9,7 @@ fn hinds_set_up_orders_from_lets_encrypt_unless_resolvers_are_named_or_it_signs_
     let resolver = &hind.resolvers[DEFAULT_RESOLVER];
     assert_eq!(hind.automatic.as_deref(), Some(DEFAULT_RESOLVER));
     assert_eq!(resolver.ca_server, "https://acme-v02.api.letsencrypt.org/directory");
-    assert!(resolver.http && resolver.tls && resolver.dns.is_none() && resolver.email.is_empty());
+    assert!(resolver.http.is_some() && resolver.tls.is_some() && resolver.dns.is_none() && resolver.email.is_empty());
     assert_eq!((hind.store, hind.on_demand), (CertificateStore::Directory, None));
 
     let own = yaml("certificatesResolvers:\n  le:\n    acme: {email: a@example.com, tlsChallenge: {}}\n").settled();
@@ -33,7 +33,7 @@ fn acme_dns_has_wildcards_ordered_and_no_other_challenge() {
     let said = given.settled().certificates;
     let resolver = &said.resolvers[DEFAULT_RESOLVER];
     assert_eq!(said.wildcards, ["example.com", "b.example.org"]);
-    assert!(!resolver.http && !resolver.tls);
+    assert!(resolver.http.is_none() && resolver.tls.is_none());
     let dns = resolver.dns.as_ref().expect("by DNS");
     assert_eq!(dns.provider, "acme-dns");
     assert_eq!(dns.variables["ACME_DNS_STORAGE_PATH"].reveal(), "/pv/CERTS/acme-dns.json");
@@ -48,7 +48,7 @@ fn a_resolver_is_read_in_traefiks_words() {
     let text = "entryPoints:\n  web: {address: ':80'}\n  sec:\n    address: ':443'\n    http:\n      tls:\n        certResolver: le\n        domains:\n          - {main: Example.com, sans: ['*.example.com', b.example.com]}\n\
          certificatesResolvers:\n  le:\n    acme:\n      caServer: https://ca.example/dir\n      email: ops@example.com\n      storage: /x/acme.json\n      \
          keyType: RSA4096\n      preferredChain: X1\n      profile: short\n      caCertificates: [/x/ca.pem]\n      caServerName: ca\n      eab: {kid: k, hmacEncoded: c2VjcmV0}\n      \
-         httpChallenge: {entryPoint: web}\n      dnsChallenge:\n        provider: CloudFlare\n        resolvers: ['1.1.1.1:53']\n        \
+         clientTimeout: 5s\n      httpChallenge: {entryPoint: web, delay: 2s}\n      dnsChallenge:\n        provider: CloudFlare\n        resolvers: ['1.1.1.1:53']\n        \
          propagation: {delayBeforeChecks: 3s, requireAllRNS: true, disableANSChecks: true}\n";
     let given = yaml(text).env("CF_DNS_API_TOKEN", "hush").env("PATH", "/bin");
     assert_eq!(given.warnings(), [""; 0]);
@@ -65,7 +65,7 @@ fn a_resolver_is_read_in_traefiks_words() {
     assert_eq!((le.preferred_chain.as_deref(), le.profile.as_deref()), (Some("X1"), Some("short")));
     let (kid, key) = le.eab.as_ref().expect("an external account");
     assert_eq!((kid.as_str(), key.reveal()), ("k", "c2VjcmV0"));
-    assert_eq!((le.http, le.tls), (true, false));
+    assert_eq!((le.http, le.tls, le.client_timeout), (Some(secs(2)), None, secs(5)));
     let dns = le.dns.as_ref().expect("by DNS");
     assert_eq!((dns.provider.as_str(), dns.delay), ("cloudflare", secs(3)));
     assert!(dns.require_all && dns.skip_authoritative && !dns.disable_checks);
@@ -93,14 +93,4 @@ fn what_cannot_work_is_refused() {
     }
     let here = resolver("caServer: 'http://127.0.0.1:14000/dir', tlsChallenge: {}");
     assert_eq!(here.settled().certificates.resolvers.len(), 1, "plain HTTP within this machine");
-}
-
-#[test]
-fn what_is_not_heeded_is_told() {
-    for option in ["httpChallenge.delay=2s", "tlsChallenge.delay=2s", "clientTimeout=5s"] {
-        let flags =
-            ["--certificatesResolvers.le.acme.tlsChallenge=true", &format!("--certificatesResolvers.le.acme.{option}")];
-        let told = given().flags(&flags).warnings();
-        assert!(told.len() == 1 && told[0].contains("warning[not_served]"), "{option}: {told:?}");
-    }
 }

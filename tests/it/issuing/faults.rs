@@ -147,7 +147,7 @@ fn a_certificate_that_begins_later_is_waited_for_and_not_ordered_again() {
     let proxy = world.start(world.setup(&[]));
     proxy.route(&[(name, HTTP), ("two.shop.com", HTTP)]);
     proxy.problem("certificate_ahead");
-    assert!(proxy.problem("certificate_expired").contains("`one.shop.com` is not valid yet"));
+    assert!(proxy.problem("certificate_not_yet_valid").contains("`one.shop.com` is not valid yet"));
     assert_eq!(world.orders(), 2);
 }
 
