@@ -33,6 +33,9 @@ job "rust-lb" {
   }
 
   group "proxy" {
+    # Out of the catalog first, then the drain.
+    shutdown_delay = "2s"
+
     network {
       mode = "host"
       port "http" { static = 80 }

@@ -4,6 +4,8 @@
 job "canary" {
   group "web" {
     count = 3
+    # Out of the catalog first, then the end.
+    shutdown_delay = "5s"
 
     network {
       port "http" {}

@@ -4,6 +4,8 @@
 job "checked" {
   group "web" {
     count = 2
+    # Out of the catalog first, then the end.
+    shutdown_delay = "5s"
 
     network {
       port "http" {}

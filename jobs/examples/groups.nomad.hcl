@@ -3,6 +3,8 @@
 job "groups" {
   group "pages" {
     count = 2
+    # Out of the catalog first, then the end.
+    shutdown_delay = "5s"
 
     network {
       port "http" {}
@@ -36,6 +38,8 @@ job "groups" {
 
   group "api" {
     count = 2
+    # Out of the catalog first, then the end.
+    shutdown_delay = "5s"
 
     network {
       port "http" {}

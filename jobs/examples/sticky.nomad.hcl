@@ -3,6 +3,8 @@
 job "sticky" {
   group "web" {
     count = 3
+    # Out of the catalog first, then the end.
+    shutdown_delay = "5s"
 
     network {
       port "http" {}

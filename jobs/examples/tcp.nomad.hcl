@@ -3,6 +3,9 @@
 
 job "tcp" {
   group "db" {
+    # Out of the catalog first, then the end.
+    shutdown_delay = "5s"
+
     network {
       port "redis" {}
     }

@@ -2,6 +2,9 @@
 
 job "traefik" {
   group "web" {
+    # Out of the catalog first, then the end.
+    shutdown_delay = "5s"
+
     network {
       port "http" {}
     }
