@@ -1,7 +1,8 @@
 //! The static file with every option that is served, each with its default and what it is for: `etc/rust-lb.yaml`, which
 //! `rust-lb check --example` prints. Made of the table in `keys.rs`, so that it cannot fall behind.
 //!
-//! What always holds: all of it is commented out, and whichever lines are taken in (with those of the sections above them) hold.
+//! What always holds: all of it is commented out, and every line that is taken in, with those of the sections above it and what it
+//! needs beside it, holds.
 
 use super::keys::{DEFAULT_ENTRY_POINTS, DEFAULT_OBSERVATION, Effect, Key, Kind};
 use super::schema::{Node, root};
@@ -16,7 +17,8 @@ const HEAD: &str = "\
 ## for. Made by `rust-lb check --example`.
 ##
 ## All is commented out, and so what holds without a file holds: HinD's set-up. Take the first `#` away from a line, and from
-## those of the sections above it; lines that begin with `##` are no options. Keys are those of Traefik v3; what only rust-lb
+## those of the sections above it; lines that begin with `##` are no options. Some need others: an entry point its address, a
+## resolver a challenge. Keys are those of Traefik v3; what only rust-lb
 ## knows stands under `rustLb`. Each can be said as a flag (`--entryPoints.web.address=:80`) and as a variable of the environment
 ## (`RUST_LB_ENTRYPOINTS_WEB_ADDRESS=:80`), which win over this file.
 ##
@@ -48,7 +50,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("entryPoints.*.forwardedHeaders.connection", "X-Real-Client"),
     ("entryPoints.*.forwardedHeaders.trustedIPs", "10.0.0.0/8,192.168.0.0/16"),
     ("entryPoints.*.http.middlewares", "limit@file"),
-    ("entryPoints.*.http.redirections.entryPoint.to", "websecure"),
+    ("entryPoints.*.http.redirections.entryPoint.to", ":443"),
     ("entryPoints.*.http.tls.certResolver", "default"),
     ("entryPoints.*.http.tls.domains.[].main", "example.com"),
     ("entryPoints.*.http.tls.domains.[].sans", "www.example.com"),

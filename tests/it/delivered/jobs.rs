@@ -64,7 +64,7 @@ fn instance(service: &Service, tags: &[String], number: usize) -> Value {
 
 /// What `rust-lb render` makes of these instances.
 fn render(provider: &str, instances: &[Value]) -> Value {
-    let mut render = command(&["render", "--provider", provider, "-"]);
+    let mut render = command(&["render", "--provider", provider, "--set", "exposedByDefault=false", "-"]);
     let mut render =
         render.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let text = json!(instances).to_string();

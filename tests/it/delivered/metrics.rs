@@ -88,6 +88,10 @@ fn busy() -> Busy {
          down: {{loadBalancer: {{servers: [{{url: 'http://127.0.0.1:1'}}]}}}}\n"
     );
     std::fs::write(setup.dir().join("routes.yaml"), routes).expect("written");
+    let pair = rcgen::generate_simple_self_signed(vec!["kept.test".to_owned()]).expect("a certificate");
+    std::fs::create_dir(setup.dir().join("certs")).expect("a folder");
+    std::fs::write(setup.dir().join("certs/kept.test.crt"), pair.cert.pem()).expect("written");
+    std::fs::write(setup.dir().join("certs/kept.test.key"), pair.signing_key.serialize_pem()).expect("written");
     let root = setup.dir().join("state/local/root.crt");
     let serve = setup.arg("--rustLb.linger.wait=0s").start();
     serve.wait_until_served();
