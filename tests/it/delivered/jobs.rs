@@ -96,7 +96,7 @@ fn every_example_routes_as_it_says() {
         ("sticky", &["Host(`cart.example.com`)"]),
         ("tcp", &["HostSNI(`redis.example.com`)"]),
         ("traefik", &["Host(`shop.example.com`)"]),
-        ("urlprefix", &["Host(`api.example.com`) && PathPrefix(`/v1`)", "Host(`old.example.com`) && PathPrefix(`/`)"]),
+        ("urlprefix", &["Host(`api.example.com`) && PathPrefix(`/v1`)", "Host(`old.example.com`)"]),
     ];
     let mut files: Vec<String> = std::fs::read_dir(path("jobs/examples"))
         .expect("a folder")
