@@ -107,9 +107,23 @@ impl Publisher {
             woken
         });
         if news && !missing.is_empty() {
-            tracing::warn!(provider = %self.provider, missing = missing.join("; "), "catalog token lacks rights");
+            let (missing, add) = (missing.join("; "), self.add());
+            tracing::warn!(provider = %self.provider, missing, add, "catalog token lacks rights");
         } else if news {
             tracing::info!(provider = %self.provider, "catalog token has the rights it needs");
+        }
+    }
+
+    /// What gives a token the rights that routing takes, to the letter.
+    fn add(&self) -> &'static str {
+        match self.provider {
+            Provider::Nomad => {
+                "NOMAD_TOKEN (or providers.nomad.endpoint.tokenFile) with the policy: namespace \"*\" { capabilities = [\"read-job\"] }"
+            }
+            _ => {
+                "CONSUL_HTTP_TOKEN (or providers.consulCatalog.endpoint.tokenFile) with the policy: node_prefix \"\" { policy = \"read\" } \
+                 service_prefix \"\" { policy = \"read\" }"
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use std::io::{self, BufRead, Write};
 
 pub(super) const HELP: &str = "\
 usage: rust-lb check [--strict] [--json] [--services FILE [--provider NAME]] [static configuration flags]
+       rust-lb check --example
 
 Reads the static configuration and the files of dynamic configuration that it names as `serve` would, and the tags of
 services where some are given; prints every problem with its place and a suggestion, and what is settled. Opens no socket.
@@ -31,6 +32,7 @@ options:
   --services FILE   what Nomad's `/v1/service/NAME` or Consul's `/v1/health/service/NAME` answers, of one service or of
                     several, one after another (`-`: standard input)
   --provider NAME   the catalog that they are of: `nomad` or `consulcatalog`; else it is told by their form
+  --example         print a static file with every option, its default and what it is for, all commented out
 
 examples:
   rust-lb check --configFile=/etc/traefik.yaml

@@ -15,7 +15,7 @@ mod serve;
 mod services;
 mod version;
 
-use crate::config::Input;
+use crate::config::{self, Input};
 use crate::diagnostic::Diagnostic;
 use crate::runtime;
 use output::Style;
@@ -114,6 +114,12 @@ fn run_check(mut args: Vec<String>, stdout: &mut dyn Write, stderr: &mut dyn Wri
         args.retain(|a| a != flag);
         args.len() != before
     };
+    if take("--example") {
+        return match args.first() {
+            None => written(write!(stdout, "{}", config::example())),
+            Some(other) => fail(stderr, USAGE, format_args!("`--example` stands alone: what is `{other}`?")),
+        };
+    }
     let (strict, json) = (take("--strict"), take("--json"));
     let services = match check::Services::take(&mut args) {
         Ok(services) => services,

@@ -4,6 +4,7 @@
 mod access_log;
 mod certificates;
 mod entry_points;
+mod example;
 mod fabio;
 mod file;
 mod from_document;
@@ -23,6 +24,7 @@ pub use access_log::{AccessFormat, AccessLog, FieldMode, Filters};
 pub use certificates::{
     CertificateStore, Certificates, CertificatesResolver, DEFAULT_RESOLVER, DnsChallenge, OnDemand,
 };
+pub use example::example;
 pub use file::MAX_FILE_BYTES;
 pub use load::{DEFAULT_PATHS, Input, Loaded, Note, load};
 pub use sources::{notify_fd, standby, wants_check, wants_detached_drain, wants_single_process};

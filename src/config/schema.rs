@@ -109,6 +109,16 @@ impl Node {
         self.children.iter().find(|c| c.name.eq_ignore_ascii_case(name)).or(self.star.as_deref())
     }
 
+    /// The nodes with names of their own below.
+    pub fn children(&self) -> &[Node] {
+        &self.children
+    }
+
+    /// The node of names that people choose.
+    pub fn star(&self) -> Option<&Node> {
+        self.star.as_deref()
+    }
+
     /// The node of a place in a list of groups.
     pub fn item(&self) -> Option<&Node> {
         self.item.as_deref()

@@ -114,8 +114,8 @@ fn the_examples_hold_and_are_twins() {
         assert_eq!(given.warnings(), [""; 0], "{name}");
         Settled { file: None, ..given.settled() }
     };
-    assert_eq!(settle("rust-lb.yaml"), settle("rust-lb.toml"));
-    let mut hind = settle("hind.yaml");
+    assert_eq!(settle("example.yaml"), settle("example.toml"));
+    let mut hind = settle("rust-lb.hind.yaml");
     hind.consul.as_mut().unwrap().watch_connections = 128;
     assert_eq!(hind, given().settled(), "what holds without a file");
 }

@@ -25,6 +25,9 @@ fn what_cannot_be_switched_to_changes_nothing() {
     bed.served_by("caddy", "b.test");
     let broken = bed.path("bin/broken");
     std::fs::write(&broken, "").expect("written");
+    // A port that somebody else has.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = other.local_addr().expect("bound").port().to_string();
     let (absent, broken) = (bed.path("absent").display().to_string(), broken.display().to_string());
     let refused = [
         (&["nginx"][..], ("X", "x"), 2, "is none of"),
@@ -33,6 +36,7 @@ fn what_cannot_be_switched_to_changes_nothing() {
         (&["rust-lb"][..], ("PROXY_RUST_LB", &*broken), 1, "is not executable"),
         (&["rust-lb"][..], ("PROXY_RUST_LB_ARGS", "--nonsense=1"), 1, "unknown key `nonsense`"),
         (&["traefik"][..], ("PROXY_TRAEFIK", &*absent), 1, "there is no"),
+        (&["rust-lb"][..], ("PROXY_HTTP_PORT", &*taken), 1, "is taken by a process that is none of the slot's"),
     ];
     for (args, variable, exit, message) in refused {
         let (code, said) = bed.switch_with(args, &[variable]);
@@ -159,4 +163,54 @@ fn a_choice_that_cannot_be_had_comes_to_caddy() {
     bed.stop();
     bed.start("caddy");
     bed.served_by("rust-lb", "a.test");
+}
+
+#[test]
+fn a_box_whose_rust_lb_cannot_start_is_served_by_caddy() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test"]);
+    let (binary, flags) = (bed.env["PROXY_RUST_LB"].clone(), bed.env["PROXY_RUST_LB_ARGS"].clone());
+    let plain = bed.path("bin/plain");
+    std::fs::write(&plain, "").expect("written");
+    let plain = plain.display().to_string();
+    let nonsense = format!("{flags} --nonsense=1");
+    let cases = [(&plain, &flags, "is not executable"), (&binary, &nonsense, "unknown key `nonsense`")];
+    for (binary, flags, message) in cases {
+        bed.env.insert("PROXY_RUST_LB".to_owned(), binary.clone());
+        bed.env.insert("PROXY_RUST_LB_ARGS".to_owned(), flags.clone());
+        bed.start("rust-lb");
+        bed.served_by("caddy", "a.test");
+        let log = bed.log();
+        assert!(log.contains(message) && log.contains("cannot be started: caddy stands in"), "{message}: {log}");
+        bed.stop();
+    }
+}
+
+/// /pv is away: what was served last is known from local disk, and it is said where the state lies.
+#[test]
+fn a_box_without_pv_serves_what_it_knew() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test"]);
+    bed.start("rust-lb");
+    bed.served_at_http();
+    bed.wait_until_kept("a.test");
+    bed.stop();
+    // The copy is made at a start.
+    bed.start("rust-lb");
+    bed.served_at_http();
+    eventually("the state is copied", || {
+        let text = std::fs::read_to_string(bed.path("local/last-good.json")).ok()?;
+        text.contains("a.test").then_some(())
+    });
+    bed.stop();
+    bed.catalog = None;
+    std::fs::rename(bed.path("pv"), bed.path("away")).expect("renamed");
+    bed.start("rust-lb");
+    bed.served_at_http();
+    let log = bed.log();
+    assert!(log.contains("is absent or cannot be written: the state of rust-lb is kept in"), "{log}");
 }
