@@ -6,7 +6,8 @@
 //! - A name that is missing from a list is only *asked for*; it goes when its own read, good and
 //!   empty, confirms it, so a whole list turned empty never empties the services by itself.
 //! - After a reset (index back, wiped state, rights gone) what is missing is held until the name
-//!   reappears or a person says [`Belief::forget`]. The end of its time alone drops nothing: a list
+//!   reappears or a person says [`Belief::forget`]. Its time runs only while the catalog can be read, and
+//!   the end of it alone drops nothing: a list
 //!   read after it has to lack the name ([`Belief::confirm`]), and then the name's own read.
 //! - An answer that is older than the accepted age (no leader) adds, and takes nothing away.
 //! - A service that did not change keeps its `Arc`.
@@ -179,6 +180,11 @@ impl Belief {
         }
     }
 
+    /// The catalog could not be read for so long. What is held could not be seen to come back meanwhile, so this time does not count.
+    pub fn away(&mut self, time: Duration) {
+        self.held.values_mut().for_each(|hold| hold.until += time);
+    }
+
     /// Whether the removal of this name is held back.
     pub fn is_held(&self, key: &ServiceKey) -> bool {
         !self.held.is_empty() && self.held.contains_key(key)
@@ -337,6 +343,16 @@ mod tests {
         assert_eq!(belief.services().len(), 2);
         belief.gone(&key("web"), Trust::Full, now);
         assert_eq!(belief.services().len(), 1, "what reappeared may go again");
+    }
+
+    #[test]
+    fn a_hold_does_not_run_while_the_catalog_is_away() {
+        let (now, late) = (Instant::now(), Instant::now() + HOLD);
+        let mut belief = belief(&["web"]);
+        belief.hold([key("web")], now);
+        belief.away(HOLD / 2);
+        assert_eq!(belief.confirm(&Names::default(), late), []);
+        assert_eq!(belief.confirm(&Names::default(), late + HOLD / 2), [key("web")]);
     }
 
     #[test]

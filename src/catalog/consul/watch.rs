@@ -113,6 +113,8 @@ pub struct Watch {
     silent: bool,
     live_since: Instant,
     renewed: Instant,
+    /// Nothing could be read since then.
+    away_since: Option<Instant>,
     /// How often everything is read anew because connections were lost.
     losses: Bucket,
 }
@@ -186,6 +188,7 @@ impl Watch {
             silent: false,
             live_since: now,
             renewed: now,
+            away_since: None,
             losses: Bucket::new(2, Duration::from_secs(30)),
             agent,
             paths,
@@ -320,6 +323,9 @@ impl Watch {
         }
         self.reset |= step == Step::Back;
         let sync = self.phase == Phase::Listing;
+        if let Some(since) = self.away_since.take() {
+            self.state.belief.away(now - since);
+        }
         let reset = std::mem::take(&mut self.reset);
         let trust = self.trust(meta, reset);
         if trust == Trust::Reset {
@@ -513,24 +519,6 @@ impl Watch {
         self.missing.extend([SERVICES, NODES]);
         self.rights();
         self.fail("the token may see no service");
-    }
-
-    /// A failure: what is known stays, everything is asked for again after a pause.
-    fn fail(&mut self, reason: &str) {
-        self.readers = Readers::new(&self.read_lanes, &self.paths, self.stale, self.spawn.timing);
-        self.outstanding.clear();
-        self.watchers.clear();
-        self.told = mpsc::channel(64);
-        self.struck.clear();
-        (self.strikes, self.blocked, self.rung, self.looking) = (None, None, None, false);
-        // An agent that comes back may have been configured anew.
-        self.allowed = self.wanted;
-        (self.list_at, self.broken_at, self.ring_at, self.listen_at) = (None, None, None, None);
-        self.list.failed();
-        self.checks.failed();
-        self.publisher.failed(reason, self.agent.connections());
-        self.renewed = Instant::now();
-        self.phase = Phase::Waiting(self.renewed + self.backoff.failed(&mut self.rng));
     }
 
     fn publish(&mut self) {

@@ -115,6 +115,8 @@ pub struct Watch {
     silent: bool,
     live_since: Instant,
     renewed: Instant,
+    /// Nothing could be read since then.
+    away_since: Option<Instant>,
     /// How often everything is read anew because connections were lost.
     losses: Bucket,
 }
@@ -174,6 +176,7 @@ impl Watch {
             silent: false,
             live_since: now,
             renewed: now,
+            away_since: None,
             losses: Bucket::new(2, Duration::from_secs(30)),
             agent,
             paths,
@@ -395,6 +398,9 @@ impl Watch {
             self.reset = true;
         }
         self.behind.1 = 0;
+        if let Some(since) = self.away_since.take() {
+            self.state.belief.away(now - since);
+        }
         let trust = self.trust(meta, self.reset);
         if trust == Trust::Reset {
             tracing::warn!(index = self.list.index(), "nomad's index went back: its state was wiped or restored");
@@ -556,25 +562,6 @@ impl Watch {
         }
         self.lack(true);
         self.fail("the token may read no namespace");
-    }
-
-    /// A failure: what is known stays, everything is asked for again after a pause. A stream
-    /// that still runs is kept.
-    fn fail(&mut self, reason: &str) {
-        self.reader = Reader::new(self.read_lane.clone(), self.paths.clone(), self.stale, self.spawn.timing);
-        self.outstanding.clear();
-        self.alarms.clear();
-        (self.blocked, self.looking, self.list_at, self.broken_at) = (None, false, None, None);
-        if !self.streaming && !matches!(self.phase, Phase::Opening(_)) {
-            self.stream = None;
-        }
-        self.list.failed();
-        self.publisher.failed(reason, self.agent.connections());
-        let now = Instant::now();
-        if self.stream.is_none() {
-            self.renewed = now;
-        }
-        self.phase = Phase::Waiting(now + self.backoff.failed(&mut self.rng));
     }
 
     fn publish(&mut self) {

@@ -1,9 +1,10 @@
 //! What becomes of the watcher when the agent refuses, is silent, or is there while the connections to it are lost; how what is held is asked for
 //! again, and when a person ends holds.
 
-use super::{NODES, Phase, SERVICES, Watch};
+use super::{NODES, Phase, Readers, SERVICES, Watch};
 use crate::catalog::http::Error;
 use crate::catalog::pulse::Beat;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// How many held names are read at a time.
@@ -91,5 +92,24 @@ impl Watch {
         let names = self.state.forget();
         self.publisher.dropped(&names);
         self.publish();
+    }
+
+    /// A failure: what is known stays, everything is asked for again after a pause.
+    pub(super) fn fail(&mut self, reason: &str) {
+        self.readers = Readers::new(&self.read_lanes, &self.paths, self.stale, self.spawn.timing);
+        self.outstanding.clear();
+        self.watchers.clear();
+        self.told = mpsc::channel(64);
+        self.struck.clear();
+        (self.strikes, self.blocked, self.rung, self.looking) = (None, None, None, false);
+        // An agent that comes back may have been configured anew.
+        self.allowed = self.wanted;
+        (self.list_at, self.broken_at, self.ring_at, self.listen_at) = (None, None, None, None);
+        self.list.failed();
+        self.checks.failed();
+        self.publisher.failed(reason, self.agent.connections());
+        self.renewed = Instant::now();
+        self.away_since.get_or_insert(self.renewed);
+        self.phase = Phase::Waiting(self.renewed + self.backoff.failed(&mut self.rng));
     }
 }

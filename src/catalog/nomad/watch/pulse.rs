@@ -1,7 +1,7 @@
 //! What becomes of the watcher when the agent or one answer refuses, is silent, or is there while the connections to it are lost; and how
 //! what is held, was answered too late or was missed by the stream is asked for again.
 
-use super::{Alarm, Phase, Watch};
+use super::{Alarm, Phase, Reader, Watch};
 use crate::catalog::ServiceKey;
 use crate::catalog::http::Error;
 use crate::catalog::nomad::stream::Signal;
@@ -143,5 +143,25 @@ impl Watch {
         let names = self.state.belief.forget();
         self.publisher.dropped(&names);
         self.publish();
+    }
+
+    /// A failure: what is known stays, everything is asked for again after a pause. A stream
+    /// that still runs is kept.
+    pub(super) fn fail(&mut self, reason: &str) {
+        self.reader = Reader::new(self.read_lane.clone(), self.paths.clone(), self.stale, self.spawn.timing);
+        self.outstanding.clear();
+        self.alarms.clear();
+        (self.blocked, self.looking, self.list_at, self.broken_at) = (None, false, None, None);
+        if !self.streaming && !matches!(self.phase, Phase::Opening(_)) {
+            self.stream = None;
+        }
+        self.list.failed();
+        self.publisher.failed(reason, self.agent.connections());
+        let now = Instant::now();
+        self.away_since.get_or_insert(now);
+        if self.stream.is_none() {
+            self.renewed = now;
+        }
+        self.phase = Phase::Waiting(now + self.backoff.failed(&mut self.rng));
     }
 }
