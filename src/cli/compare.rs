@@ -220,6 +220,9 @@ fn prepare(options: &Options, stdin: &mut dyn BufRead) -> Result<(Plan, Read), S
         Some(file) => Tls::Roots(file.clone()),
         None => Tls::System,
     };
+    if options.ca.is_some() {
+        tls.check().map_err(|e| format!("`--ca`: {e}"))?;
+    }
     let proxy = |flag: &str, given: &[String]| {
         Proxy::new(addresses(flag, given)?, &tls, limit, options.max_body).map_err(|e| e.to_string())
     };

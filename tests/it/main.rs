@@ -11,6 +11,7 @@ mod certs;
 mod certs_command;
 mod chaos;
 mod cli;
+mod compare;
 mod config;
 mod corpora;
 mod embedded;
