@@ -45,6 +45,7 @@ const SHOWN: usize = 200;
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     ignored: Vec<String>,
+    compared: Vec<String>,
     /// Slower by more than this is a difference.
     pub max_slower: Option<Duration>,
 }
@@ -52,13 +53,15 @@ pub struct Rules {
 impl Rules {
     /// The default fields, with `more` left out too, and `compared` not.
     pub fn new(more: &[String], compared: &[String], max_slower: Option<Duration>) -> Self {
-        let compared: Vec<String> = compared.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let ignored = IGNORED.iter().map(|name| (*name).to_owned());
-        let ignored = ignored.chain(more.iter().map(|name| name.to_ascii_lowercase()));
-        Self { ignored: ignored.filter(|name| !compared.contains(name)).collect(), max_slower }
+        let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect::<Vec<_>>();
+        let ignored = IGNORED.iter().map(|name| (*name).to_owned()).chain(lower(more)).collect();
+        Self { ignored, compared: lower(compared), max_slower }
     }
 
     fn ignores(&self, name: &str) -> bool {
+        if self.compared.iter().any(|compared| compared == name) {
+            return false;
+        }
         OF_CONNECTION.contains(&name)
             || self.ignored.iter().any(|pattern| match pattern.strip_suffix('*') {
                 Some(start) => name.starts_with(start),

@@ -145,14 +145,17 @@ impl Shared {
         while !found.is_empty() && request.is_safe() && repeated < *repeat && !first.is_subset(&unstable) {
             let (again, new_again) = self.ask(request, pair).await;
             repeated += 1;
-            unstable.extend(aspects(&differences(rules, (&old, of_old), (&again, of_old))));
+            let mut own = aspects(&differences(rules, (&old, of_old), (&again, of_old)));
+            // times are held against those of the same moment
+            own.remove(&Aspect::Time);
+            unstable.extend(own);
             let still = aspects(&differences(rules, (&again, of_old), (&new_again, of_new)));
             wavering.extend(first.difference(&still).cloned());
         }
         unstable.retain(|aspect| first.contains(aspect));
         // one slow answer is chance
-        if wavering.contains(&Aspect::Time) {
-            unstable.insert(Aspect::Time);
+        if wavering.remove(&Aspect::Time) {
+            found.retain(|difference| difference.aspect != Aspect::Time);
         }
         wavering.retain(|aspect| !unstable.contains(aspect));
         found.retain(|difference| !unstable.contains(&difference.aspect));

@@ -25,6 +25,7 @@ mod hind;
 mod holder;
 mod issuing;
 mod middleware;
+mod migration_md;
 mod proxy;
 mod real;
 mod render;
