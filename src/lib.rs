@@ -21,6 +21,7 @@ pub mod balance;
 pub mod catalog;
 pub mod certs;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod declare;
 pub mod diagnostic;

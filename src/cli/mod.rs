@@ -5,6 +5,7 @@
 mod admin;
 mod certs;
 pub mod check;
+mod compare;
 mod dev;
 pub mod explain;
 mod healthcheck;
@@ -39,6 +40,7 @@ commands:
   explain       tell where a request goes and why
   render        print the configuration that tags make
   rule          parse, print and evaluate rules
+  compare       replay requests against two proxies and tell what differs
   certs         list the certificates and what is wrong with them; make some for development
   healthcheck   exit 0 when the running instance is ready
   version       print version, commit, features, TLS provider
@@ -54,7 +56,7 @@ examples:
 ";
 
 /// Commands of the surface that later versions bring; named so that the answer is clear.
-const NOT_YET: [&str; 3] = ["migrate", "compare", "top"];
+const NOT_YET: [&str; 2] = ["migrate", "top"];
 
 /// Runs the program with its arguments (without the program's name); the environment is this process's.
 pub fn run(mut args: Vec<String>) -> u8 {
@@ -93,6 +95,12 @@ pub fn run(mut args: Vec<String>) -> u8 {
             render::run_styled(&args, style, &mut std::io::stdin().lock(), stdout, stderr)
         }
         "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
+        "compare" => {
+            let input = Input::of_process(Vec::new());
+            let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+            let terminal = compare::Terminal { stdout: style(out, &input), stderr: style(err, &input), progress: err };
+            compare::run(&args, terminal, &mut std::io::stdin().lock(), stdout, stderr)
+        }
         "certs" => {
             let style = style(std::io::stdout().is_terminal(), &Input::of_process(Vec::new()));
             certs::run(args, style, stdout, stderr)
@@ -159,7 +167,7 @@ fn help_of(command: &str) -> Option<&'static str> {
         "healthcheck" => Some(healthcheck::HELP),
         "version" => Some(version::HELP),
         "check" => Some(check::HELP),
-        // `explain`, `render` and `rule` print their own.
+        // `compare`, `explain`, `render` and `rule` print their own.
         _ => None,
     }
 }

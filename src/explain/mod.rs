@@ -25,3 +25,4 @@ pub use report::{
 };
 pub use scene::{Admission, Door, Refused, Scene, Servers, State, refused};
 pub use service::{Fate, InstanceNow, RouterNow, ServiceReport, Standing, TagNow};
+pub(crate) use witness::plain;

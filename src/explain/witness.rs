@@ -54,7 +54,7 @@ impl Witness {
 }
 
 /// A text for the simplest expressions, such as those of `*.host`: `^[^.]+\.a\.example$`.
-fn plain(pattern: &str) -> String {
+pub(crate) fn plain(pattern: &str) -> String {
     let mut out = String::new();
     let mut rest = pattern.trim_start_matches("(?i)").trim_start_matches('^').trim_end_matches('$');
     while let Some(c) = rest.chars().next() {
