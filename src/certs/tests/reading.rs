@@ -260,8 +260,12 @@ fn a_staple_of_caddys_is_stapled_in_its_time() {
 }
 
 fn copied(world: &World) -> usize {
-    let names = fs::read_dir(world.state.join("copy")).map(|all| all.count());
-    names.unwrap_or_default()
+    // What is being written has a name that begins with a dot.
+    let is_whole =
+        |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|e| !e.file_name().as_encoded_bytes().starts_with(b"."));
+    fs::read_dir(world.state.join("copy"))
+        .map(|all| all.map(is_whole).filter(|whole| *whole).count())
+        .unwrap_or_default()
 }
 
 /// Waits for the thread that copies.
