@@ -11,6 +11,7 @@
 //! (host and path) either every tag of every service is, or none.
 
 mod convert;
+pub mod edit;
 mod prove;
 mod set;
 
