@@ -8,6 +8,7 @@ pub mod check;
 mod dev;
 pub mod explain;
 mod healthcheck;
+mod migrate;
 pub mod output;
 pub mod render;
 pub mod rule;
@@ -39,6 +40,7 @@ commands:
   explain       tell where a request goes and why
   render        print the configuration that tags make
   rule          parse, print and evaluate rules
+  migrate       convert urlprefix- and https:// tags in job files, with proof that nothing routes otherwise
   certs         list the certificates and what is wrong with them; make some for development
   healthcheck   exit 0 when the running instance is ready
   version       print version, commit, features, TLS provider
@@ -54,7 +56,7 @@ examples:
 ";
 
 /// Commands of the surface that later versions bring; named so that the answer is clear.
-const NOT_YET: [&str; 3] = ["migrate", "compare", "top"];
+const NOT_YET: [&str; 2] = ["compare", "top"];
 
 /// Runs the program with its arguments (without the program's name); the environment is this process's.
 pub fn run(mut args: Vec<String>) -> u8 {
@@ -93,6 +95,14 @@ pub fn run(mut args: Vec<String>) -> u8 {
             render::run_styled(&args, style, &mut std::io::stdin().lock(), stdout, stderr)
         }
         "rule" => rule::run(&args, &mut std::io::stdin().lock(), stdout, stderr),
+        "migrate" => {
+            let input = Input::of_process(Vec::new());
+            let styles = migrate::Styles {
+                stdout: style(std::io::stdout().is_terminal(), &input),
+                stderr: style(std::io::stderr().is_terminal(), &input),
+            };
+            migrate::run(&args, styles, &mut std::io::stdin().lock(), stdout, stderr)
+        }
         "certs" => {
             let style = style(std::io::stdout().is_terminal(), &Input::of_process(Vec::new()));
             certs::run(args, style, stdout, stderr)
@@ -153,7 +163,7 @@ fn help_of(command: &str) -> Option<&'static str> {
         "healthcheck" => Some(healthcheck::HELP),
         "version" => Some(version::HELP),
         "check" => Some(check::HELP),
-        // `explain`, `render` and `rule` print their own.
+        // `explain`, `render`, `rule` and `migrate` print their own.
         _ => None,
     }
 }

@@ -141,7 +141,8 @@ impl Collector<'_, '_, '_> {
             Expression::Traversal(traversal) => match self.names.named(traversal) {
                 Some(known) => self.collect(known, conditional, steps + 1),
                 None => {
-                    let message = format!("tags come from `{}`, which this document does not define", self.source(at.clone()));
+                    let message =
+                        format!("tags come from `{}`, which this document does not define", self.source(at.clone()));
                     let help = "look for legacy tags where it is defined";
                     self.reading.remark(at.start, self.service, message, help);
                 }
@@ -211,7 +212,12 @@ impl Collector<'_, '_, '_> {
             _ => "an expression".to_owned(),
         };
         let message = format!("legacy tags are made by {how}, which cannot be edited in place");
-        self.reading.refuse(at.start, self.service, message, "write them as a list of texts, or write the new tags by hand");
+        self.reading.refuse(
+            at.start,
+            self.service,
+            message,
+            "write them as a list of texts, or write the new tags by hand",
+        );
     }
 
     fn plain(&self, text: &str, at: usize) -> Tag {

@@ -262,30 +262,40 @@ impl Document {
 
 /// Whether a service has the tags that are meant, in whatever order.
 fn says(old: &Service, new: &Service, conversion: &Conversion, keep: bool) -> bool {
-    let mut meant: Vec<String> = Vec::new();
+    let mut wanted: Vec<String> = Vec::new();
     let mut any = false;
     for (tag, outcome) in old.tags.iter().zip(&conversion.outcomes) {
         let converted = match outcome {
             Outcome::Converted(new) => {
-                meant.extend(new.iter().map(|text| shown(&pieces(text), &tag.holes)));
+                wanted.extend(new.iter().map(|text| meant(&pieces(text), &tag.holes)));
                 any = true;
                 true
             }
             _ => false,
         };
         if keep || !converted {
-            meant.push(of_tag(tag));
+            wanted.push(of_tag(tag));
         }
     }
     if any {
-        meant.extend(conversion.besides.iter().map(|text| shown(&pieces(text), &[])));
+        wanted.extend(conversion.besides.iter().map(|text| meant(&pieces(text), &[])));
     }
     let mut has: Vec<String> = new.tags.iter().map(of_tag).collect();
-    for all in [&mut meant, &mut has] {
+    for all in [&mut wanted, &mut has] {
         all.sort();
         all.dedup();
     }
-    meant == has
+    wanted == has
+}
+
+/// A tag for people: its expressions as they are written.
+pub fn shown(tag: &Tag) -> String {
+    of_tag(tag).replace(Tag::HOLE, "")
+}
+
+/// A new tag for people, made of an old one.
+pub fn shown_new(text: &str, old: &Tag) -> String {
+    meant(&pieces(text), &old.holes).replace(Tag::HOLE, "")
 }
 
 /// A tag's text with its expressions as they are written, marked off from text that only looks like one.
@@ -301,7 +311,7 @@ fn of_tag(tag: &Tag) -> String {
     out
 }
 
-fn shown(pieces: &[Piece<'_>], holes: &[Arc<str>]) -> String {
+fn meant(pieces: &[Piece<'_>], holes: &[Arc<str>]) -> String {
     let mut out = String::new();
     for piece in pieces {
         match piece {

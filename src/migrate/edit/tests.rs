@@ -116,7 +116,10 @@ fn tags_go_with_their_lines() {
 #[test]
 fn expressions_are_holes_or_are_told_of() {
     let holes = edit(&job("[\"urlprefix-${var.host}/${a[\"}\"]}\", format(\"urlprefix-%s/p\", var.other)]"), false);
-    assert!(holes.contains("[\"enable\", \"new-${var.host}\", \"more-${var.host}=`$${1}\\\\\\\"\", \"new-${var.other}\""), "{holes}");
+    assert!(
+        holes.contains("[\"enable\", \"new-${var.host}\", \"more-${var.host}=`$${1}\\\\\\\"\", \"new-${var.other}\""),
+        "{holes}"
+    );
     let concat = edit(&job("concat([\"urlprefix-a/\"], var.more, c ? [\"urlprefix-b/\"] : [])"), true);
     assert!(concat.contains("concat([\"urlprefix-a/\", \"enable\", \"new-a/\", "), "{concat}");
     assert!(concat.contains(", var.more, c ? [\"urlprefix-b/\", \"new-b/\", "), "{concat}");
@@ -222,7 +225,9 @@ fn json_has_the_same_services() {
     }
     let live = edit(r#"{"job":{"a":{"group":{"b":{"service":{"tags":["urlprefix-${var.h}/"]}}}}}}"#, false);
     assert!(live.contains(r#"["enable", "new-${var.h}", "more-${var.h}=`$${1}\\\""]"#), "{live}");
-    for other in ["{}", "[]", "{\"name\": \"x\"}", "{\"compilerOptions\": {}}", "variable \"x\" {}\n", "", "\n# nothing\n"] {
+    for other in
+        ["{}", "[]", "{\"name\": \"x\"}", "{\"compilerOptions\": {}}", "variable \"x\" {}\n", "", "\n# nothing\n"]
+    {
         assert!(matches!(read(&"x".into(), other.as_bytes()), Ok(None)), "{other}");
     }
 }
