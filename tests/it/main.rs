@@ -24,6 +24,7 @@ mod hind;
 mod holder;
 mod issuing;
 mod middleware;
+mod migrate;
 mod proxy;
 mod real;
 mod render;
