@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use std::sync::Arc;
 
 /// Where a tag stands in a document.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct Place {
     /// File, `-` for standard input, or the address of a catalog.
     pub file: Arc<str>,
