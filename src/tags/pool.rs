@@ -550,7 +550,7 @@ pub fn site_rule(host: &str) -> (String, i64) {
 /// 1, and up where all are fixed), what is left split among the others; 10,000 slots (a million where a
 /// share is smaller than one of these), at least one for whoever has a share at all. Without any fixed weight all are equal.
 fn servers<'a>(urls: impl Iterator<Item = &'a Arc<str>>, fixed: &[Option<f64>]) -> Vec<Server> {
-    let slots = fixed_slots(fixed);
+    let slots = slots(fixed);
     let mut total: BTreeMap<&Arc<str>, u32> = BTreeMap::new();
     for (at, url) in urls.enumerate() {
         let slots = slots.as_ref().map_or(1, |s| s.get(at).copied().unwrap_or(1));
@@ -571,7 +571,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// The slots of each target; `None` when no weight is fixed.
-pub fn fixed_slots(fixed: &[Option<f64>]) -> Option<Vec<u32>> {
+pub fn slots(fixed: &[Option<f64>]) -> Option<Vec<u32>> {
     let count = fixed.iter().flatten().count();
     if count == 0 {
         return None;
