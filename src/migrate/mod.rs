@@ -11,8 +11,15 @@
 //! (host and path) either every tag of every service is, or none.
 
 mod convert;
+mod holes;
+mod options;
+mod overlap;
 mod prove;
+mod redirect;
+mod remarks;
 mod set;
+mod weights;
+mod write;
 
 pub use convert::{apply, convert};
 pub use prove::{Answered, Difference, Gap, Proof, prove};

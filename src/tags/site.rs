@@ -68,7 +68,7 @@ pub fn decode(
 }
 
 /// One address of a tag.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
     /// HTTPS.
     pub https: bool,
