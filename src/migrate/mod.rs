@@ -12,8 +12,15 @@
 
 mod convert;
 pub mod edit;
+mod holes;
+mod options;
+mod overlap;
 mod prove;
+mod redirect;
+mod remarks;
 mod set;
+mod weights;
+mod write;
 
 pub use convert::{apply, convert};
 pub use prove::{Answered, Difference, Gap, Proof, prove};

@@ -1,0 +1,3 @@
+//! Conversions, tag by tag.
+
+use super::*;
