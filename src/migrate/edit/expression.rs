@@ -1,5 +1,5 @@
 //! Expressions of HCL that make lists of tags: literal lists, those inside of `concat`, `flatten` and their like, under
-//! conditions, in loops and behind `local.…` and `var.…`; and the texts in them, with their templates' expressions as holes.
+//! conditions and behind `local.…` and `var.…`; and the texts in them, with their templates' expressions as holes.
 
 use super::list::{Element, List};
 use super::reading::{Reading, has_legacy};
@@ -129,9 +129,6 @@ impl Collector<'_, '_, '_> {
                 self.collect(&either.true_expr, true, steps + 1);
                 self.collect(&either.false_expr, true, steps + 1);
             }
-            Expression::ForExpr(each) if matches!(each.value_expr, Expression::Array(_)) => {
-                self.collect(&each.value_expr, true, steps + 1);
-            }
             Expression::FuncCall(call) if TRANSPARENT.contains(&call.name.name.as_str()) => {
                 let conditional = conditional || call.name.name.starts_with("coalesce") || &**call.name.name == "try";
                 for argument in call.args.iter() {
@@ -206,6 +203,7 @@ impl Collector<'_, '_, '_> {
         }
         let how = match expression {
             Expression::FuncCall(call) => format!("the function `{}`", call.name.name.as_str()),
+            // Each turn would define the same router with a rule of its own, and none of them would count.
             Expression::ForExpr(_) => "a `for` expression".to_owned(),
             Expression::HeredocTemplate(_) => "a heredoc".to_owned(),
             Expression::Conditional(_) => "a condition on a single text".to_owned(),

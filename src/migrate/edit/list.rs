@@ -15,7 +15,7 @@ pub(super) struct List {
     pub(super) inside: Range<usize>,
     /// Its elements in order.
     pub(super) elements: Vec<Element>,
-    /// It counts only under a condition, or once for each turn of a loop.
+    /// It counts only under a condition.
     pub(super) conditional: bool,
     /// A comma may stand behind the last element, and comments between them (HCL; not JSON).
     pub(super) lenient: bool,

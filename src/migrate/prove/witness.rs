@@ -117,7 +117,8 @@ impl Requests {
         ] {
             self.get(&host, path, kind);
         }
-        let mut variants = vec![format!("{path}x"), format!("{path}?a=b&c"), "/".to_owned(), swapped(path), format!("//{path}")];
+        let mut variants =
+            vec![format!("{path}x"), format!("{path}?a=b&c"), "/".to_owned(), swapped(path), format!("//{path}")];
         variants.push(format!("{}/x/y", path.trim_end_matches('/')));
         variants.push(format!("{}/%2Fx", path.trim_end_matches('/')));
         variants.push(format!("/x/..{path}"));
