@@ -11,6 +11,8 @@
 //! (host and path) either every tag of every service is, or none.
 
 mod convert;
+#[cfg(test)]
+mod corpus_tests;
 mod holes;
 mod options;
 mod overlap;
