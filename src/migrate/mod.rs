@@ -12,6 +12,8 @@
 
 mod convert;
 pub mod edit;
+#[cfg(test)]
+mod corpus_tests;
 mod holes;
 mod options;
 mod overlap;

@@ -187,6 +187,12 @@ impl Proof {
     }
 }
 
+/// The table of a set's `traefik.*` tags.
+#[cfg(test)]
+pub(super) fn table_of(set: &Set, settings: &Settings) -> Arc<crate::table::Table> {
+    world::scenes(&Set::default(), set, settings).new.table
+}
+
 /// What happens, for people.
 fn told(brief: &Brief) -> Answered {
     let router = brief.router.as_deref();
