@@ -11,9 +11,9 @@
 //! (host and path) either every tag of every service is, or none.
 
 mod convert;
-pub mod edit;
 #[cfg(test)]
 mod corpus_tests;
+pub mod edit;
 mod holes;
 mod options;
 mod overlap;
