@@ -124,7 +124,7 @@ fn expressions_are_holes_or_are_told_of() {
     assert!(concat.contains("concat([\"urlprefix-a/\", \"enable\", \"new-a/\", "), "{concat}");
     assert!(concat.contains(", var.more, c ? [\"urlprefix-b/\", \"new-b/\", "), "{concat}");
     for (tags, code, column) in [
-        ("flatten([for h in var.hosts : [\"urlprefix-${h}/\"]])", "tags_by_expression", 23),
+        ("flatten([for h in var.hosts : [\"urlprefix-${h}/\"]])", "tags_by_expression", 22),
         ("[for h in var.hosts : \"urlprefix-${h}/\"]", "tags_by_expression", 14),
         ("split(\",\", \"urlprefix-a/,urlprefix-b/\")", "tags_by_expression", 14),
         ("[var.on ? \"urlprefix-a/\" : \"\"]", "tags_by_expression", 24),
