@@ -9,6 +9,7 @@ mod compare;
 mod dev;
 pub mod explain;
 mod healthcheck;
+mod migrate;
 pub mod output;
 pub mod render;
 pub mod rule;
@@ -41,6 +42,7 @@ commands:
   render        print the configuration that tags make
   rule          parse, print and evaluate rules
   compare       replay requests against two proxies and tell what differs
+  migrate       convert urlprefix- and https:// tags in job files, with proof that nothing routes otherwise
   certs         list the certificates and what is wrong with them; make some for development
   healthcheck   exit 0 when the running instance is ready
   version       print version, commit, features, TLS provider
@@ -56,7 +58,7 @@ examples:
 ";
 
 /// Commands of the surface that later versions bring; named so that the answer is clear.
-const NOT_YET: [&str; 2] = ["migrate", "top"];
+const NOT_YET: [&str; 1] = ["top"];
 
 /// Runs the program with its arguments (without the program's name); the environment is this process's.
 pub fn run(mut args: Vec<String>) -> u8 {
@@ -100,6 +102,14 @@ pub fn run(mut args: Vec<String>) -> u8 {
             let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
             let terminal = compare::Terminal { stdout: style(out, &input), stderr: style(err, &input), progress: err };
             compare::run(&args, terminal, &mut std::io::stdin().lock(), stdout, stderr)
+        }
+        "migrate" => {
+            let input = Input::of_process(Vec::new());
+            let styles = migrate::Styles {
+                stdout: style(std::io::stdout().is_terminal(), &input),
+                stderr: style(std::io::stderr().is_terminal(), &input),
+            };
+            migrate::run(&args, styles, &mut std::io::stdin().lock(), stdout, stderr)
         }
         "certs" => {
             let style = style(std::io::stdout().is_terminal(), &Input::of_process(Vec::new()));
@@ -167,7 +177,7 @@ fn help_of(command: &str) -> Option<&'static str> {
         "healthcheck" => Some(healthcheck::HELP),
         "version" => Some(version::HELP),
         "check" => Some(check::HELP),
-        // `compare`, `explain`, `render` and `rule` print their own.
+        // `compare`, `explain`, `migrate`, `render` and `rule` print their own.
         _ => None,
     }
 }

@@ -7,6 +7,7 @@
 //! changed by asking; no secret is shown.
 
 mod ask;
+mod brief;
 mod choose;
 mod mask;
 mod question;
@@ -17,6 +18,7 @@ mod service;
 mod steps;
 mod witness;
 
+pub use brief::{Brief, End};
 pub use mask::masked;
 pub use question::{MAX_BODY, MAX_HEADERS, MAX_URL, Question, peer};
 pub use remarks::notes;

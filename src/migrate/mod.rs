@@ -10,6 +10,20 @@
 //! and is told of with its place, the reason and what to do by hand; nothing is converted by half: of one route
 //! (host and path) either every tag of every service is, or none.
 
+mod convert;
+#[cfg(test)]
+mod corpus_tests;
+pub mod edit;
+mod holes;
+mod options;
+mod overlap;
+mod prove;
+mod redirect;
+mod remarks;
 mod set;
+mod weights;
+mod write;
 
-pub use set::{Conversion, EntryPoint, Outcome, Place, Service, Set, Settings, Tag};
+pub use convert::{apply, convert};
+pub use prove::{Answered, Difference, Gap, Proof, prove};
+pub use set::{Conversion, EntryPoint, Outcome, Piece, Place, Service, Set, Settings, Tag, pieces};

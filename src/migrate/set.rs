@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use std::sync::Arc;
 
 /// Where a tag stands in a document.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct Place {
     /// File, `-` for standard input, or the address of a catalog.
     pub file: Arc<str>,
@@ -79,7 +79,8 @@ pub struct EntryPoint {
 pub enum Outcome {
     /// Not a legacy tag, or one that stays beside (nothing to say about it).
     Kept,
-    /// It becomes these tags (texts with holes as in [`Tag::text`], and the numbers of the holes follow the old tag's).
+    /// It becomes these tags, those apart that the service has already. An expression of the document stands in their texts as
+    /// [`Tag::HOLE`] with the number of the old tag's hole behind it: [`pieces`] takes such a text apart.
     Converted(Vec<Arc<str>>),
     /// It has no faithful form, stays, and the diagnostic (severity error) says why and what to do by hand.
     Refused(Box<Diagnostic>),
@@ -94,6 +95,49 @@ pub struct Conversion {
     pub besides: Vec<Arc<str>>,
     /// Remarks (severity warning): what differs, and why it may matter.
     pub remarks: Vec<Diagnostic>,
+}
+
+/// A part of the text of a new tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// As it is, before the document's escapes.
+    Text(&'a str),
+    /// The expression of this number among the old tag's holes.
+    Hole(usize),
+}
+
+/// Takes the text of a new tag ([`Outcome::Converted`], [`Conversion::besides`]) apart.
+pub fn pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(Tag::HOLE) {
+        if !before.is_empty() {
+            found.push(Piece::Text(before));
+        }
+        let number = after.chars().next().and_then(|c| u32::from(c).checked_sub(FIRST_HOLE));
+        let Some(number) = number.and_then(|number| usize::try_from(number).ok()) else {
+            rest = after;
+            continue;
+        };
+        found.push(Piece::Hole(number));
+        rest = after.get(after.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default();
+    }
+    if !rest.is_empty() {
+        found.push(Piece::Text(rest));
+    }
+    found
+}
+
+/// Stands behind [`Tag::HOLE`] for the number 0; the others follow. Of Unicode's private use, so that no tag contains it.
+const FIRST_HOLE: u32 = 0xE000;
+
+/// How many holes a tag that is converted may have.
+pub const MAX_HOLES: usize = 64;
+
+/// The hole of this number as new tags have it.
+pub fn hole(number: usize) -> String {
+    let number = u32::try_from(number.min(MAX_HOLES)).unwrap_or_default();
+    [Some(Tag::HOLE), char::from_u32(FIRST_HOLE + number)].into_iter().flatten().collect()
 }
 
 impl Tag {

@@ -17,6 +17,7 @@ mod glob;
 mod grown;
 mod label;
 mod labels;
+pub(crate) mod legacy;
 mod names;
 mod pool;
 mod site;

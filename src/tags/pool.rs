@@ -390,13 +390,17 @@ impl Made {
 type Part<'a> = (bool, &'a Option<Arc<str>>, &'a Option<Arc<str>>);
 
 /// `fb-shop-example-org--cart-1a2b3c`: readable, and apart for `/a-b` and `/a/b`.
-fn pool_name(kind: &str, host: &str, path: &str) -> Arc<str> {
-    let hash = fnv1(host.bytes().chain([0]).chain(path.bytes())) & 0xff_ffff;
-    format!("{kind}-{}-{}-{hash:06x}", slug(&host.replace('*', "any")), slug(path)).into()
+pub fn pool_name(kind: &str, host: &str, path: &str) -> Arc<str> {
+    named(kind, host, path, fnv1(host.bytes().chain([0]).chain(path.bytes())))
+}
+
+/// The same with a hash of something else.
+pub fn named(kind: &str, host: &str, path: &str, hash: u64) -> Arc<str> {
+    format!("{kind}-{}-{}-{:06x}", slug(&host.replace('*', "any")), slug(path), hash & 0xff_ffff).into()
 }
 
 /// The rule of a prefix.
-fn prefix_rule(host: &str, path: &str, matcher: PathMatcher) -> String {
+pub fn prefix_rule(host: &str, path: &str, matcher: PathMatcher) -> String {
     let rule = match host {
         "" if matcher == PathMatcher::Prefix => return format!("PathPrefix({})", quoted(path)),
         "" => String::new(),
@@ -443,7 +447,7 @@ fn sent_host_rule(host: &str, path: &str, matcher: PathMatcher) -> String {
 /// What keeps a redirect to the request's own host and path off those that came by its scheme already: as in
 /// Fabio they go on to the next route, for the redirect would never end. Fabio goes by
 /// `X-Forwarded-Proto` alone; here that is what a trusted proxy said, else how the client came.
-fn loop_guard(options: &PrefixOptions, v2: bool) -> Option<String> {
+pub fn loop_guard(options: &PrefixOptions, v2: bool) -> Option<String> {
     let (scheme, rest) = options.redirect.as_ref()?.1.split_once("://")?;
     let to = rest.strip_suffix("$path")?;
     let to = to.strip_suffix('/').unwrap_or(to);
@@ -465,7 +469,7 @@ fn loop_guard(options: &PrefixOptions, v2: bool) -> Option<String> {
 /// the path within. A host that names its port goes before the same host without.
 /// The numbers are those of a migration to `traefik.*` tags, so that both can stand side by side; where
 /// Fabio's order of paths is not that of their lengths (`iprefix`, `glob`) they have more digits.
-fn priority(host: &str, path: &str, port: bool, matcher: PathMatcher) -> i64 {
+pub fn priority(host: &str, path: &str, port: bool, matcher: PathMatcher) -> i64 {
     let (class, tail) = match host {
         "" => (0, 0),
         glob if is_glob(glob) => glob_rank(glob, port),
@@ -532,7 +536,7 @@ fn path_rank(path: &str, matcher: PathMatcher) -> i64 {
 }
 
 /// A site's host rule; one label for `*`, and behind every exact host.
-fn site_rule(host: &str) -> (String, i64) {
+pub fn site_rule(host: &str) -> (String, i64) {
     match host.strip_prefix("*.") {
         None => (format!("Host({})", quoted(host)), 0),
         Some(rest) => {
@@ -567,7 +571,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// The slots of each target; `None` when no weight is fixed.
-fn slots(fixed: &[Option<f64>]) -> Option<Vec<u32>> {
+pub fn slots(fixed: &[Option<f64>]) -> Option<Vec<u32>> {
     let count = fixed.iter().flatten().count();
     if count == 0 {
         return None;

@@ -68,13 +68,21 @@ pub fn decode(
 }
 
 /// One address of a tag.
-#[derive(Debug, PartialEq, Eq)]
-struct Site {
-    https: bool,
-    host: Arc<str>,
-    path: Option<Arc<str>>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// HTTPS.
+    pub https: bool,
+    /// Lower case, perhaps `*.` before it.
+    pub host: Arc<str>,
+    /// Exact path.
+    pub path: Option<Arc<str>>,
     /// Of a port of its own.
-    entry_point: Option<Arc<str>>,
+    pub entry_point: Option<Arc<str>>,
+}
+
+/// The addresses of a tag, or what is wrong with one.
+pub fn read_tag(tag: &str, legacy: &LegacyOptions) -> Vec<Result<Site, (&'static str, String)>> {
+    tag.split([',', ' ', '\t']).filter(|t| !t.is_empty()).map(|text| read(text, legacy)).collect()
 }
 
 /// Reads one address. A bare name behind a comma is HTTPS, as Caddy takes it.

@@ -114,13 +114,27 @@ pub fn routed(instance: &Instance, provider: Provider, legacy: &LegacyOptions) -
 }
 
 /// A tag that was read.
-struct Read {
-    key: PoolKey,
-    scheme: &'static str,
-    weight: Option<f64>,
-    options: PrefixOptions,
+pub struct Read {
+    /// Host, with its port where it has one, and path.
+    pub key: PoolKey,
+    /// How the instance is spoken to.
+    pub scheme: &'static str,
+    /// Fixed weight, above 0.
+    pub weight: Option<f64>,
+    /// What must be equal within the pool.
+    pub options: PrefixOptions,
     /// What decides between two tags for one prefix on one instance.
     order: String,
+}
+
+/// Reads one tag by itself, its prefix included. `None` beside a remark that is an error where it is refused, beside
+/// warnings alone where nothing answers to it. The columns are those within the tag.
+pub fn read_tag(tag: &str, legacy: &LegacyOptions, datacenter: &str) -> (Option<Read>, Vec<Diagnostic>) {
+    let mut notes = Notes { problems: Vec::new(), tag };
+    let text = tag.trim();
+    let text = text.strip_prefix(&*legacy.prefix).unwrap_or(text);
+    let read = read(text, legacy, datacenter, &mut notes);
+    (read, notes.problems)
 }
 
 struct Notes<'a> {

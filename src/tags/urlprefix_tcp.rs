@@ -14,13 +14,20 @@ use std::sync::Arc;
 /// A TCP route of a tag.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route {
-    name: Arc<str>,
-    rule: String,
-    entry_points: Vec<Arc<str>>,
-    sni: bool,
-    proxy_protocol: bool,
-    allow: Vec<Arc<str>>,
-    deny: Vec<Arc<str>>,
+    /// Of its router and service.
+    pub name: Arc<str>,
+    /// The router's rule.
+    pub rule: String,
+    /// Entry points; empty means the default ones.
+    pub entry_points: Vec<Arc<str>>,
+    /// By the name that a TLS client asks for; the connection is passed on as it is.
+    pub sni: bool,
+    /// `pxyproto=true`.
+    pub proxy_protocol: bool,
+    /// `allow=`.
+    pub allow: Vec<Arc<str>>,
+    /// `deny=`.
+    pub deny: Vec<Arc<str>>,
 }
 
 /// Whether a tag asks for TCP at all.

@@ -26,6 +26,7 @@ mod hind;
 mod holder;
 mod issuing;
 mod middleware;
+mod migrate;
 mod migration_md;
 mod proxy;
 mod real;

@@ -1,0 +1,7 @@
+job "broken" {
+  group "g" {
+    service {
+      name = 
+    }
+  }
+}

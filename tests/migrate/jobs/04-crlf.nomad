@@ -1,0 +1,14 @@
+job "win" {
+  group "win" {
+    service {
+      name = "win"
+      tags = [
+        "urlprefix-win.example.com/", # CRLF
+        "x"
+      ]
+    }
+    task "t" {
+      driver = "exec"
+    }
+  }
+}

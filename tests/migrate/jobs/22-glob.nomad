@@ -1,0 +1,14 @@
+job "glob" {
+  group "g" {
+    service {
+      name = "glob"
+      tags = [
+        "urlprefix-*.glob.example.com/",
+        "urlprefix-/everywhere/",
+      ]
+    }
+    task "t" {
+      driver = "exec"
+    }
+  }
+}
