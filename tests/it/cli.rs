@@ -135,7 +135,8 @@ fn healthcheck_tells_running_from_not_running() {
 fn wrong_words_are_usage_errors_with_advice() {
     for (args, word) in [
         (vec!["serv"], "unknown command"),
-        (vec!["migrate"], "not in this version"),
+        (vec!["top"], "not in this version"),
+        (vec!["migrate"], "nothing is given"),
         (vec!["serve", "--entryPoint.web.address=:80"], "entryPoints"),
         (vec!["dev", "--web", "nonsense"], "nonsense"),
         (vec!["version", "--what"], "--json"),
