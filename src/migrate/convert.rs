@@ -172,12 +172,14 @@ impl Work<'_> {
         if let Some(unfit) = unfit(&text, tag, &worded, &self.options) {
             return self.refuse(at, number, &remarks::unfit(unfit, tag));
         }
+        let bound = remarks::bound(&text).filter(|_| !legacy::is_site(&text));
         let (asks, problems) = self.asked(&text);
         let holes = &self.holes;
         let told = |problem: &Diagnostic| remarks::of_tag(problem, |text| holes.told(text));
         let refusal = problems.iter().find(|p| p.is_error()).map(told);
-        let others: Vec<Told> = problems.iter().filter(|p| !p.is_error()).filter_map(|p| remarks::beside(p, told(p))).collect();
-        let refusal = match (&asks, refusal) {
+        let others: Vec<Told> =
+            problems.iter().filter(|p| !p.is_error()).filter_map(|p| remarks::beside(p, told(p))).collect();
+        let refusal = match (&asks, bound.or(refusal)) {
             (_, Some(told)) => Some(told),
             (None, None) => Some(others.first().cloned().unwrap_or_else(remarks::routes_nothing)),
             (Some(_), None) if off => Some(remarks::switched_off()),
@@ -312,9 +314,7 @@ impl Work<'_> {
                 (Asks::Prefix(a), Asks::Prefix(b)) => {
                     let verify = |read: &Read| skips_verification(&read.worded.text);
                     let one_service = first.service == other.service;
-                    a.options == b.options
-                        && verify(first) == verify(other)
-                        && (!one_service || a.scheme == b.scheme)
+                    a.options == b.options && verify(first) == verify(other) && (!one_service || a.scheme == b.scheme)
                 }
                 (Asks::Tcp(a), Asks::Tcp(b)) => a == b,
                 _ => true,
@@ -519,7 +519,8 @@ impl Work<'_> {
                     Outcome::Refused(Box::new(problem))
                 } else if let Some(lines) = made.remove(&place) {
                     let holes = holes_of.get(&place).map(Vec::as_slice).unwrap_or_default();
-                    let new = lines.into_iter().filter(|line| written.insert(line.clone())).map(|line| holed(&line, holes));
+                    let new =
+                        lines.into_iter().filter(|line| written.insert(line.clone())).map(|line| holed(&line, holes));
                     let there = |text: &Arc<str>| {
                         let key = text.split_once('=').map_or(&**text, |(key, _)| key).to_ascii_lowercase();
                         let old = self.own[at].get(&key).and_then(|at| service.tags.get(*at));

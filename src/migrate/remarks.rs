@@ -68,7 +68,10 @@ pub fn unfit(unfit: Unfit, tag: &Tag) -> Told {
         Unfit::Many => Told::new("expression", "the tag has too many expressions", "write it out"),
         Unfit::Varies(at) => Told::new(
             "expression",
-            format!("`{}` may be another one for each instance, and each instance would define the same router otherwise", hole(at)),
+            format!(
+                "`{}` may be another one for each instance, and each instance would define the same router otherwise",
+                hole(at)
+            ),
             "write the `traefik.*` tags by hand, with the expression in the router's and service's names too",
         ),
         Unfit::Open(at) => Told::new(
@@ -109,10 +112,7 @@ pub fn beside(problem: &Diagnostic, told: Told) -> Option<Told> {
             "make a DNS record or a Consul service of that name",
         )),
         "not_served" => None,
-        "percent_in_path" => Some(Told {
-            help: Some("write the path decoded, if it is to match".to_owned()),
-            ..told
-        }),
+        "percent_in_path" => Some(Told { help: Some("write the path decoded, if it is to match".to_owned()), ..told }),
         _ => Some(told),
     }
 }
@@ -148,6 +148,19 @@ pub fn because_of(told: &Told, service: &Service) -> Told {
         message: format!("the same route has a tag{whose} that cannot be converted ({}): {}", told.code, told.message),
         help: Some("mend that one first".to_owned()),
     }
+}
+
+/// An option whose value is an expression, where what it becomes depends on that value.
+pub fn bound(text: &str) -> Option<Told> {
+    let free = ["strip=", "prepend=", "host=", "redirect="];
+    let is_bound = |option: &&str| has(option) && !free.iter().any(|name| option.starts_with(name));
+    let option = text.split(' ').skip(1).find(is_bound)?;
+    let name = option.split('=').next().filter(|name| !has(name)).unwrap_or_default();
+    Some(Told::new(
+        "expression",
+        format!("the value of `{name}=` is an expression, and what it becomes depends on it"),
+        "write the value out, or the `traefik.*` tags by hand",
+    ))
 }
 
 /// What a tag asks for that no `traefik.*` tag can say.
@@ -206,18 +219,10 @@ pub fn unfaithful(
         ));
     }
     if text.contains('`') {
-        return Some(Told::new("quote", "a back-tick cannot stand in a rule without double quotes, which Fabio refuses", ""));
-    }
-    // what is not text alone has to be known
-    let words = text.split(' ').skip(1).filter(|option| has(option));
-    let free = ["strip", "prepend", "host", "redirect"];
-    let bound = words.filter(|option| !free.iter().any(|name| option.starts_with(&format!("{name}="))));
-    if let Some(option) = bound.into_iter().next() {
-        let name = option.split('=').next().unwrap_or_default();
         return Some(Told::new(
-            "expression",
-            format!("the value of `{name}=` is an expression, and what it becomes depends on it"),
-            "write the value out, or the `traefik.*` tags by hand",
+            "quote",
+            "a back-tick cannot stand in a rule without double quotes, which Fabio refuses",
+            "",
         ));
     }
     None
@@ -322,11 +327,7 @@ pub fn of_prefix(prefix: &Prefix, text: &str, schemes: &BTreeMap<String, Scheme>
         );
     }
     if !options.deny.is_empty() {
-        tell(
-            "deny_list",
-            "there is no deny list in Traefik: a second router takes these clients and answers 403",
-            "",
-        );
+        tell("deny_list", "there is no deny list in Traefik: a second router takes these clients and answers 403", "");
     }
     if let Some((status, url)) = &options.redirect {
         let other = match status {
@@ -340,14 +341,14 @@ pub fn of_prefix(prefix: &Prefix, text: &str, schemes: &BTreeMap<String, Scheme>
             tell("redirect_port", "a port 80 in the request's Host is not taken along to the target", "");
         }
     } else if !options.strip.is_empty() && !options.prepend.is_empty() {
-        tell("strip_prepend", "of a path of which nothing is left, Fabio sends the new prefix with a slash behind it", "");
-    }
-    if !options.auth.is_empty() && schemes.contains_key(&*options.auth) {
         tell(
-            "auth_file",
-            "the proxy has to be able to read the file of users at the same path as Fabio",
+            "strip_prepend",
+            "of a path of which nothing is left, Fabio sends the new prefix with a slash behind it",
             "",
         );
+    }
+    if !options.auth.is_empty() && schemes.contains_key(&*options.auth) {
+        tell("auth_file", "the proxy has to be able to read the file of users at the same path as Fabio", "");
     }
     let proto = text.split_whitespace().filter_map(|o| o.strip_prefix("proto=")).next_back().unwrap_or_default();
     if prefix.scheme == "h2c" || proto == "grpcs" {
@@ -400,7 +401,11 @@ pub fn of_tcp<'a>(route: &TcpRoute, known: impl Iterator<Item = &'a Arc<str>>) -
         all.push(Told::new("dead_in_fabio", "a pattern never matched a TLS name in Fabio; now it does", ""));
     }
     if !route.deny.is_empty() {
-        all.push(Told::new("deny_list", "there is no deny list in Traefik: a second router ends these connections", ""));
+        all.push(Told::new(
+            "deny_list",
+            "there is no deny list in Traefik: a second router ends these connections",
+            "",
+        ));
     }
     all
 }

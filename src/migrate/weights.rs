@@ -28,8 +28,10 @@ pub fn weights(services: &[(u32, Vec<Option<f64>>)]) -> Weights {
         let whole = |w: &f64| ((w * scale * 10_000.0).round() as u64).max(1);
         services.iter().map(|(_, fixed)| fixed.iter().flatten().map(whole).sum()).collect()
     } else {
-        let each: Vec<Option<f64>> =
-            services.iter().flat_map(|(count, fixed)| (0..(*count).max(1)).flat_map(|_| fixed.iter().copied())).collect();
+        let each: Vec<Option<f64>> = services
+            .iter()
+            .flat_map(|(count, fixed)| (0..(*count).max(1)).flat_map(|_| fixed.iter().copied()))
+            .collect();
         let slots = slots(&each).unwrap_or_default();
         let mut at = 0;
         let mut sums = Vec::with_capacity(services.len());

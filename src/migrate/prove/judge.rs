@@ -75,10 +75,9 @@ impl Judge {
         }
         match (&old.end, &new.end) {
             (a, b) if a == b && !matches!(a, End::Served { .. }) => Verdict::Same,
-            (
-                End::Redirect { status: a, location },
-                End::Redirect { status: b, location: there },
-            ) => redirects((*a, location), (*b, there)),
+            (End::Redirect { status: a, location }, End::Redirect { status: b, location: there }) => {
+                redirects((*a, location), (*b, there))
+            }
             (End::Served { uri, host }, End::Served { uri: path, host: name }) => {
                 let (Some(a), Some(b)) = (&old.router, &new.router) else { return Verdict::Differs("another pool") };
                 let key = (a.service.id.clone(), b.service.id.clone());
@@ -91,10 +90,14 @@ impl Judge {
                 }
                 if uri != path {
                     return match () {
-                        () if joins(a) && uri.replacen("/?", "?", 1).trim_end_matches('/') == path.trim_end_matches('/') => Verdict::Gap(
-                            "strip_prepend",
-                            "of a path of which nothing is left, Fabio sends the new prefix with a slash behind it, Traefik without",
-                        ),
+                        () if joins(a)
+                            && uri.replacen("/?", "?", 1).trim_end_matches('/') == path.trim_end_matches('/') =>
+                        {
+                            Verdict::Gap(
+                                "strip_prepend",
+                                "of a path of which nothing is left, Fabio sends the new prefix with a slash behind it, Traefik without",
+                            )
+                        }
                         () if decoded(uri) == decoded(path) => encoding(),
                         () => Verdict::Differs("another path for the server"),
                     };
@@ -133,6 +136,9 @@ fn redirects(old: (u16, &str), new: (u16, &str)) -> Verdict {
         ),
         _ if without(old.1) == new.1 => {
             Verdict::Gap("redirect_port", "a port 80 in the request's Host is not taken along to the target")
+        }
+        _ if old.0 == new.0 && new.1.strip_suffix('?') == Some(old.1) => {
+            Verdict::Gap("empty_query", "a `?` without a query behind it is taken along to the target")
         }
         _ if decoded(old.1) == decoded(new.1) => encoding(),
         _ => Verdict::Differs("another target of the redirect"),
@@ -213,9 +219,10 @@ pub fn tcp(scenes: &Scenes) -> Vec<(&Route, String)> {
             false => *router.declared.rule == *rule,
         };
         // of one name, or of one rule where the name has an expression in it
-        let after = new.routers.get(&id).or_else(|| {
-            new.routers.values().find(|router| fits(router) && router.entry_points == before.entry_points)
-        });
+        let after = new
+            .routers
+            .get(&id)
+            .or_else(|| new.routers.values().find(|router| fits(router) && router.entry_points == before.entry_points));
         let what = match after {
             None => "no router takes its connections",
             Some(after) if !fits(after) => "another rule",

@@ -141,8 +141,7 @@ fn world(set: &Set, holes: &mut Holes, datacenter: &str, counts: impl Fn(usize, 
     let mut number = 0u32;
     for (at, service) in set.services.iter().enumerate() {
         let texts = service.tags.iter().enumerate().filter(|(tag, _)| counts(at, *tag));
-        let tags: Vec<Arc<str>> =
-            texts.filter_map(|(_, tag)| Some(Arc::from(holes.word(tag).ok()?.text))).collect();
+        let tags: Vec<Arc<str>> = texts.filter_map(|(_, tag)| Some(Arc::from(holes.word(tag).ok()?.text))).collect();
         let count = service.count.clamp(1, MAX_COUNT);
         let first = number;
         number += count;
@@ -192,7 +191,11 @@ fn routes(
                 if seen.insert((good, key)) {
                     let (service, place) = (service.name.clone(), tag.place.clone());
                     let route = Route { tag: super::super::remarks::written(tag).into(), service, place, bounds };
-                    if good { routes.push(route) } else { refused.push(route) };
+                    if good {
+                        routes.push(route)
+                    } else {
+                        refused.push(route)
+                    };
                 }
             }
         }
