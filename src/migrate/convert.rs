@@ -172,13 +172,14 @@ impl Work<'_> {
         if let Some(unfit) = unfit(&text, tag, &worded, &self.options) {
             return self.refuse(at, number, &remarks::unfit(unfit, tag));
         }
+        let bound = remarks::bound(&text).filter(|_| !legacy::is_site(&text));
         let (asks, problems) = self.asked(&text);
         let holes = &self.holes;
         let told = |problem: &Diagnostic| remarks::of_tag(problem, |text| holes.told(text));
         let refusal = problems.iter().find(|p| p.is_error()).map(told);
         let others: Vec<Told> =
             problems.iter().filter(|p| !p.is_error()).filter_map(|p| remarks::beside(p, told(p))).collect();
-        let refusal = match (&asks, refusal) {
+        let refusal = match (&asks, bound.or(refusal)) {
             (_, Some(told)) => Some(told),
             (None, None) => Some(others.first().cloned().unwrap_or_else(remarks::routes_nothing)),
             (Some(_), None) if off => Some(remarks::switched_off()),

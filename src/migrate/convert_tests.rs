@@ -273,7 +273,7 @@ fn known_gaps_are_named() {
     let set = set(&[(
         "s",
         &[
-            "urlprefix-h/ allow=ip:127.0.0.0/8,ip:198.51.100.7",
+            "urlprefix-h/ allow=ip:127.0.0.0/8",
             "urlprefix-r/ redirect=301,https://n$path",
             "urlprefix-p/p strip=/p prepend=/v",
             "urlprefix-h/bad redirect=303,https://x/",

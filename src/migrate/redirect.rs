@@ -30,7 +30,8 @@ pub fn redirect(options: &PrefixOptions, https_port: &str) -> Option<Redirect> {
     };
     let plain = options.strip.is_empty() && options.prepend.is_empty();
     let said = |permanent: bool| ("permanent", permanent.to_string());
-    if options.to_https && plain {
+    // `redirectScheme` sends a client to the Host that it named, as `$host` does; a name in the tag stays that name
+    if options.to_https && plain && url.contains("$host") {
         let mut all = vec![("redirectscheme.scheme", "https".to_owned())];
         if !matches!(https_port, "" | "443") {
             all.push(("redirectscheme.port", https_port.to_owned()));
@@ -38,7 +39,10 @@ pub fn redirect(options: &PrefixOptions, https_port: &str) -> Option<Redirect> {
         all.push(("redirectscheme.permanent", said(permanent).1));
         return Some(Redirect { options: all, other_status });
     }
-    let (regex, replacement) = expression(url, &options.strip, &options.prepend);
+    let own_port = options.to_https && !matches!(https_port, "" | "443");
+    let with_port = own_port.then(|| url.replacen("$path", &format!(":{https_port}$path"), 1));
+    let url = with_port.as_deref().unwrap_or(url);
+    let (regex, replacement) = expression(url, &options.strip, &options.prepend, options.to_https);
     let options = vec![
         ("redirectregex.regex", regex),
         ("redirectregex.replacement", replacement),
@@ -47,8 +51,8 @@ pub fn redirect(options: &PrefixOptions, https_port: &str) -> Option<Redirect> {
     Some(Redirect { options, other_status })
 }
 
-/// The expression and what it is replaced by.
-fn expression(url: &str, strip: &str, prepend: &str) -> (String, String) {
+/// The expression and what it is replaced by. A redirect to HTTPS takes no port of the request's along.
+fn expression(url: &str, strip: &str, prepend: &str, to_https: bool) -> (String, String) {
     let url = url.split_once('#').map_or(url, |(url, _)| url);
     let (target, query) = url.split_once('?').map_or((url, None), |(target, query)| (target, Some(query)));
     let query = query.filter(|query| !query.is_empty());
@@ -85,14 +89,19 @@ fn expression(url: &str, strip: &str, prepend: &str) -> (String, String) {
     let mut replacement = scheme.map_or_else(String::new, |scheme| format!("{scheme}://"));
     if names_host {
         let number = group();
-        // a port 80 in the request's Host would make `https://host:80/`
-        regex.push_str("([^/]+?)(?::80)?");
+        // a port 80 in the request's Host would make `https://host:80/`; it can be told where the path's slash follows
+        regex.push_str(match () {
+            () if to_https => "([^/:]*)(?::[0-9]*)?",
+            () if strip.is_empty() => "([^/]*?)(?::80)?",
+            () => "([^/]*)",
+        });
         let (before, behind) = host.split_once("$host").unwrap_or((host, ""));
         replacement.push_str(&literal(before));
         replacement.push_str(&reference(number, behind.chars().next().or(Some('/'))));
         replacement.push_str(&literal(behind));
     } else {
-        regex.push_str("[^/]+");
+        // HTTP/1.0 may name no host
+        regex.push_str("[^/]*");
         replacement.push_str(&literal(host));
     }
     match path.split_once("$path") {
@@ -109,7 +118,8 @@ fn expression(url: &str, strip: &str, prepend: &str) -> (String, String) {
                 prepend if before.is_empty() && !prepend.is_empty() && !prepend.starts_with('/') => "/",
                 _ => "",
             };
-            regex.push_str("([^?]*)(\\?.*)?$");
+            let own = if names_host && strip.is_empty() { "(/[^?]*)" } else { "([^?]*)" };
+            regex.push_str(&format!("{own}(\\?.*)?$"));
             let path_group = group();
             let query_group = group();
             replacement.push_str(&literal(before));
@@ -153,7 +163,7 @@ mod tests {
     use super::*;
 
     fn moved(url: &str, strip: &str, prepend: &str, from: &str) -> Option<String> {
-        let (regex, replacement) = expression(url, strip, prepend);
+        let (regex, replacement) = expression(url, strip, prepend, false);
         let to = regex::Regex::new(&regex).unwrap().replace_all(from, &*replacement).into_owned();
         (to != from).then_some(to)
     }
@@ -180,6 +190,9 @@ mod tests {
             ("https://n/p$pathq", "", "", x, "https://n/p/a/bq?c=d"),
             ("https://$host$path", "", "", "http://old:80/x?y", "https://old/x?y"),
             ("https://$host:8443$path", "", "", "http://old/x", "https://old:8443/x"),
+            ("https://$host$path", "", "/v", x, "https://old/v/a/b?c=d"),
+            ("https://$host$path", "/a", "/v", x, "https://old/v/b?c=d"),
+            ("https://$host$path", "/a", "", "http://old.c/ab", "https://old.c/b"),
             ("https://$host/fixed", "", "", x, "https://old/fixed"),
             ("https://www.$host$path", "", "", x, "https://www.old/a/b?c=d"),
             ("https://$hostx$path", "", "", x, "https://oldx/a/b?c=d"),
@@ -195,8 +208,13 @@ mod tests {
         let of = |status| PrefixOptions { redirect: Some((status, "https://n/".into())), ..PrefixOptions::default() };
         assert_eq!(redirect(&of(303), ""), None);
         assert_eq!(redirect(&of(308), "").and_then(|r| r.other_status), Some(301));
-        let to_https = PrefixOptions { to_https: true, ..of(301) };
-        let found = redirect(&to_https, "8443").unwrap();
-        assert_eq!(found.options[1], ("redirectscheme.port", "8443".to_owned()));
+        let to_https = |url: &str| {
+            let options =
+                PrefixOptions { to_https: true, redirect: Some((301, url.into())), ..PrefixOptions::default() };
+            redirect(&options, "8443").map(|redirect| redirect.options[1].clone())
+        };
+        assert_eq!(to_https("https://$host$path"), Some(("redirectscheme.port", "8443".to_owned())));
+        let literal = Some(("redirectregex.replacement", "https://h:8443$1$2".to_owned()));
+        assert_eq!(to_https("https://h$path"), literal);
     }
 }

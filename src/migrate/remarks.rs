@@ -150,6 +150,19 @@ pub fn because_of(told: &Told, service: &Service) -> Told {
     }
 }
 
+/// An option whose value is an expression, where what it becomes depends on that value.
+pub fn bound(text: &str) -> Option<Told> {
+    let free = ["strip=", "prepend=", "host=", "redirect="];
+    let is_bound = |option: &&str| has(option) && !free.iter().any(|name| option.starts_with(name));
+    let option = text.split(' ').skip(1).find(is_bound)?;
+    let name = option.split('=').next().filter(|name| !has(name)).unwrap_or_default();
+    Some(Told::new(
+        "expression",
+        format!("the value of `{name}=` is an expression, and what it becomes depends on it"),
+        "write the value out, or the `traefik.*` tags by hand",
+    ))
+}
+
 /// What a tag asks for that no `traefik.*` tag can say.
 pub fn unfaithful(
     prefix: &Prefix,
@@ -210,18 +223,6 @@ pub fn unfaithful(
             "quote",
             "a back-tick cannot stand in a rule without double quotes, which Fabio refuses",
             "",
-        ));
-    }
-    // what is not text alone has to be known
-    let words = text.split(' ').skip(1).filter(|option| has(option));
-    let free = ["strip", "prepend", "host", "redirect"];
-    let bound = words.filter(|option| !free.iter().any(|name| option.starts_with(&format!("{name}="))));
-    if let Some(option) = bound.into_iter().next() {
-        let name = option.split('=').next().unwrap_or_default();
-        return Some(Told::new(
-            "expression",
-            format!("the value of `{name}=` is an expression, and what it becomes depends on it"),
-            "write the value out, or the `traefik.*` tags by hand",
         ));
     }
     None

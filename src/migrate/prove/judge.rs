@@ -137,6 +137,9 @@ fn redirects(old: (u16, &str), new: (u16, &str)) -> Verdict {
         _ if without(old.1) == new.1 => {
             Verdict::Gap("redirect_port", "a port 80 in the request's Host is not taken along to the target")
         }
+        _ if old.0 == new.0 && new.1.strip_suffix('?') == Some(old.1) => {
+            Verdict::Gap("empty_query", "a `?` without a query behind it is taken along to the target")
+        }
         _ if decoded(old.1) == decoded(new.1) => encoding(),
         _ => Verdict::Differs("another target of the redirect"),
     }

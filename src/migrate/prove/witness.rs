@@ -5,7 +5,9 @@
 use super::world::{Bounds, Route};
 use crate::explain::Question;
 use crate::tags::{LegacyOptions, PathMatcher};
+use ipnet::IpNet;
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a request is to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,10 +69,14 @@ pub fn of(route: &Route, options: &LegacyOptions) -> Vec<Witness> {
                 }
             }
             for network in asked.allow.iter().chain(&asked.deny).take(MAX_NETWORKS) {
-                let client = network.split('/').next().unwrap_or_default();
-                all.from(&names[0], &paths[0], client, None);
-                all.from(&names[0], &paths[0], CLIENT, Some(client));
-                all.from(&names[0], &paths[0], client, Some(CLIENT));
+                let Ok(network) = network.parse::<IpNet>() else { continue };
+                let client = network.network().to_string();
+                for client in [Some(network.broadcast()), before(network.network()), behind(network.broadcast())] {
+                    all.from(&names[0], &paths[0], &client.map(|ip| ip.to_string()).unwrap_or_default(), None);
+                }
+                all.from(&names[0], &paths[0], &client, None);
+                all.from(&names[0], &paths[0], CLIENT, Some(&client));
+                all.from(&names[0], &paths[0], &client, Some(CLIENT));
             }
         }
         Bounds::Site(site) => {
@@ -87,6 +93,22 @@ pub fn of(route: &Route, options: &LegacyOptions) -> Vec<Witness> {
         Bounds::Tcp(_) => {}
     }
     all.found
+}
+
+/// The address before another one.
+fn before(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) => Some(Ipv4Addr::from_bits(ip.to_bits().checked_sub(1)?).into()),
+        IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits().checked_sub(1)?).into()),
+    }
+}
+
+/// The address behind another one.
+fn behind(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) => Some(Ipv4Addr::from_bits(ip.to_bits().checked_add(1)?).into()),
+        IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits().checked_add(1)?).into()),
+    }
 }
 
 #[derive(Default)]
