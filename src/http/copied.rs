@@ -59,6 +59,13 @@ impl CopyFate {
 #[derive(Debug, Default)]
 pub struct CopyMemory(Cell<usize>);
 
+impl CopyMemory {
+    /// Bytes.
+    pub fn held(&self) -> usize {
+        self.0.get()
+    }
+}
+
 /// How the way of a copy's body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {

@@ -8,8 +8,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const CHECK: &str =
-    "        healthCheck:\n          send: \"PING\\r\\n\"\n          expect: \"+PONG\"\n          interval: 50ms\n";
+const CHECK: &str = "        healthCheck:\n          send: \"PING\\r\\n\"\n          expect: \"+PONG\"\n          interval: 50ms\n";
 
 /// Answers each line with its name and how it is.
 fn answers(name: char, well: &Arc<AtomicBool>) -> Tcp {
