@@ -124,15 +124,22 @@ fn chunks(reader: &mut impl BufRead) -> (Vec<u8>, bool) {
             Ok(1..) => usize::from_str_radix(line.trim_end(), 16).expect("a chunk's size"),
             _ => return (body, false),
         };
+        if size == 0 {
+            // Trailers, if there are any, and the empty line.
+            while line != "\r\n" {
+                line.clear();
+                if !reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+                    return (body, false);
+                }
+            }
+            return (body, true);
+        }
         let before = body.len();
         if reader.take(size as u64 + 2).read_to_end(&mut body).is_err() || body.len() != before + size + 2 {
             return (body, false);
         }
         assert!(body.ends_with(b"\r\n"));
         body.truncate(before + size);
-        if size == 0 {
-            return (body, true);
-        }
     }
 }
 
