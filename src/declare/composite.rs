@@ -60,7 +60,7 @@ pub struct Mirroring {
     pub service: Arc<str>,
     /// Whether the copies have the request's body.
     pub mirror_body: bool,
-    /// Requests with a longer body are not copied; below 0 means no limit of one's own.
+    /// Requests with a longer body, in bytes, are not copied; below 0 means no limit.
     pub max_body_size: i64,
     /// Who gets copies.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -62,7 +62,12 @@ pub(super) static FILE_SECTIONS: &[Section] = &[
             ("mirrors[].name", Text, Always, "a service that gets copies, whose answers nobody sees"),
             ("mirrors[].percent", Int, If(percent), "how many of 100 requests it gets"),
             ("mirrorBody", Bool, Always, "whether copies have the request's body (default: true)"),
-            ("maxBodySize", Int, Always, "requests with a longer body are not copied"),
+            (
+                "maxBodySize",
+                Int,
+                Always,
+                "requests with a longer body, in bytes, are not copied (default: -1, no limit)",
+            ),
             ("healthCheck", Alone, Always, "the health of the service that answers counts, here with or without it"),
         ],
         known: &[],

@@ -1,6 +1,6 @@
 //! Bodies, streamed with back-pressure: a chunk is read when the other side has room for it.
 
-use super::H2Body;
+use super::{CopyBody, H2Body, Tapped};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -26,7 +26,7 @@ pub enum BodyError {
     Stopped,
 }
 
-/// A request's body on its way to an HTTP/2 server.
+/// A request's body on its way to a server; from HTTP/1.1 to HTTP/1.1 it passes without this form.
 #[derive(Debug, Default)]
 pub enum Body {
     /// None.
@@ -38,6 +38,10 @@ pub enum Body {
     Http2(H2Body),
     /// The same, watched for progress.
     Upload(Box<Upload>),
+    /// One that is copied for mirrors as it passes.
+    Tapped(Box<Tapped>),
+    /// Such a copy.
+    Copy(CopyBody),
 }
 
 impl Body {
@@ -62,6 +66,8 @@ impl http_body::Body for Body {
             Self::Pipe(pipe) => pipe.poll_take(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
             Self::Upload(upload) => upload.poll_frame(cx),
+            Self::Tapped(tapped) => tapped.poll_frame(cx),
+            Self::Copy(copy) => copy.poll_take(cx),
         }
     }
 
@@ -71,15 +77,18 @@ impl http_body::Body for Body {
             Self::Pipe(_) => false,
             Self::Http2(body) => body.is_end_stream(),
             Self::Upload(upload) => upload.incoming.is_end_stream(),
+            Self::Tapped(tapped) => tapped.is_end_stream(),
+            Self::Copy(copy) => copy.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Pipe(_) => SizeHint::default(),
+            Self::Pipe(_) | Self::Copy(_) => SizeHint::default(),
             Self::Http2(body) => body.size_hint(),
             Self::Upload(upload) => upload.incoming.size_hint(),
+            Self::Tapped(tapped) => tapped.size_hint(),
         }
     }
 }

@@ -10,6 +10,9 @@ mod body;
 #[cfg(test)]
 mod body_tests;
 mod cookie;
+mod copied;
+#[cfg(test)]
+mod copied_tests;
 mod exchange;
 mod failure;
 mod fields;
@@ -27,6 +30,7 @@ mod tls;
 
 pub use body::{Body, BodyError, Pipe, Transfer, Upload, UploadFailure};
 pub use cookie::cookie;
+pub use copied::{Copied, CopyBody, CopyFate, CopyMemory, Tap, Tapped};
 pub use exchange::{Exchange, Identity};
 pub use failure::{
     BadAnswer, CLIENT_CLOSED_REQUEST, Cause, Context, Failure, Phase, Retry, Side, TlsFailure, TooLarge,

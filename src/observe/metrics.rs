@@ -10,6 +10,7 @@ use super::family::{Families, Family};
 use super::process;
 use super::shard::{Counts, Kind, Scopes, Shard, Wanted};
 use super::worker::{Ask, Observer};
+use crate::http::CopyFate;
 use crate::model::Provider;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,8 +103,8 @@ pub struct Facts {
     pub certificates: Vec<CertificateFact>,
     /// Servers with a health verdict; those without are left out.
     pub servers: Vec<ServerFact>,
-    /// Copies of requests: the mirror, how many were sent, how many dropped.
-    pub mirrored: Vec<(Arc<str>, u64, u64)>,
+    /// Copies of requests: the mirror, and how many met which fate ([`CopyFate::ALL`]).
+    pub mirrored: Vec<(Arc<str>, [u64; 4])>,
     /// Certificate orders since the start: the resolver, the outcome, how many.
     pub orders: Vec<(Arc<str>, &'static str, u64)>,
     /// Certificates that cannot be served, by their files' problems.
@@ -462,12 +463,16 @@ fn control(families: &mut Families, facts: &Facts, wall: SystemTime) {
         up.add(&[("service", service), ("url", url)], f64::from(u8::from(is_up)));
     }
     families.push(up);
-    let help =
-        "Copies of requests for mirrors, by the mirror and whether they were sent or dropped since there were too many";
+    let help = "Copies of requests for mirrors, by the mirror and what became of them: sent, dropped (too many, or the \
+                mirror did not take it), too_long (maxBodySize), cut (the request's own body broke off)";
     let mut copies = Family::counter("rust_lb_mirrored_requests_total", help);
-    for (service, sent, dropped) in &facts.mirrored {
-        copies.add(&[("service", service), ("result", "sent")], *sent as f64);
-        copies.add(&[("service", service), ("result", "dropped")], *dropped as f64);
+    for (service, counts) in &facts.mirrored {
+        for (fate, count) in CopyFate::ALL.into_iter().zip(counts) {
+            // The first two are always there, so that a rate of them can be had.
+            if *count > 0 || matches!(fate, CopyFate::Sent | CopyFate::Dropped) {
+                copies.add(&[("service", service), ("result", fate.as_str())], *count as f64);
+            }
+        }
     }
     families.push(copies);
     let help = "Requests that wait for a server to appear, to take connections or to have a place";

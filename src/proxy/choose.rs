@@ -11,9 +11,11 @@ use super::mirror;
 use super::service::{Asking, BoundService, Choosing};
 use super::standing::Outlook;
 use super::wait::{Queued, Waiting};
-use crate::http::{Cause, Failure, Made, Reason, Retry};
+use crate::http::h1::Framing;
+use crate::http::{Body, Cause, Failure, H2Body, Made, Reason, Retry, Tap, Tapped};
 use crate::upstream::{ConnectError, Connection, InFlight, Pool};
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 use tokio::time::Instant;
@@ -30,9 +32,11 @@ pub(super) struct Choice {
     /// Services whose answers are not wanted any more.
     left: SmallVec<[Range<usize>; 1]>,
     last: Failure,
-    /// Whether copies of the request go to mirrors with the first choice; whether it has a body.
+    /// Whether copies of the request go to mirrors with the first choice; its body.
     mirrors: bool,
-    has_body: bool,
+    body: Framing,
+    /// What copies the body, while no try has it.
+    tap: Cell<Option<Box<Tap>>>,
     /// Every server that was tried refused the connection.
     refused: bool,
     rounds: u8,
@@ -70,7 +74,7 @@ pub(super) struct Leased {
 }
 
 impl Choice {
-    pub(super) fn new(service: Rc<BoundService>, finish: &Finish, has_body: bool, switches: bool) -> Self {
+    pub(super) fn new(service: Rc<BoundService>, finish: &Finish, body: Framing, switches: bool) -> Self {
         Self {
             service,
             begun: finish.begun().into(),
@@ -78,7 +82,8 @@ impl Choice {
             left: SmallVec::new(),
             last: Cause::NotConnected.into(),
             mirrors: !switches,
-            has_body,
+            body,
+            tap: Cell::new(None),
             refused: true,
             rounds: 0,
             moved: false,
@@ -180,6 +185,41 @@ impl Choice {
         // What the lost one took is no time spent on knocking.
         self.begun = Instant::now();
         true
+    }
+
+    /// What stands beside the body's way, for a try; `None` where the body has no mirrors.
+    pub(super) fn tap(&self) -> Option<Box<Tap>> {
+        self.tap.take()
+    }
+
+    /// A try has ended that may not be the last one.
+    pub(super) fn untap(&self, tap: Option<Box<Tap>>) {
+        if let Some(mut tap) = tap {
+            tap.again();
+            self.tap.set(Some(tap));
+        }
+    }
+
+    /// A body for a try, copied where it has mirrors.
+    pub(super) fn tapped(&self, body: Body) -> Body {
+        match self.tap() {
+            Some(tap) => Body::Tapped(Box::new(Tapped::new(body, tap))),
+            None => body,
+        }
+    }
+
+    /// A body that comes by HTTP/2, back from a try.
+    pub(super) fn untapped(&self, body: Body) -> Option<H2Body> {
+        match body {
+            Body::Http2(body) => Some(body),
+            Body::Upload(upload) => self.untapped(upload.into_inner()),
+            Body::Tapped(tapped) => {
+                let (body, tap) = tapped.into_parts();
+                self.untap(Some(tap));
+                self.untapped(body)
+            }
+            Body::Empty | Body::Pipe(_) | Body::Copy(_) => None,
+        }
     }
 
     /// A server's answer is not wanted: the services of `range` are not asked any more.
@@ -318,7 +358,7 @@ impl Choice {
             return Err(Unchosen::Made(Made::failed(self.last)));
         }
         if std::mem::take(&mut self.mirrors) && !choosing.mirrors.is_empty() {
-            mirror::start(finish, &choosing, &self.service.chooser.places, self.has_body);
+            self.tap.set(mirror::start(finish, &choosing, &self.service.chooser.places, self.body));
         }
         finish.asks(server);
         finish.set_cookies(choosing.cookies);

@@ -2,7 +2,8 @@
 //!
 //! What always holds: the request itself waits for nothing here. A copy is a task of its own; it takes a place of which
 //! a worker has few, and without a free one it is dropped and counted; it ends within its time, whatever the mirror
-//! does. It has no body: a request with one is copied only where its mirror wants none.
+//! does. Its body is copied piece by piece as it passes ([`crate::http::Tap`]), what cannot be kept up with is given up, and
+//! a copy that was given up, or whose request broke off, never ends as if it were whole: its connection is closed.
 
 use super::choose;
 use super::client::Client;
@@ -11,37 +12,41 @@ use super::frames::Frames;
 use super::http1::relay::{Answer, Asked, Failed, Incoming};
 use super::http1::write;
 use super::over_h2;
+use super::sender::{Broken, Sender};
 use super::service::{Asking, BoundServer, Choosing, Mirror};
 use crate::http::h1::Framing;
-use crate::http::{Body, H2Body, Method};
-use crate::upstream::{Connection, H2Error, InFlight, Repeatable};
+use crate::http::{Body, Copied, CopyFate, CopyMemory, H2Body, Method, Tap, name};
+use crate::upstream::{Connection, H2Error, InFlight, Repeatable, Stream};
 use http_body::Body as _;
+use smallvec::SmallVec;
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Copies on their way at once, of one worker.
 const MAX_COPIES: usize = 128;
-/// How long a copy may take, its answer included.
+/// How long a copy may take, its answer included, from the last byte of the request that came.
 const TIME: Duration = Duration::from_secs(30);
 
 /// Places for copies.
 #[derive(Debug, Default)]
-pub(super) struct Places(Cell<usize>);
+pub(super) struct Places {
+    taken: Cell<usize>,
+    memory: Rc<CopyMemory>,
+}
 
 /// A place that is taken.
 struct Place(Rc<Places>);
 
 impl Places {
     fn take(self: &Rc<Self>) -> Option<Place> {
-        let taken = self.0.get();
+        let taken = self.taken.get();
         (taken < MAX_COPIES).then(|| {
-            self.0.set(taken + 1);
+            self.taken.set(taken + 1);
             Place(self.clone())
         })
     }
@@ -49,24 +54,53 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.set(self.0.0.get() - 1);
+        self.0.taken.set(self.0.taken.get() - 1);
     }
 }
 
 /// Sends copies of a request to those of the mirrors whose turn it is. The request's fields are those that a server gets.
-pub(super) fn start(finish: &Finish, choosing: &Choosing<'_>, places: &Rc<Places>, has_body: bool) {
+/// Gives what is to stand beside the way of the request's body, where that is copied.
+pub(super) fn start(
+    finish: &Finish,
+    choosing: &Choosing<'_>,
+    places: &Rc<Places>,
+    framing: Framing,
+) -> Option<Box<Tap>> {
+    let mut bodies = SmallVec::new();
+    let has_body = !matches!(framing, Framing::None | Framing::Length(0));
     for (state, mirrors) in &choosing.mirrors {
         let number = state.mirrors();
-        for mirror in mirrors.iter().filter(|mirror| mirror.wants(number) && (!has_body || !mirror.with_body)) {
-            let place = places.take();
-            mirror.state.copied(place.is_some_and(|place| copy(finish, mirror, place)));
+        for mirror in mirrors.iter().filter(|mirror| mirror.wants(number)) {
+            let with_body = has_body && mirror.with_body;
+            let (framing, most) = match (framing, finish.exchange.request.method.clone()) {
+                (framing, _) if with_body => (framing, mirror.max_body),
+                (_, Method::POST | Method::PUT | Method::PATCH) => (Framing::Length(0), None),
+                _ => (Framing::None, None),
+            };
+            if let (Framing::Length(length), Some(most)) = (framing, most)
+                && length > most
+            {
+                mirror.state.copied(CopyFate::TooLong);
+                continue;
+            }
+            let Some(place) = places.take() else {
+                mirror.state.copied(CopyFate::Dropped);
+                continue;
+            };
+            let body = with_body.then(|| Copied::new(&places.memory, most));
+            match copy(finish, mirror, place, framing, body.clone()) {
+                // What becomes of a body is known later.
+                true => bodies.extend(body),
+                false => mirror.state.copied(CopyFate::Dropped),
+            }
         }
     }
+    Tap::new(bodies)
 }
 
 /// One copy: its server is chosen and its head written now, the rest is a task's affair. Tells whether there is a server
 /// that takes it; where all are busy it waits for none.
-fn copy(finish: &Finish, mirror: &Mirror, place: Place) -> bool {
+fn copy(finish: &Finish, mirror: &Mirror, place: Place, framing: Framing, copied: Option<Copied>) -> bool {
     let exchange = &finish.exchange;
     let client = finish.client.clone();
     let registry = &client.open.worker.registry;
@@ -77,51 +111,113 @@ fn copy(finish: &Finish, mirror: &Mirror, place: Place) -> bool {
     let Some((chosen, in_flight)) = chosen.and_then(|server| Some((server, server.enter()?))) else { return false };
     let BoundServer { server, pool, pass_host_header, .. } = chosen;
     let host = exchange.host_for(*pass_host_header, &server.authority);
-    let method = exchange.request.method.clone();
-    let http2 =
-        pool.http2(false).and_then(|_| over_h2::head(finish, pool.scheme(), host, server.base.as_deref(), None));
-    let framing = match method {
-        Method::POST | Method::PUT | Method::PATCH => Framing::Length(0),
-        _ => Framing::None,
-    };
+    let (base, length) = (server.base.as_deref(), known(framing).filter(|_| copied.is_some()));
+    let mut http2 = pool.http2(false).and_then(|_| over_h2::head(finish, pool.scheme(), host, base, length));
     let mut lead = Vec::with_capacity(1_024);
-    write::request(&mut lead, exchange, server.base.as_deref(), host, framing);
+    if headers.contains(&name::EXPECT) {
+        // Nobody waits for the mirror's word.
+        let mut headers = headers.clone();
+        headers.remove(&name::EXPECT);
+        write::request_with(&mut lead, exchange, &headers, base, host, framing);
+        if let Some(head) = &mut http2 {
+            head.headers.remove(::http::header::EXPECT);
+        }
+    } else {
+        write::request(&mut lead, exchange, base, host, framing);
+    }
+    let asked_head = exchange.request.method == Method::HEAD;
+    let body = copied.as_ref().map_or(Body::Empty, |copied| Body::Copy(copied.body()));
+    let state = mirror.state.clone();
+    if copied.is_none() {
+        state.copied(CopyFate::Sent);
+    }
     tokio::task::spawn_local(async move {
         let _place = place;
         let sending = async {
-            if let Some(head) = http2
-                && over_http2(&in_flight, head).await
-            {
-                return;
+            let mut body = Some(body);
+            if let Some(head) = http2 {
+                body = over_http2(&in_flight, head, body.take().unwrap_or_default(), copied.as_ref()).await;
             }
-            over_http1(&client, &in_flight, &lead, method == Method::HEAD).await;
+            if let Some(body) = body {
+                over_http1(&client, &in_flight, &lead, body, framing, asked_head).await;
+            }
         };
-        if tokio::time::timeout(TIME, sending).await.is_err() {
+        if !in_time(sending, copied.as_ref()).await {
             tracing::debug!(server = %in_flight.pool().state().id().url, "a mirror did not answer in time");
+        }
+        if let Some(copied) = copied {
+            state.copied(copied.fate());
         }
     });
     true
 }
 
-/// Tells whether the server speaks HTTP/2.
-async fn over_http2(in_flight: &InFlight, head: ::http::request::Parts) -> bool {
-    let Some(http2) = in_flight.pool().http2(false) else { return false };
+/// Tells whether it came to its end, be it because the body was given up.
+async fn in_time(sending: impl Future<Output = ()>, copied: Option<&Copied>) -> bool {
+    let mut sending = pin!(sending);
+    let mut until = Instant::now() + TIME;
+    loop {
+        let ended = poll_fn(|cx| match copied.map(|copied| copied.poll_given_up(cx)) {
+            Some(Poll::Ready(())) => Poll::Ready(()),
+            _ => sending.as_mut().poll(cx),
+        });
+        if timeout_at(until, ended).await.is_ok() {
+            return true;
+        }
+        match copied.map(|copied| copied.moved() + TIME) {
+            Some(later) if later > until => until = later,
+            _ => return false,
+        }
+    }
+}
+
+/// A body's length.
+fn known(framing: Framing) -> Option<u64> {
+    match framing {
+        Framing::Length(length) => Some(length),
+        _ => None,
+    }
+}
+
+/// Gives the body back where the server speaks HTTP/1.1 only.
+async fn over_http2(
+    in_flight: &InFlight,
+    head: ::http::request::Parts,
+    body: Body,
+    copied: Option<&Copied>,
+) -> Option<Body> {
+    let Some(http2) = in_flight.pool().http2(false) else { return Some(body) };
     if let Err(error) = http2.ready().await {
         tracing::debug!(server = %in_flight.pool().state().id().url, %error, "mirror not reached");
-        return !matches!(&error, H2Error::Connect(error) if matches!(**error, crate::upstream::ConnectError::ChoseHttp1));
+        let chose = |error: &H2Error| matches!(error, H2Error::Connect(error) if matches!(**error, crate::upstream::ConnectError::ChoseHttp1));
+        return chose(&error).then_some(body);
     }
-    if let Ok((answer, stream)) = http2.send(head, &Repeatable::new(Body::Empty)).await {
+    let said = Repeatable::new(body);
+    if let Ok((answer, stream)) = http2.send(head, &said).await {
+        drop(said);
         let mut body = H2Body::new(answer.into_body());
         while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
         stream.finish();
+        if let Some(copied) = copied {
+            // An answer may come before the body's end.
+            poll_fn(|cx| copied.poll_left(cx)).await;
+        }
     }
-    true
+    None
 }
 
-async fn over_http1(client: &Client, in_flight: &InFlight, lead: &[u8], asked_head: bool) {
+async fn over_http1(
+    client: &Client,
+    in_flight: &InFlight,
+    lead: &[u8],
+    body: Body,
+    framing: Framing,
+    asked_head: bool,
+) {
     let pool = in_flight.pool();
     let mut kept = pool.take(Instant::now());
-    loop {
+    let mut body = Some(body);
+    while let Some(copied) = body.take() {
         let mut connection = match kept.take() {
             Some(connection) => connection,
             None => match pool.connect(client.proxied()).await {
@@ -132,28 +228,54 @@ async fn over_http1(client: &Client, in_flight: &InFlight, lead: &[u8], asked_he
                 Err(error) => return choose::not_reached(client, pool, &error),
             },
         };
-        match exchange(client, &mut connection, lead, asked_head).await {
+        let mut up = Uploading { sender: Sender::new(lead.to_vec(), copied, framing), sent: false, refused: false };
+        match exchange(client, &mut connection, &mut up, asked_head).await {
             // The server had closed it already.
-            None if connection.reused() => {}
+            None if connection.reused() => body = up.sender.into_body(),
             Some(true) => return pool.put(connection, Instant::now()),
             _ => return,
         }
     }
 }
 
+/// A copy on its way to a server.
+struct Uploading {
+    sender: Sender<Body>,
+    sent: bool,
+    /// The server takes no more of it.
+    refused: bool,
+}
+
+impl Uploading {
+    /// Moves it on; false if the request's body broke off.
+    fn poll(&mut self, cx: &mut Context<'_>, server: &mut Stream) -> bool {
+        if !self.sent && !self.refused {
+            match self.sender.poll(cx, server) {
+                Poll::Ready(Ok(())) => self.sent = true,
+                Poll::Ready(Err(Broken::Source)) => return false,
+                Poll::Ready(Err(Broken::Sink)) => self.refused = true,
+                Poll::Pending => {}
+            }
+        }
+        true
+    }
+}
+
 /// Sends a copy and reads its answer to the end; tells whether the connection can be used again, `None` if nothing came.
-async fn exchange(client: &Client, connection: &mut Connection, lead: &[u8], asked_head: bool) -> Option<bool> {
+async fn exchange(client: &Client, connection: &mut Connection, up: &mut Uploading, asked_head: bool) -> Option<bool> {
     let buffers = &client.open.worker.buffers;
     let server = &mut connection.stream;
-    if server.write_all(lead).await.is_err() || server.flush().await.is_err() {
-        return None;
-    }
     let asked = Asked { head: asked_head, upgrade: false, expects: false, old: true };
     let (mut arriving, mut nowhere) = (Incoming::default(), Vec::new());
-    let answer = poll_fn(|cx| match arriving.poll(cx, server, asked, buffers, &mut nowhere) {
-        Ok(Some(answer)) => Poll::Ready(Ok(answer)),
-        Ok(None) => Poll::Pending,
-        Err(failed) => Poll::Ready(Err(failed)),
+    let answer = poll_fn(|cx| {
+        if !up.poll(cx, server) {
+            return Poll::Ready(Err(Failed::Gone));
+        }
+        match arriving.poll(cx, server, asked, buffers, &mut nowhere) {
+            Ok(Some(answer)) => Poll::Ready(Ok(answer)),
+            Ok(None) => Poll::Pending,
+            Err(failed) => Poll::Ready(Err(failed)),
+        }
     })
     .await;
     let Answer { framing, headers, length, filled, .. } = match answer {
@@ -166,15 +288,21 @@ async fn exchange(client: &Client, connection: &mut Connection, lead: &[u8], ask
     buffers.give(bytes);
     let Ok(mut down) = down else { return Some(false) };
     let whole = poll_fn(|cx| {
+        if !up.poll(cx, server) {
+            return Poll::Ready(false);
+        }
         loop {
             while down.next().is_some() {}
             if down.is_read() {
-                return Poll::Ready(true);
+                break;
             }
             if ready!(down.poll_read(cx, server, buffers)).is_err() {
                 return Poll::Ready(false);
             }
         }
+        // An answer may come before the body's end.
+        let over = up.sent || up.refused || !framing.keep_alive;
+        if over { Poll::Ready(up.sent) } else { Poll::Pending }
     })
     .await;
     Some(whole && framing.keep_alive && down.surplus.is_empty())

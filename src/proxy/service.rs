@@ -116,8 +116,10 @@ struct Part {
 /// A service that gets copies.
 pub(super) struct Mirror {
     percent: u8,
-    /// Whether a copy without the request's body is of no use to it.
+    /// Whether copies have the request's body.
     pub(super) with_body: bool,
+    /// Requests with a longer body, in bytes, are not copied.
+    pub(super) max_body: Option<u64>,
     pub(super) service: Rc<BoundService>,
     pub(super) state: Arc<ServiceState>,
 }
@@ -288,10 +290,11 @@ impl Binding<'_> {
                 Kind::Weighted { children: self.parts(children), schedule: Schedule::by_deadlines(&weights) }
             }
             Some(CompositeKind::HighestRandomWeight(children)) => Kind::ByAddress { children: self.parts(children) },
-            Some(CompositeKind::Mirroring { service, mirrors, with_body }) => {
+            Some(CompositeKind::Mirroring { service, mirrors, with_body, max_body }) => {
                 let mirror = |mirror: &crate::table::Mirror| Mirror {
                     percent: mirror.percent,
                     with_body: *with_body,
+                    max_body: *max_body,
                     service: Rc::new(BoundService::new(&mirror.service, self.registry, self.pools, self.chooser)),
                     state: self.registry.service(&mirror.service.id),
                 };

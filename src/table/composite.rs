@@ -41,8 +41,10 @@ pub enum CompositeKind {
         service: Arc<Service>,
         /// Who gets copies.
         mirrors: Vec<Mirror>,
-        /// Whether copies are to have the request's body.
+        /// Whether copies have the request's body.
         with_body: bool,
+        /// Requests with a longer body, in bytes, are not copied.
+        max_body: Option<u64>,
     },
     /// One answers while it has a usable server, else the other one. One of both may not be there.
     Failover {
@@ -271,19 +273,12 @@ impl<F: Fn(&str) -> Result<Arc<Service>, String>> Resolving<'_, F> {
                 mirrors.push(Mirror { percent, service });
             }
         }
-        if declared.mirror_body && mirrors.iter().any(|mirror| mirror.percent > 0) {
-            let message = format!(
-                "service `{}`: bodies are not mirrored yet, so that requests with a body are not; with `mirrorBody: \
-                 false` they are, without it",
-                self.name
-            );
-            self.problem(false, "not_served", "mirroring", message);
-        }
         let Some(service) = service else {
             self.refused("mirroring", "it has no service that could answer");
             return None;
         };
-        Some(CompositeKind::Mirroring { service, mirrors, with_body: declared.mirror_body })
+        let max_body = u64::try_from(declared.max_body_size).ok();
+        Some(CompositeKind::Mirroring { service, mirrors, with_body: declared.mirror_body, max_body })
     }
 
     fn failover(&mut self, declared: &declare::Failover) -> Option<CompositeKind> {

@@ -175,14 +175,12 @@ impl Registry {
         lock(&self.services).get(id).map_or(0, |entry| entry.state.turn())
     }
 
-    /// Copies of requests that services got as mirrors, and those that were dropped, sorted by service; for metrics.
-    pub fn copies(&self) -> Vec<(Arc<str>, u64, u64)> {
+    /// Copies of requests for services as mirrors, by what became of them ([`crate::http::CopyFate::ALL`]), sorted by
+    /// service; for metrics.
+    pub fn copies(&self) -> Vec<(Arc<str>, [u64; 4])> {
         let services = lock(&self.services);
-        let copies = services.iter().map(|(id, entry)| {
-            let (copies, dropped) = entry.state.copies();
-            (id.clone(), copies, dropped)
-        });
-        let mut copies: Vec<_> = copies.filter(|(_, copies, dropped)| copies + dropped > 0).collect();
+        let copies = services.iter().map(|(id, entry)| (id.clone(), entry.state.copies()));
+        let mut copies: Vec<_> = copies.filter(|(_, copies)| *copies != [0; 4]).collect();
         copies.sort();
         copies
     }

@@ -3,6 +3,7 @@
 use super::budget::Budget;
 use super::crowd::Crowd;
 use super::registry::Padded;
+use crate::http::CopyFate;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// What is shared of a service.
@@ -18,8 +19,8 @@ pub struct ServiceState {
 #[derive(Debug, Default)]
 struct Mirroring {
     requests: AtomicU64,
-    copies: AtomicU64,
-    dropped: AtomicU64,
+    /// In the order of [`CopyFate::ALL`].
+    copies: [AtomicU64; 4],
 }
 
 impl ServiceState {
@@ -47,16 +48,16 @@ impl ServiceState {
         self.mirroring.0.requests.fetch_add(1, Relaxed) + 1
     }
 
-    /// Counts a copy that it gets, or does not get because there are too many.
-    pub fn copied(&self, sent: bool) {
-        let Mirroring { copies, dropped, .. } = &self.mirroring.0;
-        if sent { copies } else { dropped }.fetch_add(1, Relaxed);
+    /// Counts a copy that it gets, or does not get.
+    pub fn copied(&self, fate: CopyFate) {
+        if let Some(copies) = self.mirroring.0.copies.get(fate as usize) {
+            copies.fetch_add(1, Relaxed);
+        }
     }
 
-    /// Copies that it got, and those that it did not get.
-    pub(super) fn copies(&self) -> (u64, u64) {
-        let Mirroring { copies, dropped, .. } = &self.mirroring.0;
-        (copies.load(Relaxed), dropped.load(Relaxed))
+    /// Copies by what became of them, in the order of [`CopyFate::ALL`].
+    pub(super) fn copies(&self) -> [u64; 4] {
+        self.mirroring.0.copies.each_ref().map(|copies| copies.load(Relaxed))
     }
 
     /// Where the round robin's cursor is.

@@ -1,6 +1,7 @@
 //! Balancing: which server gets a request, over real sockets, by what files and tags say.
 
 mod limits;
+mod mirrored_bodies;
 mod mirrors;
 mod services;
 mod sticky;

@@ -144,7 +144,7 @@ async fn forward(
     let mut retrying = Retrying::of(&finish);
     let bodiless = (!request.has_body()).then_some(0);
     let switches = upgrade.is_some();
-    let mut choice = Choice::new(service.clone(), &finish, request.has_body(), switches);
+    let mut choice = Choice::new(service.clone(), &finish, request.body, switches);
     let mut chosen = {
         let mut choosing = pin!(choice.next(&client, &finish, switches));
         let chosen = poll_fn(|cx| {
@@ -304,7 +304,7 @@ async fn attempt(
     write::request(&mut lead, &finish.exchange, asked.server.base.as_deref(), host, request.body);
     let sent = if request.body == Framing::Chunked { Sent::Chunked } else { Sent::Plain };
     let read = finish.exchange.request.headers.bytes().get(request.length..request.filled).unwrap_or_default();
-    let mut up = match Pump::new(lead, request.body, sent, read) {
+    let mut up = match Pump::tapped(lead, request.body, sent, read, choice.tap()) {
         Ok(pump) => Up { pump, done: false, refused: false },
         Err(fault) => return Tried::Unframed(fault),
     };
@@ -340,6 +340,7 @@ async fn attempt(
         Err(failed) => Tried::Failed { failed, untouched: !up.pump.has_read, unsent: !up.pump.has_written },
     };
     up.pump.put_back(buffers);
+    choice.untap(up.pump.untap());
     tried
 }
 

@@ -4,6 +4,7 @@
 //! side sets the pace; what is read of a body never goes beyond its end, but for chunked ones, where what stands
 //! behind it is kept as `surplus`. A body is sent on framed by what was understood of it.
 
+use crate::http::Tap;
 use crate::http::h1::{self, Chunked, Fault, Framing, What};
 use crate::proxy::buffers::{Buffers, poll_fill};
 use std::io::{self, IoSlice};
@@ -79,6 +80,8 @@ pub(super) struct Pump<'a> {
     pub(super) has_written: bool,
     /// Something has moved since this was last set to false.
     pub(super) moved: bool,
+    /// What copies the body, where it has mirrors.
+    tap: Option<Box<Tap>>,
 }
 
 impl<'a> Pump<'a> {
@@ -87,6 +90,20 @@ impl<'a> Pump<'a> {
     /// # Errors
     /// The body's framing makes no sense.
     pub(super) fn new(lead: Vec<u8>, framing: Framing, sent: Sent, read: &'a [u8]) -> Result<Self, Fault> {
+        Self::tapped(lead, framing, sent, read, None)
+    }
+
+    /// The same, with copies of the body.
+    ///
+    /// # Errors
+    /// The body's framing makes no sense.
+    pub(super) fn tapped(
+        lead: Vec<u8>,
+        framing: Framing,
+        sent: Sent,
+        read: &'a [u8],
+        tap: Option<Box<Tap>>,
+    ) -> Result<Self, Fault> {
         let left = match framing {
             Framing::None | Framing::Length(0) => Left::Nothing,
             Framing::Length(length) => Left::Length(length),
@@ -107,10 +124,12 @@ impl<'a> Pump<'a> {
             has_read: false,
             has_written: false,
             moved: true,
+            tap,
         };
         let plain = pump.plain(read.len());
         let (mine, behind) = read.split_at(plain);
         pump.bytes += plain as u64;
+        pump.copy(mine);
         if pump.lead.len() + plain <= TOGETHER {
             pump.lead.extend_from_slice(mine);
         } else {
@@ -121,12 +140,33 @@ impl<'a> Pump<'a> {
         } else {
             pump.framed(behind)?;
         }
+        pump.copied();
         Ok(pump)
     }
 
     /// Whether the sender's part is over.
     pub(super) fn is_read(&self) -> bool {
         matches!(self.left, Left::Nothing)
+    }
+
+    /// What copies the body, for another try.
+    pub(super) fn untap(&mut self) -> Option<Box<Tap>> {
+        self.tap.take()
+    }
+
+    fn copy(&mut self, data: &[u8]) {
+        if let Some(tap) = &mut self.tap {
+            tap.push(data);
+        }
+    }
+
+    /// Tells the copies of the body's end, if it is there.
+    fn copied(&mut self) {
+        if self.is_read()
+            && let Some(tap) = &self.tap
+        {
+            tap.end();
+        }
     }
 
     fn is_written(&self) -> bool {
@@ -151,9 +191,12 @@ impl<'a> Pump<'a> {
 
     /// Takes in what cannot go on as it is, but is taken out of its chunks, put into chunks, or both.
     fn framed(&mut self, mut read: &[u8]) -> Result<(), Fault> {
-        let Self { left, sent, lead, bytes, surplus, .. } = self;
+        let Self { left, sent, lead, bytes, surplus, tap, .. } = self;
         let mut put = |data: &[u8]| {
             *bytes += data.len() as u64;
+            if let Some(tap) = tap {
+                tap.push(data);
+            }
             if *sent == Sent::Chunked {
                 lead.extend_from_slice(h1::chunk_head(data.len(), &mut [0; 18]));
                 lead.extend_from_slice(data);
@@ -221,6 +264,9 @@ impl<'a> Pump<'a> {
                 return Poll::Ready(Ok(()));
             }
             self.waits = Waits::Source;
+            if let Some(tap) = &mut self.tap {
+                ready!(tap.poll_turn(cx));
+            }
             let most = match (&self.left, self.sent) {
                 (Left::Length(left), Sent::Plain) => *left,
                 (Left::UntilClose, Sent::Plain) => u64::MAX,
@@ -257,12 +303,14 @@ impl<'a> Pump<'a> {
                     let plain = self.plain(read);
                     if plain > 0 {
                         self.bytes += plain as u64;
+                        self.copy(buffer.get(..plain).unwrap_or_default());
                         self.body = buffer;
                     } else {
                         let taken = self.framed(&buffer);
                         buffers.give(buffer);
                         taken.map_err(Broken::Framing)?;
                     }
+                    self.copied();
                 }
             }
         }

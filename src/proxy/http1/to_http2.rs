@@ -137,7 +137,7 @@ pub(super) async fn run(
         return Outcome::Made(Made::failed(Cause::ClientBrokeFraming.into()));
     };
     let pipe = Rc::new(Pipe::default());
-    let body = if request.has_body() { Body::Pipe(pipe.clone()) } else { Body::Empty };
+    let body = if request.has_body() { choice.tapped(Body::Pipe(pipe.clone())) } else { Body::Empty };
     let length = match request.body {
         Framing::Length(length) => Some(length),
         _ => None,
@@ -180,14 +180,19 @@ pub(super) async fn run(
         Ok(Err(unanswered)) => {
             let untouched = !up.has_read;
             return match unanswered {
-                Unanswered::NotReached(error, _) if matches!(*error, ConnectError::ChoseHttp1) && untouched => {
+                Unanswered::NotReached(error, body) if matches!(*error, ConnectError::ChoseHttp1) && untouched => {
+                    choice.untapped(body);
                     Outcome::Http1(taken)
                 }
-                Unanswered::NotReached(error, _) => {
+                Unanswered::NotReached(error, body) => {
+                    choice.untapped(body);
                     choose::not_reached(&client, pool, &error);
                     again(taken.at, failure::connect(&error), untouched)
                 }
-                Unanswered::NotProcessed(_) => again(taken.at, Cause::ResetBeforeAnswer.into(), untouched),
+                Unanswered::NotProcessed(body) => {
+                    choice.untapped(body);
+                    again(taken.at, Cause::ResetBeforeAnswer.into(), untouched)
+                }
                 Unanswered::Failed(failure) => Outcome::Made(Made::failed(failure)),
             };
         }

@@ -37,6 +37,18 @@ pub(in crate::proxy) fn request(
     host: &[u8],
     body: Framing,
 ) {
+    request_with(out, exchange, &exchange.request.headers, base, host, body);
+}
+
+/// The same with other fields.
+pub(in crate::proxy) fn request_with(
+    out: &mut Vec<u8>,
+    exchange: &Exchange,
+    headers: &Headers,
+    base: Option<&str>,
+    host: &[u8],
+    body: Framing,
+) {
     let head = &exchange.request;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
@@ -45,7 +57,7 @@ pub(in crate::proxy) fn request(
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
-    head.headers.write(out);
+    headers.write(out);
     match body {
         Framing::Length(length) => push_length(out, length),
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),

@@ -4,7 +4,7 @@
 //! the request and the answer have come to their ends, and is closed otherwise.
 
 use super::Running;
-use crate::http::{Body, BodyError, Cause, H2Body, Transfer};
+use crate::http::{Body, Cause, H2Body, Transfer};
 use crate::proxy::choose::Leased;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::finish::Finish;
@@ -57,7 +57,7 @@ impl Shared {
 }
 
 /// Sends what is left of a request, as long as it moves.
-async fn send_the_rest(shared: Rc<Shared>, mut up: Sender<MaybeBody>, patience: Duration) {
+async fn send_the_rest(shared: Rc<Shared>, mut up: Sender<Body>, patience: Duration) {
     let mut clock = Deadline::default();
     let sent = poll_fn(|cx| {
         let mut leased = shared.leased.borrow_mut();
@@ -92,23 +92,6 @@ enum Source {
     Http2 { body: H2Body, way: Option<(H2Stream<Body>, InFlight)>, transfer: Option<Rc<Transfer>> },
 }
 
-/// A request's body, if it has one.
-#[derive(Debug)]
-pub(super) struct MaybeBody(pub(super) Option<H2Body>);
-
-impl http_body::Body for MaybeBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-}
-
 /// An answer's body; carries the request to its end.
 pub(super) struct AnswerBody {
     source: Source,
@@ -132,7 +115,7 @@ impl AnswerBody {
     pub(super) fn of_server(
         down: Frames,
         shared: Rc<Shared>,
-        up: Option<Sender<MaybeBody>>,
+        up: Option<Sender<Body>>,
         finish: Box<Finish>,
         running: Running,
     ) -> Self {

@@ -1,7 +1,7 @@
 //! One request over HTTP/2: from its head to the head of its answer.
 
 use super::Running;
-use super::answer::{AnswerBody, MaybeBody, Shared};
+use super::answer::{AnswerBody, Shared};
 use crate::http::h1::Framing;
 use crate::http::{
     AnswerHead, BadAnswer, Body, Cause, Failure, H2Body, HeaderValue, Headers, Made, Method, Protocol, StatusCode,
@@ -120,7 +120,7 @@ async fn forward(
     let mut retrying = Retrying::of(&finish);
     // A body that comes by HTTP/2 is never in memory as a whole.
     let bodiless = (!has_body).then_some(0);
-    let mut choice = Choice::new(service.clone(), &finish, has_body, switches);
+    let mut choice = Choice::new(service.clone(), &finish, framing, switches);
     let mut chosen = choice.next(client, &finish, switches).await;
     loop {
         let mut leased = match chosen {
@@ -194,7 +194,8 @@ async fn forward(
         let host = finish.exchange.host_for(server.pass_host_header, &server.server.authority);
         let mut lead = client.open.worker.buffers.take();
         write::request(&mut lead, &finish.exchange, server.server.base.as_deref(), host, framing);
-        let mut up = Sender::new(lead, MaybeBody(body.take()), framing);
+        let sent = body.take().map_or(Body::Empty, |body| choice.tapped(Body::Http2(body)));
+        let mut up = Sender::new(lead, sent, framing);
         let asked = Asked { head: method == Method::HEAD, upgrade: switches, expects: false, old: true };
         let patience = leased.in_flight.pool().settings().response_header_timeout;
         match receive(client, &mut leased.connection.stream, &mut up, asked, patience, &finish).await {
@@ -233,7 +234,7 @@ async fn forward(
             Err(failed) => {
                 let (at, reused, unsent) = (leased.at, leased.connection.reused(), !up.has_written);
                 drop(leased);
-                let back = up.into_body().map(|body| body.0);
+                let back = up.into_body().map(|body| choice.untapped(body));
                 let harmless = unsent || (!has_body && method.is_idempotent());
                 let silent = matches!(failed, Failed::Silent);
                 match back {
@@ -306,7 +307,7 @@ async fn over(
     let has_body = body.is_some();
     let (body, transfer) = match body {
         Some(body) => {
-            let (upload, transfer) = Upload::new(Body::Http2(body), client.open.entry.read_timeout);
+            let (upload, transfer) = Upload::new(choice.tapped(Body::Http2(body)), client.open.entry.read_timeout);
             (Body::Upload(Box::new(upload)), Some(transfer))
         }
         None => (Body::Empty, None),
@@ -334,7 +335,7 @@ async fn over(
         }
         Err(over_h2::Unanswered::Failed(failure)) => Over::Done(Err((Made::failed(failure), finish, running))),
         Err(over_h2::Unanswered::NotReached(error, body)) => {
-            let back = (finish, running, unwatched(body));
+            let back = (finish, running, choice.untapped(body));
             if matches!(*error, ConnectError::ChoseHttp1) {
                 return Over::Http1(taken, back);
             }
@@ -342,17 +343,8 @@ async fn over(
             Over::Next(taken.at, failures::connect(&error), back)
         }
         Err(over_h2::Unanswered::NotProcessed(body)) => {
-            Over::Next(taken.at, Cause::ResetBeforeAnswer.into(), (finish, running, unwatched(body)))
+            Over::Next(taken.at, Cause::ResetBeforeAnswer.into(), (finish, running, choice.untapped(body)))
         }
-    }
-}
-
-/// A body without who watched it.
-fn unwatched(body: Body) -> Option<H2Body> {
-    match body {
-        Body::Http2(body) => Some(body),
-        Body::Upload(upload) => unwatched(upload.into_inner()),
-        Body::Empty | Body::Pipe(_) => None,
     }
 }
 
@@ -416,7 +408,7 @@ fn switch(
 async fn receive(
     client: &Client,
     server: &mut Stream,
-    up: &mut Sender<MaybeBody>,
+    up: &mut Sender<Body>,
     asked: Asked,
     patience: Duration,
     finish: &Finish,
@@ -465,7 +457,7 @@ fn respond(
     running: Running,
     answer: Answer,
     leased: Leased,
-    up: Option<Sender<MaybeBody>>,
+    up: Option<Sender<Body>>,
 ) -> Result<hyper::Response<AnswerBody>, Unanswered> {
     let buffers = &client.open.worker.buffers;
     let Answer { line, framing, headers, length, filled, .. } = answer;
