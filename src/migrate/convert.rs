@@ -365,7 +365,7 @@ impl Work<'_> {
     fn write_pool(&self, host: &str, path: &str, reads: &[&Read]) -> Option<Vec<Vec<String>>> {
         let name = self.name("fb", host, path);
         let prefix = |read: &&Read| match &read.asks {
-            Asks::Prefix(prefix) => Some((**prefix).options.clone()),
+            Asks::Prefix(prefix) => Some(prefix.options.clone()),
             _ => None,
         };
         let options = reads.first().and_then(prefix)?;
