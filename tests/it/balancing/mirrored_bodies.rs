@@ -432,7 +432,7 @@ fn longer_bodies_than_wanted_are_not_copied() {
         begun.send(b"56789a", true);
         assert_eq!(main.body(), (b"0123456789a".to_vec(), true));
         let (got, whole) = mirror.body();
-        assert!(!whole && b"01234".starts_with(&*got), "{by:?}: {got:?}");
+        assert!(!whole && b"01234".starts_with(&got), "{by:?}: {got:?}");
         rig.await_copies("mirror", "too_long", at as u32 + 4);
     }
     rig.await_copies("mirror", "sent", 5);
