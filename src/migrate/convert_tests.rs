@@ -1,6 +1,6 @@
 //! Conversions, tag by tag, and that all that is converted is proved.
 
-use super::super::{Gap, Piece, Place, Proof, pieces, prove};
+use super::super::{Gap, Piece, Place, Proof, apply, pieces, prove};
 use super::*;
 use proptest::prelude::*;
 
@@ -335,8 +335,7 @@ fn a_service_that_hides_itself_is_not_converted() {
 }
 
 #[test]
-fn much_is_converted_quickly() {
-    // the numbers stand in the benchmarks; here that the time does not grow with the square
+fn much_is_converted_and_proved() {
     let many = |count: usize| {
         let services = (0..count).map(|at| {
             let tags = [format!("urlprefix-h{at}.example/"), format!("urlprefix-/p{at} strip=/p{at}")];
@@ -345,16 +344,9 @@ fn much_is_converted_quickly() {
         Set { services: services.collect() }
     };
     let set = many(1_000);
-    let begin = std::time::Instant::now();
     let conversions = convert(&set, &settings());
-    let converted = begin.elapsed();
     let after = apply(&set, &conversions, true);
     let proof = prove(&set, &after, &settings());
-    println!(
-        "1000 services: converted in {converted:?}, {} requests proved in {:?}",
-        proof.requests,
-        begin.elapsed() - converted
-    );
     assert!(proof.holds() && proof.routes == 2_000, "{:#?}", proof.differences.first());
 }
 
@@ -404,7 +396,7 @@ fn legacy_tag() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     /// Whatever the tags are: nothing panics, what is converted is proved, and what was converted stays as it is.
     #[test]
