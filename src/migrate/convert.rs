@@ -5,6 +5,7 @@
 //! What always holds: of one route every tag of every service is converted, or none; no new tag has a double quote, which
 //! Fabio would refuse its whole table for; a service never gets a tag twice, nor one that it has.
 
+use super::apply::with_holes_of;
 use super::holes::{Holes, Unfit, Worded, has, holed, is_steady, stem};
 use super::options::{self, Scheme};
 use super::remarks::{self, Told};
@@ -80,45 +81,6 @@ pub fn convert(set: &Set, settings: &Settings) -> Vec<Conversion> {
     work.read();
     let made = work.make();
     work.conversions(made)
-}
-
-/// The set as the documents will have it: `keep_legacy` leaves the converted tags beside the new ones.
-pub fn apply(set: &Set, conversions: &[Conversion], keep_legacy: bool) -> Set {
-    let service = |service: &Service, conversion: Option<&Conversion>| {
-        let Some(conversion) = conversion else { return service.clone() };
-        let mut tags = Vec::with_capacity(service.tags.len());
-        let mut besides = Some(&conversion.besides);
-        for (at, tag) in service.tags.iter().enumerate() {
-            let Some(Outcome::Converted(new)) = conversion.outcomes.get(at) else {
-                tags.push(tag.clone());
-                continue;
-            };
-            if keep_legacy {
-                tags.push(tag.clone());
-            }
-            let besides = besides.take().into_iter().flatten();
-            tags.extend(besides.chain(new).map(|text| with_holes_of(tag, text)));
-        }
-        Service { tags, ..service.clone() }
-    };
-    let all = set.services.iter().enumerate().map(|(at, one)| service(one, conversions.get(at)));
-    Set { services: all.collect() }
-}
-
-/// A new tag as a document has it.
-fn with_holes_of(old: &Tag, text: &str) -> Tag {
-    let mut said = String::with_capacity(text.len());
-    let mut holes = Vec::new();
-    for piece in super::set::pieces(text) {
-        match piece {
-            super::Piece::Text(text) => said.push_str(text),
-            super::Piece::Hole(number) => {
-                said.push(Tag::HOLE);
-                holes.push(old.holes.get(number).cloned().unwrap_or_default());
-            }
-        }
-    }
-    Tag { text: said.into(), holes, place: old.place.clone() }
 }
 
 struct Work<'a> {

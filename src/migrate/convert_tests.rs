@@ -1,6 +1,6 @@
 //! Conversions, tag by tag, and that all that is converted is proved.
 
-use super::super::{Gap, Piece, Place, Proof, pieces, prove};
+use super::super::{Gap, Piece, Place, Proof, apply, pieces, prove};
 use super::*;
 use proptest::prelude::*;
 

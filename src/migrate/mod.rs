@@ -10,6 +10,7 @@
 //! and is told of with its place, the reason and what to do by hand; nothing is converted by half: of one route
 //! (host and path) either every tag of every service is, or none.
 
+mod apply;
 mod convert;
 #[cfg(test)]
 mod corpus_tests;
@@ -24,6 +25,7 @@ mod set;
 mod weights;
 mod write;
 
-pub use convert::{apply, convert};
+pub use apply::apply;
+pub use convert::convert;
 pub use prove::{Answered, Difference, Gap, Proof, prove};
 pub use set::{Conversion, EntryPoint, Outcome, Piece, Place, Service, Set, Settings, Tag, pieces};
