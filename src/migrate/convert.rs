@@ -145,6 +145,7 @@ impl Work<'_> {
             (_, Some(told)) => Some(told),
             (None, None) => Some(others.first().cloned().unwrap_or_else(remarks::routes_nothing)),
             (Some(_), None) if off => Some(remarks::switched_off()),
+            (Some(_), None) if self.set.services[at].fixed => Some(remarks::fixed()),
             (Some(Asks::Prefix(prefix)), None) => remarks::unfaithful(prefix, &text, &self.schemes, self.datacenter),
             (Some(_), None) => None,
         };

@@ -60,6 +60,15 @@ pub fn written(tag: &Tag) -> String {
     out
 }
 
+/// Its document cannot be edited.
+pub fn fixed() -> Told {
+    Told::new(
+        "not_editable",
+        "the document that it stands in cannot be edited",
+        "write the new tags by hand, of all of its route at once",
+    )
+}
+
 /// Why a tag with expressions of the document is refused.
 pub fn unfit(unfit: Unfit, tag: &Tag) -> Told {
     let hole = |at: usize| tag.holes.get(at).map_or("", |hole| &**hole);

@@ -45,6 +45,8 @@ pub struct Service {
     pub tags: Vec<Tag>,
     /// Where it stands.
     pub place: Place,
+    /// Its tags cannot be edited: it counts where routes are shared, and stays as it is.
+    pub fixed: bool,
 }
 
 /// Everything that is converted together.

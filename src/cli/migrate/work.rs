@@ -59,14 +59,29 @@ impl Work {
     pub(super) fn new(gathered: Gathered, running: Vec<Service>, settings: &Settings, keep: bool) -> Self {
         let Gathered { documents, passed, unreadable } = gathered;
         let of_documents = documents.iter().flat_map(Document::services).cloned();
-        let set = Set { services: of_documents.chain(running).collect() };
-        let conversions = convert(&set, settings);
-        let (mut edits, mut from) = (Vec::new(), 0);
-        for document in &documents {
-            let to = from + document.services().count();
-            edits.push(document.edited(conversions.get(from..to).unwrap_or_default(), keep));
-            from = to;
-        }
+        let mut set = Set { services: of_documents.chain(running).collect() };
+        let mut left: Vec<Option<Edited>> = documents.iter().map(|_| None).collect();
+        // A document that cannot be edited takes the rest of its routes along, which may be what another one's edit needed.
+        let (conversions, edits) = loop {
+            let conversions = convert(&set, settings);
+            let (mut edits, mut from, mut again) = (Vec::new(), 0, false);
+            for (document, left) in documents.iter().zip(&mut left) {
+                let to = from + document.services().count();
+                let edited = match left {
+                    Some(edited) => edited.clone(),
+                    None => document.edited(conversions.get(from..to).unwrap_or_default(), keep),
+                };
+                if left.is_none() && !edited.changed && !edited.problems.is_empty() {
+                    set.services.get_mut(from..to).unwrap_or_default().iter_mut().for_each(|of| of.fixed = true);
+                    (*left, again) = (Some(edited.clone()), true);
+                }
+                edits.push(edited);
+                from = to;
+            }
+            if !again {
+                break (conversions, edits);
+            }
+        };
         let proof = prove(&set, &apply(&set, &conversions, keep), settings);
         let (wrote, unwritten) = (Vec::new(), Vec::new());
         Self { documents, edits, passed, unreadable, set, conversions, proof, keep, wrote, unwritten }

@@ -25,6 +25,27 @@ fn broken_files_are_told_with_their_place_and_others_go_on() {
 }
 
 #[test]
+fn a_document_that_cannot_be_edited_takes_the_rest_of_its_routes_along() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let service =
+        |name: &str, tags: &str| format!("    service {{\n      name = \"{name}\"\n      tags = {tags}\n    }}\n");
+    let job = |services: &str| format!("job \"j\" {{\n  group \"g\" {{\n{services}  }}\n}}\n");
+    // One of the two has what the other one would have to be given, and both have the list.
+    let x = service("x", "concat(local.shared, [\"traefik.enable=true\"])");
+    let shared =
+        format!("locals {{\n  shared = [\"urlprefix-a.test/\"]\n}}\n{}", job(&(x + &service("y", "local.shared"))));
+    let beside = job(&service("z", "[\"urlprefix-a.test/\", \"urlprefix-z.test/\"]"));
+    fs::write(dir.path().join("shared.nomad.hcl"), &shared).expect("a file");
+    fs::write(dir.path().join("beside.nomad.hcl"), &beside).expect("a file");
+    let (code, out, err) = migrate(&["--write", text(dir.path())]);
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(out.contains("shared_tags") || err.contains("shared_tags"), "{out}{err}");
+    assert_eq!(fs::read_to_string(dir.path().join("shared.nomad.hcl")).expect("a file"), shared);
+    let beside = fs::read_to_string(dir.path().join("beside.nomad.hcl")).expect("a file");
+    assert!(beside.contains("Host(`z.test`)") && !beside.contains("Host(`a.test`)"), "{beside}\n{out}{err}");
+}
+
+#[test]
 fn what_is_no_job_is_passed_over() {
     let dir = tempfile::tempdir().expect("a folder");
     for (name, content) in [
