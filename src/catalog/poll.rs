@@ -219,9 +219,9 @@ impl Early {
 }
 
 /// How often an answer of this size may be asked for when it changes all the time: what is small
-/// at once, what is large at about 20 MB/s, so that a storm of changes costs the agent a part of a core.
+/// at once, what is large at about 25 MB/s, so that a storm of changes costs the agent a part of a core.
 pub fn pace(bytes: usize) -> Duration {
-    Duration::from_millis(10) + Duration::from_nanos(50 * u64::try_from(bytes).unwrap_or(u64::MAX / 50))
+    Duration::from_millis(10) + Duration::from_nanos(40 * u64::try_from(bytes).unwrap_or(u64::MAX / 40))
 }
 
 #[cfg(test)]
@@ -343,7 +343,7 @@ mod tests {
         bucket.set_every(pace(2), later);
         let much_later = later + every * 60;
         assert_eq!(bucket.take(much_later), much_later);
-        assert!(pace(2) < Duration::from_millis(11) && pace(800_000) >= Duration::from_millis(50));
+        assert!(pace(2) < Duration::from_millis(11) && pace(800_000) > Duration::from_millis(40));
     }
 
     proptest! {

@@ -359,7 +359,7 @@ impl Watch {
             self.ring();
         }
         // Where names come and go, more may follow; where only instances change, others tell of it.
-        self.list_rate.set_every(self.list_pace * if next.changed { 1 } else { 4 }, now);
+        self.list_rate.set_every(self.list_pace * if next.changed { 1 } else { 2 }, now);
         let looking = std::mem::take(&mut self.looking);
         let pause = if looking { Duration::ZERO } else { self.list_early.pause(step, now - asked, self.list_wait) };
         self.list_at = Some(self.list_rate.take(now).max(now + pause));
