@@ -84,13 +84,13 @@ async fn an_authority_that_hangs_is_given_up() {
         assert!(matches!(error, AcmeError::TimedOut { .. }), "{resource}: {error}");
     }
     assert_eq!(rig.left(), [""; 0]);
-    let timing = Timing { order: Duration::from_millis(300), ..quick() };
+    // As long as all before it may take on a machine that is busy.
+    let limit = Duration::from_secs(3);
+    let timing = Timing { order: limit, ..quick() };
     let rig = Rig::timed(|_| {}, timing).await;
     rig.ca.fault("new-order", [Fault::Hang]);
     match rig.order(&["a.test"], &[Method::Http]).await {
-        Err(AcmeError::TimedOut { phase, limit, .. }) => {
-            assert_eq!((phase, limit), (Phase::NewOrder, Duration::from_millis(300)));
-        }
+        Err(AcmeError::TimedOut { phase, limit: told, .. }) => assert_eq!((phase, told), (Phase::NewOrder, limit)),
         other => panic!("{other:?}"),
     }
 }
@@ -98,13 +98,12 @@ async fn an_authority_that_hangs_is_given_up() {
 #[tokio::test]
 async fn an_authority_has_a_limit_of_its_own_for_requests() {
     let mut rig = Rig::start(|_| {}).await;
-    rig.authority.request_limit = Some(Duration::from_millis(300));
+    let limit = Duration::from_secs(3);
+    rig.authority.request_limit = Some(limit);
     rig.ca.fault("new-order", [Fault::Hang]);
     let error = rig.order(&["a.test"], &[Method::Http]).await.expect_err("no answer");
     match error {
-        AcmeError::TimedOut { phase, limit, .. } => {
-            assert_eq!((phase, limit), (Phase::NewOrder, Duration::from_millis(300)));
-        }
+        AcmeError::TimedOut { phase, limit: told, .. } => assert_eq!((phase, told), (Phase::NewOrder, limit)),
         other => panic!("{other:?}"),
     }
     // Who sets another limit does not get the connection that was made with this one.
