@@ -60,8 +60,10 @@ impl Worker {
         };
         match worker.equip(held, deaths) {
             Ok(()) => Ok(worker),
-            // It ended before it heard anything: that is told by its end.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(worker),
+            // It ended before it heard all of it: that is told by its end.
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                Ok(worker)
+            }
             Err(error) => {
                 worker.kill();
                 // Killed: this does not wait for long.
