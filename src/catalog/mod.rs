@@ -8,12 +8,14 @@
 pub mod believe;
 pub mod consul;
 pub mod http;
+mod looks;
 mod merge;
 pub mod names;
 pub mod nomad;
 pub mod poll;
 mod publish;
 mod pulse;
+mod reach;
 mod source;
 
 pub use merge::merge;

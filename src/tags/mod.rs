@@ -11,6 +11,7 @@
 mod claims;
 pub mod constraints;
 mod decoder;
+mod drafts;
 mod exposure;
 mod fragment;
 mod glob;

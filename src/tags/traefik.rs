@@ -7,9 +7,10 @@
 
 use super::TagOptions;
 use super::constraints::Constraint;
+use super::drafts::{ByName, Draft, ServerDraft, ServiceDraft};
 use super::exposure::{Exposure, exposed};
 use super::fragment::{Def, Fragment, add, address, source};
-use super::labels::{self, ByName, Draft, Label, ServerDraft, ServiceDraft};
+use super::labels::{self, Label};
 use super::names::{canary, join_host_port, normalize};
 use super::template::{Model, Template};
 use crate::catalog::{Health, Instance, Service};

@@ -14,11 +14,13 @@ use super::state::{Read, State};
 use super::watcher::{self, Told};
 use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
+use crate::catalog::looks::Looks;
 use crate::catalog::names::Names;
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::pulse::Pulse;
-use crate::catalog::{Instance, ServiceKey, Spawn};
+use crate::catalog::reach::Reach;
+use crate::catalog::{Instance, Spawn};
 use crate::config::ConsulProvider;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -81,10 +83,7 @@ pub struct Watch {
     outstanding: BTreeSet<Arc<str>>,
     broken: BTreeMap<Arc<str>, String>,
     broken_at: Option<Instant>,
-    /// When to look again at what is held, the last name that was looked at, and whether the list is read for that.
-    look_at: Option<Instant>,
-    looked: Option<ServiceKey>,
-    looking: bool,
+    looks: Looks,
 
     watchers: BTreeMap<Arc<str>, AbortOnDropHandle<()>>,
     told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
@@ -109,14 +108,7 @@ pub struct Watch {
     missing: BTreeSet<&'static str>,
     published: Instant,
     pulse: Pulse,
-    /// The agent does not answer; since when the last complete read stands, and what is open was opened anew.
-    silent: bool,
-    live_since: Instant,
-    renewed: Instant,
-    /// Nothing could be read since then.
-    away_since: Option<Instant>,
-    /// How often everything is read anew because connections were lost.
-    losses: Bucket,
+    reach: Reach,
 }
 
 /// Rights in the words of Consul's policies.
@@ -164,9 +156,7 @@ impl Watch {
             outstanding: BTreeSet::new(),
             broken: BTreeMap::new(),
             broken_at: None,
-            look_at: None,
-            looked: None,
-            looking: false,
+            looks: Looks::default(),
             watchers: BTreeMap::new(),
             told: mpsc::channel(64),
             wanted: config.watch_connections,
@@ -185,11 +175,7 @@ impl Watch {
             missing: BTreeSet::new(),
             published: now,
             pulse: Pulse::start(agent.clone(), pulse_lane, timing.pulse),
-            silent: false,
-            live_since: now,
-            renewed: now,
-            away_since: None,
-            losses: Bucket::new(2, Duration::from_secs(30)),
+            reach: Reach::new(now),
             agent,
             paths,
             stale,
@@ -223,7 +209,7 @@ impl Watch {
             _ => None,
         };
         let ring = self.ring_at.filter(|_| self.outstanding.is_empty());
-        [phase, self.list_at, self.broken_at, ring, self.listen_at, self.look_at]
+        [phase, self.list_at, self.broken_at, ring, self.listen_at, self.looks.due()]
             .into_iter()
             .flatten()
             .min()
@@ -231,7 +217,7 @@ impl Watch {
     }
 
     fn timers(&mut self, now: Instant) {
-        if self.look_at.is_some_and(|at| at <= now) {
+        if self.looks.due().is_some_and(|at| at <= now) {
             self.look(now);
         }
         if matches!(self.phase, Phase::Waiting(at) if at <= now) {
@@ -323,9 +309,7 @@ impl Watch {
         }
         self.reset |= step == Step::Back;
         let sync = self.phase == Phase::Listing;
-        if let Some(since) = self.away_since.take() {
-            self.state.belief.away(now - since);
-        }
+        self.state.belief.away(self.reach.read(now));
         let reset = std::mem::take(&mut self.reset);
         let trust = self.trust(meta, reset);
         if trust == Trust::Reset {
@@ -360,7 +344,7 @@ impl Watch {
         }
         // Where names come and go, more may follow; where only instances change, others tell of it.
         self.list_rate.set_every(self.list_pace * if next.changed { 1 } else { 2 }, now);
-        let looking = std::mem::take(&mut self.looking);
+        let looking = self.looks.take_list();
         let pause = if looking { Duration::ZERO } else { self.list_early.pause(step, now - asked, self.list_wait) };
         self.list_at = Some(self.list_rate.take(now).max(now + pause));
         self.complete();
@@ -483,7 +467,8 @@ impl Watch {
             self.lack(NODES, true);
             return self.fail("services are listed, but no instance of any may be seen");
         }
-        (self.phase, self.live_since) = (Phase::Live, now);
+        self.phase = Phase::Live;
+        self.reach.live(now);
         self.backoff.succeeded();
         self.knocks.succeeded();
         self.publish();
@@ -526,7 +511,7 @@ impl Watch {
         if self.publisher.is_complete() || self.phase == Phase::Live {
             self.publisher.inventory(&mut self.state.belief, self.agent.connections());
             self.publisher.dropped(&self.state.belief.take_ended());
-            self.look_later();
+            self.looks.plan(&self.state.belief, self.spawn.timing.backoff.1, Instant::now());
         }
     }
 

@@ -14,10 +14,12 @@ use super::state::{Read, State, Told};
 use super::stream::{Signal, Stream};
 use crate::catalog::believe::{Trust, trust};
 use crate::catalog::http::{Agent, Answer, Error, Lane, Meta};
+use crate::catalog::looks::Looks;
 use crate::catalog::names::Names;
 use crate::catalog::poll::{self, Backoff, Bucket, Early, Poll, Query, Step};
 use crate::catalog::publish::Publisher;
 use crate::catalog::pulse::Pulse;
+use crate::catalog::reach::Reach;
 use crate::catalog::{ServiceKey, Spawn};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -85,10 +87,7 @@ pub struct Watch {
     forbidden: BTreeSet<ServiceKey>,
     lacking: bool,
 
-    /// When to look again at what is held, the last name that was looked at, and whether the list is read for that.
-    look_at: Option<Instant>,
-    looked: Option<ServiceKey>,
-    looking: bool,
+    looks: Looks,
     /// Highest index known when the list was asked for, and how often a list was below it since.
     behind: (u64, u8),
 
@@ -111,14 +110,7 @@ pub struct Watch {
     resets: Bucket,
     published: Instant,
     pulse: Pulse,
-    /// The agent does not answer; since when the last complete read stands, and what is open was opened anew.
-    silent: bool,
-    live_since: Instant,
-    renewed: Instant,
-    /// Nothing could be read since then.
-    away_since: Option<Instant>,
-    /// How often everything is read anew because connections were lost.
-    losses: Bucket,
+    reach: Reach,
 }
 
 /// Least time between two lists while the stream tells of changes.
@@ -153,9 +145,7 @@ impl Watch {
             late: BTreeSet::new(),
             forbidden: BTreeSet::new(),
             lacking: false,
-            look_at: None,
-            looked: None,
-            looking: false,
+            looks: Looks::default(),
             behind: (0, 0),
             stream: None,
             streaming: false,
@@ -173,11 +163,7 @@ impl Watch {
             resets: Bucket::new(2, Duration::from_secs(5)),
             published: now,
             pulse: Pulse::start(agent.clone(), read_lane.clone(), timing.pulse),
-            silent: false,
-            live_since: now,
-            renewed: now,
-            away_since: None,
-            losses: Bucket::new(2, Duration::from_secs(30)),
+            reach: Reach::new(now),
             agent,
             paths,
             stale,
@@ -213,7 +199,7 @@ impl Watch {
             _ => None,
         };
         let alarm = self.alarms.front().map(|alarm| alarm.at);
-        [phase, alarm, self.broken_at, self.stream_at, self.list_at, self.look_at]
+        [phase, alarm, self.broken_at, self.stream_at, self.list_at, self.looks.due()]
             .into_iter()
             .flatten()
             .min()
@@ -221,7 +207,7 @@ impl Watch {
     }
 
     fn timers(&mut self, now: Instant) {
-        if self.look_at.is_some_and(|at| at <= now) {
+        if self.looks.due().is_some_and(|at| at <= now) {
             self.look(now);
         }
         match self.phase {
@@ -398,9 +384,7 @@ impl Watch {
             self.reset = true;
         }
         self.behind.1 = 0;
-        if let Some(since) = self.away_since.take() {
-            self.state.belief.away(now - since);
-        }
+        self.state.belief.away(self.reach.read(now));
         let trust = self.trust(meta, self.reset);
         if trust == Trust::Reset {
             tracing::warn!(index = self.list.index(), "nomad's index went back: its state was wiped or restored");
@@ -448,7 +432,8 @@ impl Watch {
         if let Phase::Reading(trust) = self.phase
             && self.outstanding.is_empty()
         {
-            (self.phase, self.live_since) = (Phase::Live, Instant::now());
+            self.phase = Phase::Live;
+            self.reach.live(Instant::now());
             self.state.complete_to(self.list.index());
             self.backoff.succeeded();
             self.knocks.succeeded();
@@ -501,7 +486,7 @@ impl Watch {
             return self.reader.ask(Job::Token);
         }
         let step = self.list.answered(answer.meta.index);
-        let looking = std::mem::take(&mut self.looking);
+        let looking = self.looks.take_list();
         let early = if looking { Duration::ZERO } else { self.list_early.pause(step, now - sent, query.wait) };
         let again_at = again_at.max(now + early);
         self.contact(answer.meta);
@@ -569,7 +554,7 @@ impl Watch {
         if self.publisher.is_complete() || self.phase == Phase::Live {
             self.publisher.inventory(&mut self.state.belief, self.agent.connections());
             self.publisher.dropped(&self.state.belief.take_ended());
-            self.look_later();
+            self.looks.plan(&self.state.belief, self.spawn.timing.backoff.1, Instant::now());
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod consul;
 pub mod nomad;
 pub mod radix;
+mod registration;
 pub mod wake;
 
 use tokio::sync::futures::OwnedNotified;

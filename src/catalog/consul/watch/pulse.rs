@@ -4,75 +4,44 @@
 use super::{NODES, Phase, Readers, SERVICES, Watch};
 use crate::catalog::http::Error;
 use crate::catalog::pulse::Beat;
+use crate::catalog::reach::{Stage, Word};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How many held names are read at a time.
-const LOOK: usize = 64;
-
 impl Watch {
     pub(super) fn beat(&mut self, beat: Beat) {
-        match beat {
-            Beat::Answered => {
-                let silent = std::mem::take(&mut self.silent);
-                // What is not complete, or may not be read, is not confirmed by somebody being there.
-                if self.phase == Phase::Live {
-                    self.publisher.beat();
-                    if silent {
-                        self.publisher.connected(false, self.agent.connections());
-                    }
-                }
-            }
-            // Where something else failed, that says more.
-            Beat::Silent if self.phase != Phase::Live => {}
-            Beat::Silent => {
-                self.silent = true;
-                self.publisher.failed("it does not answer", self.agent.connections());
-            }
-            // What was read since came over connections that work, and what failed since was opened anew.
-            Beat::Lost(since)
-                if !matches!(self.phase, Phase::Waiting(_)) && self.live_since.max(self.renewed) < since =>
-            {
-                let now = Instant::now();
-                if self.losses.take(now) > now {
-                    return;
-                }
-                self.fail("the connections to it were lost");
-            }
-            Beat::Lost(_) => {}
-        }
-    }
-
-    /// Plans the next look at what is held, while something is.
-    pub(super) fn look_later(&mut self) {
-        let Some(end) = self.state.belief.next_end() else {
-            (self.look_at, self.looked) = (None, None);
-            return;
+        let stage = match self.phase {
+            Phase::Live => Stage::Live,
+            Phase::Waiting(_) => Stage::Waiting,
+            _ => Stage::Busy,
         };
-        let now = Instant::now();
-        let pause = self.spawn.timing.backoff.1;
-        let at = self.look_at.get_or_insert(now + pause);
-        if end > now {
-            *at = (*at).min(end);
+        match self.reach.weigh(beat, stage, Instant::now()) {
+            Word::Nothing => {}
+            Word::There { again } => {
+                self.publisher.beat();
+                if again {
+                    self.publisher.connected(false, self.agent.connections());
+                }
+            }
+            Word::Silent => self.publisher.failed("it does not answer", self.agent.connections()),
+            Word::Lost => self.fail("the connections to it were lost"),
         }
     }
 
-    /// What is held may have come back unseen, so a few of those names are read. Where the time of a hold is over, the list is
-    /// read at once: together with the reads that it leads to it says whether the name is gone.
+    /// A look at what is held is due.
     pub(super) fn look(&mut self, now: Instant) {
-        self.look_at = None;
         if self.phase == Phase::Live {
-            let names = self.state.belief.held_after(self.looked.as_ref(), LOOK);
-            self.looked = names.last().cloned();
+            let (names, list) = self.looks.take(&self.state.belief, now);
             self.ask(names.into_iter().map(|key| key.name).collect(), false);
-            if self.state.belief.next_end().is_some_and(|end| end <= now) {
+            if list {
                 self.list.at_once();
                 self.list_at = None;
-                self.looking = true;
                 self.block();
             }
+        } else {
+            self.looks.pass();
         }
-        self.look_later();
+        self.looks.plan(&self.state.belief, self.spawn.timing.backoff.1, now);
     }
 
     pub(super) fn refuse_or_fail(&mut self, error: &Error) {
@@ -101,15 +70,17 @@ impl Watch {
         self.watchers.clear();
         self.told = mpsc::channel(64);
         self.struck.clear();
-        (self.strikes, self.blocked, self.rung, self.looking) = (None, None, None, false);
+        (self.strikes, self.blocked, self.rung) = (None, None, None);
         // An agent that comes back may have been configured anew.
         self.allowed = self.wanted;
         (self.list_at, self.broken_at, self.ring_at, self.listen_at) = (None, None, None, None);
         self.list.failed();
         self.checks.failed();
         self.publisher.failed(reason, self.agent.connections());
-        self.renewed = Instant::now();
-        self.away_since.get_or_insert(self.renewed);
-        self.phase = Phase::Waiting(self.renewed + self.backoff.failed(&mut self.rng));
+        let now = Instant::now();
+        self.looks.failed();
+        self.reach.failed(now);
+        self.reach.opened(now);
+        self.phase = Phase::Waiting(now + self.backoff.failed(&mut self.rng));
     }
 }

@@ -6,42 +6,27 @@ use crate::catalog::ServiceKey;
 use crate::catalog::http::Error;
 use crate::catalog::nomad::stream::Signal;
 use crate::catalog::pulse::Beat;
+use crate::catalog::reach::{Stage, Word};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many held names are read at a time.
-const LOOK: usize = 64;
-
 impl Watch {
     pub(super) fn beat(&mut self, beat: Beat) {
-        match beat {
-            Beat::Answered => {
-                let silent = std::mem::take(&mut self.silent);
-                // What is not complete, or may not be read, is not confirmed by somebody being there.
-                if self.phase == Phase::Live {
-                    self.publisher.beat();
-                    if silent {
-                        self.publisher.connected(false, self.agent.connections());
-                    }
+        let stage = match self.phase {
+            Phase::Live => Stage::Live,
+            Phase::Waiting(_) => Stage::Waiting,
+            _ => Stage::Busy,
+        };
+        match self.reach.weigh(beat, stage, Instant::now()) {
+            Word::Nothing => {}
+            Word::There { again } => {
+                self.publisher.beat();
+                if again {
+                    self.publisher.connected(false, self.agent.connections());
                 }
             }
-            // Where something else failed, that says more.
-            Beat::Silent if self.phase != Phase::Live => {}
-            Beat::Silent => {
-                self.silent = true;
-                self.publisher.failed("it does not answer", self.agent.connections());
-            }
-            // What was read since came over connections that work, and what failed since was opened anew.
-            Beat::Lost(since)
-                if !matches!(self.phase, Phase::Waiting(_)) && self.live_since.max(self.renewed) < since =>
-            {
-                let now = Instant::now();
-                if self.losses.take(now) > now {
-                    return;
-                }
-                self.signal(Signal::Ended("the connections to it were lost".to_owned()));
-            }
-            Beat::Lost(_) => {}
+            Word::Silent => self.publisher.failed("it does not answer", self.agent.connections()),
+            Word::Lost => self.signal(Signal::Ended("the connections to it were lost".to_owned())),
         }
     }
 
@@ -88,36 +73,20 @@ impl Watch {
         self.broken_at.get_or_insert(now + self.spawn.timing.backoff.1);
     }
 
-    /// Plans the next look at what is held, while something is.
-    pub(super) fn look_later(&mut self) {
-        let Some(end) = self.state.belief.next_end() else {
-            (self.look_at, self.looked) = (None, None);
-            return;
-        };
-        let now = Instant::now();
-        let pause = self.spawn.timing.backoff.1;
-        let at = self.look_at.get_or_insert(now + pause);
-        if end > now {
-            *at = (*at).min(end);
-        }
-    }
-
-    /// What is held may have come back unseen, so a few of those names are read. Where the time of a hold is over, the list is
-    /// read at once: together with the reads that it leads to it says whether the name is gone.
+    /// A look at what is held is due.
     pub(super) fn look(&mut self, now: Instant) {
-        self.look_at = None;
         if self.phase == Phase::Live {
-            let names = self.state.belief.held_after(self.looked.as_ref(), LOOK);
-            self.looked = names.last().cloned();
+            let (names, list) = self.looks.take(&self.state.belief, now);
             self.ask(names);
-            if self.state.belief.next_end().is_some_and(|end| end <= now) {
+            if list {
                 self.list.at_once();
                 self.list_at = None;
-                self.looking = true;
                 self.block();
             }
+        } else {
+            self.looks.pass();
         }
-        self.look_later();
+        self.looks.plan(&self.state.belief, self.spawn.timing.backoff.1, now);
     }
 
     /// The stream had its time to tell of what the list knows. Where it has not, it missed
@@ -151,16 +120,17 @@ impl Watch {
         self.reader = Reader::new(self.read_lane.clone(), self.paths.clone(), self.stale, self.spawn.timing);
         self.outstanding.clear();
         self.alarms.clear();
-        (self.blocked, self.looking, self.list_at, self.broken_at) = (None, false, None, None);
+        (self.blocked, self.list_at, self.broken_at) = (None, None, None);
         if !self.streaming && !matches!(self.phase, Phase::Opening(_)) {
             self.stream = None;
         }
         self.list.failed();
         self.publisher.failed(reason, self.agent.connections());
         let now = Instant::now();
-        self.away_since.get_or_insert(now);
+        self.looks.failed();
+        self.reach.failed(now);
         if self.stream.is_none() {
-            self.renewed = now;
+            self.reach.opened(now);
         }
         self.phase = Phase::Waiting(now + self.backoff.failed(&mut self.rng));
     }
