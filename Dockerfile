@@ -13,10 +13,12 @@ ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 FROM ${BUILD_IMAGE} AS build
 # A binary in the build context that is there already, to be taken instead of building one.
 ARG BINARY=
+# What `rust-lb version` names: `--build-arg COMMIT=$(git rev-parse HEAD)`.
+ARG COMMIT=
 WORKDIR /src
 COPY . .
 RUN set -eu; \
-    if [ -z "$BINARY" ]; then cargo build --release --locked; BINARY=target/release/rust-lb; fi; \
+    if [ -z "$BINARY" ]; then RUST_LB_COMMIT=${COMMIT:-unknown} cargo build --release --locked; BINARY=target/release/rust-lb; fi; \
     mkdir -p /out/bin /out/state; \
     install -m 0755 "$BINARY" /out/bin/rust-lb
 
