@@ -59,11 +59,22 @@ pub enum Excess {
     Remembered(Arc<str>),
 }
 
+/// An order on demand.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// When.
+    pub at: Instant,
+    /// For a host of this registered domain.
+    pub domain: Arc<str>,
+    /// Whose host it is.
+    pub service: Arc<str>,
+}
+
 /// What was ordered on demand, and what was refused.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// When, for which domain and service; the oldest first. As long as the longest window.
-    orders: VecDeque<(Instant, Arc<str>, Arc<str>)>,
+    /// The oldest first. As long as the longest window.
+    orders: VecDeque<Placed>,
     refused: HashMap<Arc<str>, (Instant, Arc<str>)>,
 }
 
@@ -74,24 +85,34 @@ impl Ledger {
     /// Which limit it would go over; then nothing is counted.
     pub fn take(&mut self, host: &str, service: &Arc<str>, limits: &Limits, now: Instant) -> Result<(), Excess> {
         self.is_remembered(host, now)?;
-        while self.orders.front().is_some_and(|(at, ..)| now.duration_since(*at) >= DAY) {
+        while self.orders.front().is_some_and(|order| now.duration_since(order.at) >= DAY) {
             self.orders.pop_front();
         }
         let domain = registered_domain(host);
         let since =
-            |window: Duration| self.orders.iter().rev().take_while(move |(at, ..)| now.duration_since(*at) < window);
+            |window: Duration| self.orders.iter().rev().take_while(move |order| now.duration_since(order.at) < window);
         let many = |count: usize, limit: u64| u64::try_from(count).unwrap_or(u64::MAX) >= limit;
         if many(since(HOUR).count(), limits.per_process) {
             return Err(Excess::Process(limits.per_process));
         }
-        if many(since(HOUR).filter(|(_, of, _)| *of == domain).count(), limits.per_domain) {
+        if many(since(HOUR).filter(|order| order.domain == domain).count(), limits.per_domain) {
             return Err(Excess::Domain { domain, limit: limits.per_domain });
         }
-        if many(since(DAY).filter(|(_, _, of)| of == service).count(), limits.per_service) {
+        if many(since(DAY).filter(|order| order.service == *service).count(), limits.per_service) {
             return Err(Excess::Service { service: service.clone(), limit: limits.per_service });
         }
-        self.orders.push_back((now, domain, service.clone()));
+        self.orders.push_back(Placed { at: now, domain, service: service.clone() });
         Ok(())
+    }
+
+    /// Orders that another process has made, before any of this one's; the oldest first.
+    pub fn remember(&mut self, orders: impl Iterator<Item = Placed>) {
+        self.orders = orders.collect();
+    }
+
+    /// The orders that count yet; the oldest first.
+    pub fn placed(&self) -> impl Iterator<Item = &Placed> {
+        self.orders.iter()
     }
 
     /// Whether a refusal of this host still holds.

@@ -6,8 +6,10 @@
 //! and bounded.
 
 use super::ask::{self, Gate};
+use super::entry::{Entry, SETTLE, Step, go_on};
+use super::record::Record;
 use super::resolvers::Resolver;
-use super::wanted::{Tracker, Want, Wants};
+use super::wanted::{Tracker, Wants};
 use super::work::{self, Failure, Looked, Outcome, Tools};
 use crate::acme::limits::{Excess, Ledger, Limits};
 use crate::acme::{Challenges, schedule};
@@ -43,8 +45,6 @@ const HELD_LONG: Duration = Duration::from_secs(600);
 const ASK: Duration = Duration::from_secs(6 * 3_600);
 /// Handshakes that wait for one certificate.
 const WAITERS: usize = 256;
-/// Changes of the table that follow each other are taken up together.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// What the data side asks.
 pub(super) enum Ask {
@@ -63,78 +63,6 @@ pub(super) struct Published {
     pub problems: ArcSwap<Vec<Diagnostic>>,
 }
 
-/// One name.
-pub(super) struct Entry {
-    want: Want,
-    /// When to look at it again; `None`: not before somebody asks.
-    next: Option<Instant>,
-    running: bool,
-    /// False while no route names it.
-    wanted: bool,
-    failures: usize,
-    /// Not before this, after a failure.
-    again: Option<Instant>,
-    problem: Option<Diagnostic>,
-    waiters: Vec<oneshot::Sender<()>>,
-    /// Somebody asked, and may have it ordered.
-    asked: bool,
-    /// When the authority wants it renewed.
-    looked: Option<Looked>,
-    /// Draws the moment of renewal.
-    chance: f64,
-    /// When the authority was last asked.
-    looked_at: Option<Instant>,
-}
-
-impl Entry {
-    fn new(want: Want, now: Instant) -> Self {
-        Self {
-            next: Some(now),
-            want,
-            running: false,
-            wanted: true,
-            failures: 0,
-            again: None,
-            problem: None,
-            waiters: Vec::new(),
-            asked: false,
-            looked: None,
-            chance: rand::random(),
-            looked_at: None,
-        }
-    }
-
-    /// There is a good certificate, whoever has got it: what went wrong before is over, but for one that is in memory alone.
-    fn is_well(&mut self) {
-        self.failures = 0;
-        self.problem.take_if(|problem| &*problem.code != "certificate_not_stored");
-    }
-
-    /// There is a certificate that is not valid before `begins`: it is looked at again then, and later and later before that.
-    fn wait_for_begin(&mut self, name: &str, begins: SystemTime, now: Instant, clock: SystemTime) {
-        self.failures += 1;
-        let pause = schedule::pause(self.failures, None, self.chance);
-        self.next = Some((now + begins.duration_since(clock).unwrap_or_default() + SETTLE).min(now + pause));
-        let from = jiff::Timestamp::try_from(begins).map(|from| format!("{from:.0}")).unwrap_or_default();
-        let message = format!("the new certificate for `{name}` is not valid before {from}");
-        tracing::error!(name, "{message}");
-        let found = Diagnostic::error("certificate_ahead", message).with_origin(self.want.origin.clone());
-        self.problem = Some(found.with_help("the clock of this machine or the authority's is wrong; it is waited for"));
-    }
-
-    /// Lets the handshakes go on that wait for it.
-    fn release(&mut self) {
-        self.waiters.drain(..).for_each(go_on);
-    }
-}
-
-/// What is to be done for a name.
-enum Step {
-    Nothing,
-    Order,
-    Ask,
-}
-
 /// See the module.
 pub(super) struct Keeper {
     pub tools: Tools,
@@ -150,6 +78,7 @@ pub(super) struct Keeper {
     pub orders: super::Orders,
     pub entries: BTreeMap<Arc<str>, Entry>,
     pub ledger: Ledger,
+    pub record: Record,
     pub begun: std::collections::VecDeque<Instant>,
     pub running: JoinSet<Outcome>,
     /// Whose these are, and whether they only ask when to renew.
@@ -161,6 +90,8 @@ impl Keeper {
     /// Runs until there is nobody left who could ask.
     pub async fn run(mut self, mut asks: mpsc::Receiver<Ask>, mut active: watch::Receiver<bool>) {
         let mut tables = self.state.generation.subscribe();
+        // Whether it knows what the process before has left.
+        let mut informed = false;
         self.reconcile();
         self.publish();
         loop {
@@ -179,6 +110,7 @@ impl Keeper {
                         return;
                     }
                     if !*active.borrow() {
+                        informed = false;
                         // another process goes on; what was begun is given up and its answers are taken away
                         self.running.shutdown().await;
                         self.tasks.clear();
@@ -194,10 +126,16 @@ impl Keeper {
                 Some(Ok((name, answer))) = self.questions.join_next(), if !self.questions.is_empty() => {
                     self.answered(&name, answer);
                 }
+                () = self.record.written() => {}
                 () = until(wake) => {}
             }
             if *active.borrow() {
+                if !informed {
+                    self.remember().await;
+                    informed = true;
+                }
                 self.work();
+                self.record.write(&self.ledger, Instant::now(), SystemTime::now());
             }
             self.publish();
         }
@@ -219,6 +157,15 @@ impl Keeper {
             false => None,
         };
         Some(free.map_or(next, |free| next.max(free)))
+    }
+
+    /// Takes up what the process before knew of the names.
+    async fn remember(&mut self) {
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        self.record.read(&mut self.ledger, now, clock).await;
+        for (name, entry) in &mut self.entries {
+            entry.remember(name, &self.record, now, clock);
+        }
     }
 
     /// Takes up what the table in force wants.
@@ -243,7 +190,7 @@ impl Keeper {
                 Some(entry) => {
                     let other = entry.want.resolver != want.resolver;
                     if other {
-                        (entry.failures, entry.again, entry.problem) = (0, None, None);
+                        (entry.failures, entry.again, entry.problem, entry.remembered) = (0, None, None, None);
                     }
                     if other || entry.want.on_demand != want.on_demand || entry.next.is_none() && !entry.running {
                         entry.next = Some(entry.again.map_or(now, |again| again.max(now)));
@@ -252,7 +199,11 @@ impl Keeper {
                         entry.want = want.clone();
                     }
                 }
-                None => drop(self.entries.insert(name.clone(), Entry::new(want.clone(), now))),
+                None => {
+                    let mut entry = Entry::new(want.clone(), now);
+                    entry.remember(name, &self.record, now, SystemTime::now());
+                    self.entries.insert(name.clone(), entry);
+                }
             }
         }
         self.published.wants.store(wants);
@@ -322,7 +273,7 @@ impl Keeper {
                 entry.next = None;
                 return Step::Nothing;
             }
-            return Step::Order;
+            return entry.may_order(name, now);
         };
         let issuer = self.resolvers.get(&entry.want.resolver).map(|r| layout::issuer_key(&r.authority.directory));
         let ours = issuer.is_some_and(|issuer| {
@@ -332,6 +283,7 @@ impl Keeper {
         let after = |then: SystemTime| now + then.duration_since(clock).unwrap_or_default();
         if !ours {
             entry.is_well();
+            self.record.mended(name);
             // somebody else's, and good: it is looked after there as long as it is
             entry.next = Some(after(serving.not_after).min(now + LOOK));
             return Step::Nothing;
@@ -344,9 +296,10 @@ impl Keeper {
         let selected = entry.looked.map(|looked| looked.selected);
         let due = schedule::due(serving.not_before, serving.not_after, selected, entry.chance);
         if clock >= due {
-            return Step::Order;
+            return entry.may_order(name, now);
         }
         entry.is_well();
+        self.record.mended(name);
         if ask_again <= now {
             return Step::Ask;
         }
@@ -375,6 +328,7 @@ impl Keeper {
             Outcome::Issued { window, begins, unstored } => {
                 tracing::info!(%name, %resolver, "a certificate was issued");
                 self.orders.count(&resolver, "issued");
+                self.record.mended(&name);
                 (entry.failures, entry.again, entry.asked, entry.problem) = (0, None, false, None);
                 entry.looked = window.map(|window| Looked { selected: window.selected, ask_again: window.ask_again });
                 entry.looked_at = Some(now);
@@ -403,6 +357,7 @@ impl Keeper {
             }
             Outcome::Found => {
                 self.orders.count(&resolver, "found");
+                self.record.mended(&name);
                 tracing::info!(%name, "another process has renewed the certificate");
                 (entry.failures, entry.again, entry.looked) = (0, None, None);
                 (entry.asked, entry.problem) = (false, None);
@@ -428,9 +383,9 @@ impl Keeper {
                 entry.failures += 1;
                 let pause = schedule::pause(entry.failures, failure.retry_after(), entry.chance);
                 tracing::error!(%name, %resolver, ?pause, "no certificate: {failure}");
-                let message = format!("no certificate for `{name}` by `{resolver}`: {failure}");
-                let help = format!("it is tried again in {pause:.0?}");
-                entry.problem = problem("order_failed", message, &entry.want.origin).map(|found| found.with_help(help));
+                let why = failure.to_string();
+                entry.has_failed(&name, &why, pause);
+                self.record.failed(&name, &resolver, entry.failures, &why, pause);
                 entry.again = Some(now + pause);
                 entry.next = entry.again;
                 if std::mem::take(&mut entry.asked) {
@@ -509,8 +464,9 @@ impl Keeper {
         let Some(entry) = self.entries.get_mut(name) else { return };
         match self.ledger.take(name, &entry.want.service, &self.limits, now) {
             Ok(()) => {
+                self.record.placed();
                 entry.asked = true;
-                entry.next = Some(now);
+                (entry.next, entry.again) = (Some(now), None);
             }
             Err(excess) => {
                 entry.asked = false;
@@ -545,11 +501,6 @@ impl Keeper {
             self.published.problems.store(Arc::new(all));
         }
     }
-}
-
-/// Tells one who waits that it may go on; whoever has gone away waits no more.
-fn go_on(waiter: oneshot::Sender<()>) {
-    let _ = waiter.send(());
 }
 
 async fn until(wake: Option<Instant>) {

@@ -2,14 +2,16 @@
 //! Without a certificate resolver nothing of this runs.
 
 mod ask;
+mod entry;
 mod keeper;
 mod kept;
+mod record;
 mod resolvers;
 mod wanted;
 mod work;
 
 use super::state::State;
-use super::{StartError, system};
+use super::{StartError, absolute, system};
 use crate::acme::limits::{Ledger, Limits};
 use crate::acme::{Challenges, Client};
 use crate::certs::{self, Store as Certificates};
@@ -21,6 +23,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keeper::{Ask, Keeper, Published};
 pub(super) use kept::{Kept, mirror_root};
+use record::Record;
 use rustls::ServerConfig;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -117,6 +120,7 @@ impl Certifying {
             active,
             orders: orders.clone(),
         };
+        let record = Record::new(&absolute(&settled.own.state_dir));
         let keeper = move || Keeper {
             tools: Tools { client, storage, certificates, root, mirror },
             challenges,
@@ -130,6 +134,7 @@ impl Certifying {
             orders,
             entries: BTreeMap::new(),
             ledger: Ledger::default(),
+            record,
             begun: VecDeque::new(),
             running: JoinSet::new(),
             tasks: HashMap::new(),

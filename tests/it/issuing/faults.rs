@@ -110,6 +110,35 @@ fn whatever_an_authority_answers_the_old_pairs_serve_and_the_reason_is_told() {
 }
 
 #[test]
+fn a_start_does_not_ask_again_for_what_has_just_failed() {
+    let world = World::new(Manner::default());
+    let state = tempfile::tempdir().expect("a directory");
+    let flags = format!("--rustLb.stateDir={}", state.path().display());
+    world.ca.fault("new-order", [Fault::Status(500, None)]);
+    let proxy = world.start(world.setup(&[&flags]));
+    proxy.route(&[("one.shop.com", HTTP)]);
+    let first = proxy.problem("order_failed");
+    eventually("it is written down", || {
+        let record = fs::read_to_string(state.path().join("certificate-orders.json")).ok()?;
+        (record.contains("\"one.shop.com\"") && record.contains("answered 500")).then_some(())
+    });
+    drop(proxy);
+    let proxy = world.start(world.setup(&[&flags]));
+    proxy.route(&[("one.shop.com", HTTP), ("two.shop.com", HTTP)]);
+    assert_eq!(proxy.problem("order_failed"), first);
+    world.wait_for(&proxy, "two.shop.com");
+    assert_eq!(world.orders(), 2, "the first name is not asked for again");
+    // Another resolver may do better.
+    proxy.route(&[("one.shop.com", TLS), ("two.shop.com", HTTP)]);
+    world.wait_for(&proxy, "one.shop.com");
+    assert!(problems(&proxy, "order_failed").is_empty());
+    eventually("it is forgotten", || {
+        let record = fs::read_to_string(state.path().join("certificate-orders.json")).ok()?;
+        (!record.contains("one.shop.com")).then_some(())
+    });
+}
+
+#[test]
 fn what_somebody_else_has_got_meanwhile_ends_the_trouble() {
     let world = World::new(Manner::default());
     let old = put_due(&world, "one.shop.com");
