@@ -22,10 +22,10 @@ ask() {
     esac
 }
 
-# One process for all: a thousand hosts are a second.
+# One process for all: a thousand hosts are a second. Several at a time: one whose server is away may be answered only after seconds.
 ask_at() {
     {
-        printf '%s\n' "$1" 'silent' 'insecure' 'max-time = 10' 'http1.1' 'user-agent = "proxy-switch"' \
+        printf '%s\n' "$1" 'silent' 'insecure' 'max-time = 10' 'parallel' 'http1.1' 'user-agent = "proxy-switch"' \
             'write-out = "%{url_effective} %{http_code} -%{redirect_url} %{ssl_verify_result}\n"'
         while read -r url; do
             printf 'url = "%s"\noutput = "/dev/null"\n' "$url"
@@ -87,8 +87,8 @@ hosts_of() {
     case $1 in
         caddy) curl -q -s --max-time 5 "http://$PROXY_CADDY_ADMIN/config/" | caddy_hosts ;;
         standby) curl -q -s --max-time 10 --unix-socket "$STANDBY" 'http://localhost/api/http/routers?per_page=1000000' | api_hosts ;;
-        rust-lb) curl -q -s --max-time 10 "http://${PROXY_RUST_LB_ADMIN:-127.0.0.1:8080}/api/http/routers?per_page=1000000" | api_hosts ;;
-        traefik) curl -q -s --max-time 10 "http://${PROXY_TRAEFIK_ADMIN:-127.0.0.1:8080}/api/http/routers?per_page=1000000" | api_hosts ;;
+        rust-lb) curl -q -s --max-time 10 "http://$PROXY_RUST_LB_ADMIN/api/http/routers?per_page=1000000" | api_hosts ;;
+        traefik) curl -q -s --max-time 10 "http://$PROXY_TRAEFIK_ADMIN/api/http/routers?per_page=1000000" | api_hosts ;;
         trial-ports) curl -q -s --max-time 10 "http://127.0.0.1:$trial_api/api/http/routers?per_page=1000000" | api_hosts ;;
         trial) caddy_hosts <"$work/adapted.json" ;;
     esac
@@ -133,6 +133,8 @@ compare_sample() {
     [ "$target" != rust-lb ] || strict=1
     for try in 1 2 3; do
         ask ports "$work/urls" >"$work/before"
+        # Who is not served now is no measure, and may keep everybody waiting.
+        awk '$2 != "000" && $2 < 500 { print $1 }' "$work/before" >"$work/urls"
         ask "$1" "$work/urls" >"$work/after"
         compare "$work/before" "$work/after" "$strict" >"$work/differences"
         # What is held to once the new one has the ports.
@@ -185,4 +187,31 @@ trial_configuration() {
         /^\}/ { print ",\"admin\": {\"disabled\": true}, \"logging\": {\"logs\": {\"default\": {\"level\": \"ERROR\"}}}" }
         { print }
     ' "$1"
+}
+
+# Traefik's static configuration (YAML, standard input) on the ports of a trial, with no place to keep certificates. What is not
+# named there is added: the API, which tells the hosts, and its entry point, whose port may be rust-lb's as well.
+trial_traefik() {
+    set -- "$PROXY_HTTP_PORT:$trial_http" "$PROXY_HTTPS_PORT:$trial_https" "${PROXY_TRAEFIK_ADMIN##*:}:$trial_api"
+    for pair in "$@"; do
+        # Behind a port stands a quote, a brace, a protocol or nothing.
+        printf '/^entry[pP]oints:/,/^[a-zA-Z]/ s/\\(address:.*\\):%s\\([^0-9]\\|$\\)/\\1:%s\\2/\n' "${pair%:*}" "${pair#*:}"
+    done >"$work/ports.sed"
+    sed -f "$work/ports.sed" -e 's/^\( *\)storage:.*/\1storage: \/dev\/null/' | awk -v port="$trial_api" '
+        /^[a-zA-Z]/ { section = tolower($1); named[section] = 1 }
+        section == "entrypoints:" && /^[ \t]+traefik:/ { named["its entry point"] = 1 }
+        { lines[++n] = $0 }
+        END {
+            for (i = 1; i <= n; i++) {
+                print lines[i]
+                if (tolower(lines[i]) !~ /^entrypoints:/ || named["its entry point"]) continue
+                # As deep as its neighbours are.
+                for (j = i + 1; j < n && lines[j] ~ /^[ \t]*(#.*)?$/; j++) {}
+                match(lines[j], /^[ \t]*/)
+                indent = substr(lines[j], 1, RLENGTH)
+                printf "%straefik:\n%s  address: \"127.0.0.1:%s\"\n", indent, indent, port
+            }
+            if (!named["entrypoints:"]) printf "entryPoints:\n  traefik:\n    address: \"127.0.0.1:%s\"\n", port
+            if (!named["api:"]) print "api:\n  insecure: true"
+        }'
 }
