@@ -271,6 +271,15 @@ rpc() {
             http://localhost/RPC2 2>/dev/null | tr -d '\n'
 }
 
+# Whether there is somebody who starts and stops programs; says so where there is not.
+supervised() {
+    under_s6 && return 0
+    # shellcheck disable=SC2086 # a command with its flags
+    rpc getState | grep -q statename || $PROXY_SUPERVISORCTL pid >/dev/null 2>&1 </dev/null && return 0
+    say "supervisord does not answer at $PROXY_SUPERVISOR_SOCKET: is it running, and are you its user?"
+    return 1
+}
+
 # Whether consul-template is to run where `effective` serves: it keeps the file that Caddy would be started with.
 keeps_caddyfile() {
     [ "$effective" = caddy ] || [ "$PROXY_KEEP_CADDYFILE" != 0 ]
