@@ -1,6 +1,7 @@
-# shellcheck shell=sh disable=SC2154 # set by proxy-switch
-# Asking proxies what they serve and how they answer, for `proxy-switch`. It reads $work (a folder for files), $target, $running,
-# $sample and, of a trial of Traefik, its ports; all else is passed.
+# shellcheck shell=sh disable=SC2154,SC2034 # set by proxy-switch, or read there
+# Trials of a target, and asking proxies what they serve and how they answer, for `proxy-switch`. It reads $work (a folder for
+# files), $target, $running and $sample; all else is passed. A trial serves nobody: Caddy's is on Unix sockets, Traefik's on
+# ports of its own; both order no certificates.
 #
 # Lists are lines of `host path`; answers lines of `URL status -location trusted`.
 
@@ -161,6 +162,85 @@ show() {
     head -n 50 "$1" | sed 's/ \/$//; s/^ */  /' >&2
     more=$(($(wc -l <"$1") - 50))
     [ "$more" -le 0 ] || printf '  … and %s more\n' "$more" >&2
+}
+
+# --- trials ---------------------------------------------------------------------------------------------------------
+
+trial_pid=''
+end_trial() {
+    [ -n "$trial_pid" ] || return 0
+    # shellcheck disable=SC2046 # words are what is wanted
+    set -- $(family "$trial_pid")
+    kill "$trial_pid" 2>/dev/null
+    (sleep 5; kill -9 "$@") >/dev/null 2>&1 9>&- &
+    killer=$!
+    wait "$trial_pid" 2>/dev/null
+    kill "$killer" 2>/dev/null
+    trial_pid=''
+}
+
+trial_answers() {
+    kill -0 "$trial_pid" 2>/dev/null || return 0
+    case $target in
+        caddy) [ -S "$work/secure.sock" ] || [ -S "$work/plain.sock" ] ;;
+        traefik) listens "$trial_pid" "$trial_https" && listens "$trial_pid" "$trial_http" ;;
+    esac
+}
+
+# Starts the target beside the proxy that serves, where nobody asks it; sets $trial_pid.
+start_trial() {
+    case $target in
+        caddy)
+            caddyfile=$PROXY_CADDYFILE
+            program_pid consul-template >/dev/null || render
+            if ! "$PROXY_CADDY" adapt --pretty --config "$caddyfile" --adapter caddyfile >"$work/adapted.json" 2>"$work/said"; then
+                grep -v '"level":"warn"' "$work/said" | show_text
+                if [ ! -s "$caddyfile.good" ]; then
+                    say "caddy refuses $caddyfile"
+                    return 1
+                fi
+                say "caddy refuses $caddyfile; taking the last one that it took, $caddyfile.good"
+                caddyfile=$caddyfile.good
+                "$PROXY_CADDY" adapt --pretty --config "$caddyfile" --adapter caddyfile >"$work/adapted.json" 2>"$work/said" || return 1
+            fi
+            trial_configuration "$work/adapted.json" >"$work/trial.json"
+            set -- "$PROXY_CADDY" run --config "$work/trial.json"
+            ;;
+        traefik)
+            trial_http=$(free_port 18080) trial_https=$(free_port 18443) trial_api=$(free_port 18081)
+            set -- "$PROXY_TRAEFIK" "--configFile=$work/traefik.yaml"
+            trial_traefik <"$PROXY_TRAEFIK_CONFIG" >"$work/traefik.yaml"
+            ;;
+    esac
+    # Where this is killed, the next one ends it, or the time.
+    timeout 300 "$@" >"$work/trial.log" 2>&1 </dev/null 9>&- &
+    trial_pid=$!
+    printf '%s\n' "$trial_pid" >"$work/trial.pid"
+    if within "$PROXY_READY_SECONDS" trial_answers && kill -0 "$trial_pid" 2>/dev/null; then
+        return 0
+    fi
+    say "$target does not come up in a trial:"
+    show_text <"$work/trial.log"
+    return 1
+}
+
+# Where consul-template was not kept running (PROXY_KEEP_CADDYFILE=0) the file is as old as the last switch. While the catalogs
+# are down that is what there is.
+render() {
+    timeout 10 "$PROXY_CONSUL_TEMPLATE" -once -template "$PROXY_CADDYFILE_TEMPLATE:$PROXY_CADDYFILE" \
+        >"$work/said" 2>&1 </dev/null 9>&- && return 0
+    say "consul-template does not run, and cannot render $PROXY_CADDYFILE now: taking it as it is"
+    show_text <"$work/said"
+}
+
+show_text() {
+    tail -n 10 | cut -c 1-400 | sed 's/^/  /' >&2
+}
+
+free_port() {
+    port=$1
+    while [ -n "$(listening_inodes "$port")" ]; do port=$((port + 1)); done
+    printf '%s\n' "$port"
 }
 
 # Caddy's configuration ($1, JSON as `caddy adapt --pretty` prints it) on Unix sockets, with the certificates that are
