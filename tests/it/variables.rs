@@ -265,7 +265,11 @@ fn the_variables_of_hind_are_heeded_by_a_process() {
         running
     };
     let claim = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: gopher\r\n";
-    let running = with(&[("FQDN", "hind.test"), ("NOMAD_ADDR_EXTRA", "extra.test, more.test")]);
+    let running = with(&[
+        ("FQDN", "hind.test"),
+        ("NOMAD_ADDR_EXTRA", "extra.test, more.test"),
+        ("TRUSTED_PROXIES", "private_ranges"),
+    ]);
     let secure = running.address("websecure");
     for host in ["hind.test", "extra.test", "more.test"] {
         let answer = ask(secure, SELF, true, host, "").expect("an answer");
