@@ -1,4 +1,4 @@
-# rust-lb on every client, on the host's own network. Where Nomad has ACLs, apply rust-lb.policy.hcl first.
+# rust-lb on every client of the default node pool, on the host's own network. Where Nomad has ACLs, apply rust-lb.policy.hcl first.
 
 variable "image" {
   type        = string
@@ -23,6 +23,11 @@ job "rust-lb" {
   datacenters = ["*"]
   # Ahead of what it serves.
   priority = 80
+
+  constraint {
+    attribute = "${attr.kernel.name}"
+    value     = "linux"
+  }
 
   update {
     # One client after another.
@@ -78,7 +83,8 @@ job "rust-lb" {
         DOMAIN_SUFFIX    = var.domain_suffix
       }
 
-      # SIGTERM: not ready first, then it drains for at most 30 s (lifeCycle.graceTimeOut).
+      # SIGTERM: not ready first, then it drains for at most 30 s (lifeCycle.graceTimeOut). A client allows no more than its
+      # `max_kill_timeout`, 30s by default: set that to "60s" in the client's configuration, or the last streams are cut.
       kill_signal  = "SIGTERM"
       kill_timeout = "45s"
 

@@ -19,6 +19,7 @@ fi
 : "${PROXY_CERTS:=/pv/CERTS}"
 : "${PROXY_RUST_LB:=/usr/local/bin/rust-lb}"
 : "${PROXY_RUST_LB_ARGS:=}"                         # more flags of `rust-lb serve`, split at spaces
+: "${PROXY_RUST_LB_ADMIN:=127.0.0.1:8080}"
 : "${PROXY_CADDY:=/usr/bin/caddy}"
 : "${PROXY_CADDYFILE:=/etc/Caddyfile}"
 : "${PROXY_CADDY_ADMIN:=127.0.0.1:2019}"
@@ -26,7 +27,8 @@ fi
 : "${PROXY_CADDYFILE_TEMPLATE:=/etc/Caddyfile.ctmpl}"
 : "${PROXY_KEEP_CADDYFILE:=1}"                      # 0: no consul-template while another proxy than Caddy is chosen
 : "${PROXY_TRAEFIK:=/usr/local/bin/traefik}"
-: "${PROXY_TRAEFIK_CONFIG:=/etc/traefik/traefik.yaml}"
+: "${PROXY_TRAEFIK_CONFIG:=/etc/traefik/traefik.yaml}" # in YAML
+: "${PROXY_TRAEFIK_ADMIN:=127.0.0.1:8080}"          # its API, with `api.insecure`
 : "${PROXY_ADDRESS:=127.0.0.1}"                     # where the public ports are asked
 : "${PROXY_HTTP_PORT:=80}"
 : "${PROXY_HTTPS_PORT:=443}"
@@ -46,24 +48,27 @@ say() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
 }
 
-# A file that may lie on a network file system: its first line.
+# What the first line of a file that may lie on a network file system says, without blanks and what cannot be printed. 1: there is
+# none; 124: it is not reached; else: it cannot be read.
 first_line() {
-    timeout 2 head -n 1 "$1" 2>/dev/null
+    # shellcheck disable=SC2016 # the inner shell's
+    timeout 2 sh -c 'test -e "$1" || exit 1; test -f "$1" && exec <"$1" || exit 3
+        head -c 200 | head -n 1 | LC_ALL=C tr -cd "[:graph:]" | cut -c 1-40' sh "$1" 2>/dev/null
 }
 
 is_proxy() {
     case $1 in caddy | traefik | rust-lb) return 0 ;; *) return 1 ;; esac
 }
 
-# Sets `chosen` and `because`; what is wrong with a file or variable goes to standard error.
+# Sets `chosen`, `because` and `unsaved`; what is wrong with a file or variable goes to standard error.
 choose() {
-    chosen='' because='' copied=''
+    chosen='' because='' copied='' unsaved=''
     if [ -r "$PROXY_COPY" ]; then
         copied=$(cat "$PROXY_COPY" 2>/dev/null) || copied=''
     fi
     case $copied in
         *' unsaved')
-            copied=${copied% unsaved}
+            copied=${copied% unsaved} unsaved=1
             if is_proxy "$copied"; then
                 chosen=$copied because="$PROXY_COPY ($PROXY_FILE could not be written)"
                 return 0
@@ -72,15 +77,18 @@ choose() {
     esac
     line=$(first_line "$PROXY_FILE")
     status=$?
-    line=$(printf %s "$line" | tr -d '[:space:][:cntrl:]' | cut -c 1-40)
     if is_proxy "$line"; then
         chosen=$line because=$PROXY_FILE
         return 0
     fi
-    if [ "$status" -eq 0 ]; then
-        say "$PROXY_FILE says \`$line\`, which is none of: $PROXIES; it is passed over"
-    elif is_proxy "$copied" && { [ "$status" -eq 124 ] || ! timeout 2 test -d "$PROXY_DIR"; }; then
-        chosen=$copied because="$PROXY_COPY ($PROXY_DIR cannot be read)"
+    case $status in
+        0) say "$PROXY_FILE says \`$line\`, which is none of: $PROXIES; it is passed over" ;;
+        1) timeout 2 test -d "$PROXY_DIR" || status=124 ;;
+        124) ;;
+        *) say "$PROXY_FILE cannot be read" ;;
+    esac
+    if [ "$status" -gt 1 ] && is_proxy "$copied"; then
+        chosen=$copied because="$PROXY_COPY ($PROXY_FILE cannot be read)"
         return 0
     fi
     if is_proxy "$PROXY_SERVER"; then
@@ -94,8 +102,21 @@ choose() {
 # Writes $2 into the file $1, whole or not at all; with a time limit.
 write_file() {
     # shellcheck disable=SC2016 # the inner shell's
-    timeout 5 sh -c 'umask 022; mkdir -p "${1%/*}" && printf "%s\n" "$2" >"$1.new.$$" && mv -f "$1.new.$$" "$1"' \
+    timeout 5 sh -c 'umask 022
+        mkdir -p "${1%/*}" && printf "%s\n" "$2" >"$1.new.$$" && mv -f "$1.new.$$" "$1" || { rm -f "$1.new.$$"; exit 1; }' \
         sh "$1" "$2" 2>/dev/null
+}
+
+# Whether `write_choice` would succeed, as far as that can be known.
+can_choose() {
+    for place in "$PROXY_FILE" "$PROXY_COPY"; do
+        if write_file "$place.trial" trial; then
+            rm -f "$place.trial"
+            return 0
+        fi
+    done
+    say "neither $PROXY_FILE nor $PROXY_COPY can be written: the choice would be lost at the next start"
+    return 1
 }
 
 # Makes $1 the choice.
@@ -104,8 +125,8 @@ write_choice() {
         write_file "$PROXY_COPY" "$1" || true
         return 0
     fi
-    say "$PROXY_FILE cannot be written: the choice is kept in $PROXY_COPY, which a new container does not have"
-    write_file "$PROXY_COPY" "$1 unsaved"
+    write_file "$PROXY_COPY" "$1 unsaved" || return 1
+    say "$PROXY_FILE cannot be written: the choice is kept in $PROXY_COPY, which a new container does not have; when it can, run this again"
 }
 
 # Whether a proxy can be started; says why not.
@@ -194,6 +215,26 @@ listens() {
     return 1
 }
 
+# Who listens on port $1 and is no program of the slot.
+strangers() {
+    ours=''
+    for name in $PROXIES; do
+        pid=$(program_pid "$name") || continue
+        ours="$ours $(family "$pid" | tr '\n' ' ')"
+    done
+    for inode in $(listening_inodes "$1"); do
+        owner='a process that cannot be seen'
+        # shellcheck disable=SC2044 # no blanks in there
+        for fd in $(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null); do
+            pid=${fd#/proc/}
+            pid=${pid%%/*}
+            case " $ours " in *" $pid "*) continue 2 ;; esac
+            owner="$(cat "/proc/$pid/comm" 2>/dev/null) (pid $pid)"
+        done
+        printf '%s\n' "$owner"
+    done | sort -u
+}
+
 now_ms() {
     # Busybox has no nanoseconds: whole seconds then.
     stamp=$(date +%s%3N)
@@ -228,6 +269,15 @@ rpc() {
         curl -q -s -f --max-time 70 --unix-socket "$PROXY_SUPERVISOR_SOCKET" -H 'Content-Type: text/xml' -d \
             "<methodCall><methodName>supervisor.$method</methodName><params>$parameters</params></methodCall>" \
             http://localhost/RPC2 2>/dev/null | tr -d '\n'
+}
+
+# Whether there is somebody who starts and stops programs; says so where there is not.
+supervised() {
+    under_s6 && return 0
+    # shellcheck disable=SC2086 # a command with its flags
+    rpc getState | grep -q statename || $PROXY_SUPERVISORCTL pid >/dev/null 2>&1 </dev/null && return 0
+    say "supervisord does not answer at $PROXY_SUPERVISOR_SOCKET: is it running, and are you its user?"
+    return 1
 }
 
 # Whether consul-template is to run where `effective` serves: it keeps the file that Caddy would be started with.

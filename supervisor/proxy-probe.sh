@@ -1,6 +1,7 @@
-# shellcheck shell=sh disable=SC2154 # set by proxy-switch
-# Asking proxies what they serve and how they answer, for `proxy-switch`. It reads $work (a folder for files), $target, $running,
-# $sample and, of a trial of Traefik, its ports; all else is passed.
+# shellcheck shell=sh disable=SC2154,SC2034 # set by proxy-switch, or read there
+# Trials of a target, and asking proxies what they serve and how they answer, for `proxy-switch`. It reads $work (a folder for
+# files), $target, $running and $sample; all else is passed. A trial serves nobody: Caddy's is on Unix sockets, Traefik's on
+# ports of its own; both order no certificates.
 #
 # Lists are lines of `host path`; answers lines of `URL status -location trusted`.
 
@@ -22,10 +23,10 @@ ask() {
     esac
 }
 
-# One process for all: a thousand hosts are a second.
+# One process for all: a thousand hosts are a second. Several at a time: one whose server is away may be answered only after seconds.
 ask_at() {
     {
-        printf '%s\n' "$1" 'silent' 'insecure' 'max-time = 10' 'http1.1' 'user-agent = "proxy-switch"' \
+        printf '%s\n' "$1" 'silent' 'insecure' 'max-time = 10' 'parallel' 'http1.1' 'user-agent = "proxy-switch"' \
             'write-out = "%{url_effective} %{http_code} -%{redirect_url} %{ssl_verify_result}\n"'
         while read -r url; do
             printf 'url = "%s"\noutput = "/dev/null"\n' "$url"
@@ -87,8 +88,8 @@ hosts_of() {
     case $1 in
         caddy) curl -q -s --max-time 5 "http://$PROXY_CADDY_ADMIN/config/" | caddy_hosts ;;
         standby) curl -q -s --max-time 10 --unix-socket "$STANDBY" 'http://localhost/api/http/routers?per_page=1000000' | api_hosts ;;
-        rust-lb) curl -q -s --max-time 10 "http://${PROXY_RUST_LB_ADMIN:-127.0.0.1:8080}/api/http/routers?per_page=1000000" | api_hosts ;;
-        traefik) curl -q -s --max-time 10 "http://${PROXY_TRAEFIK_ADMIN:-127.0.0.1:8080}/api/http/routers?per_page=1000000" | api_hosts ;;
+        rust-lb) curl -q -s --max-time 10 "http://$PROXY_RUST_LB_ADMIN/api/http/routers?per_page=1000000" | api_hosts ;;
+        traefik) curl -q -s --max-time 10 "http://$PROXY_TRAEFIK_ADMIN/api/http/routers?per_page=1000000" | api_hosts ;;
         trial-ports) curl -q -s --max-time 10 "http://127.0.0.1:$trial_api/api/http/routers?per_page=1000000" | api_hosts ;;
         trial) caddy_hosts <"$work/adapted.json" ;;
     esac
@@ -133,6 +134,8 @@ compare_sample() {
     [ "$target" != rust-lb ] || strict=1
     for try in 1 2 3; do
         ask ports "$work/urls" >"$work/before"
+        # Who is not served now is no measure, and may keep everybody waiting.
+        awk '$2 != "000" && $2 < 500 { print $1 }' "$work/before" >"$work/urls"
         ask "$1" "$work/urls" >"$work/after"
         compare "$work/before" "$work/after" "$strict" >"$work/differences"
         # What is held to once the new one has the ports.
@@ -161,6 +164,85 @@ show() {
     [ "$more" -le 0 ] || printf '  … and %s more\n' "$more" >&2
 }
 
+# --- trials ---------------------------------------------------------------------------------------------------------
+
+trial_pid=''
+end_trial() {
+    [ -n "$trial_pid" ] || return 0
+    # shellcheck disable=SC2046 # words are what is wanted
+    set -- $(family "$trial_pid")
+    kill "$trial_pid" 2>/dev/null
+    (sleep 5; kill -9 "$@") >/dev/null 2>&1 9>&- &
+    killer=$!
+    wait "$trial_pid" 2>/dev/null
+    kill "$killer" 2>/dev/null
+    trial_pid=''
+}
+
+trial_answers() {
+    kill -0 "$trial_pid" 2>/dev/null || return 0
+    case $target in
+        caddy) [ -S "$work/secure.sock" ] || [ -S "$work/plain.sock" ] ;;
+        traefik) listens "$trial_pid" "$trial_https" && listens "$trial_pid" "$trial_http" ;;
+    esac
+}
+
+# Starts the target beside the proxy that serves, where nobody asks it; sets $trial_pid.
+start_trial() {
+    case $target in
+        caddy)
+            caddyfile=$PROXY_CADDYFILE
+            program_pid consul-template >/dev/null || render
+            if ! "$PROXY_CADDY" adapt --pretty --config "$caddyfile" --adapter caddyfile >"$work/adapted.json" 2>"$work/said"; then
+                grep -v '"level":"warn"' "$work/said" | show_text
+                if [ ! -s "$caddyfile.good" ]; then
+                    say "caddy refuses $caddyfile"
+                    return 1
+                fi
+                say "caddy refuses $caddyfile; taking the last one that it took, $caddyfile.good"
+                caddyfile=$caddyfile.good
+                "$PROXY_CADDY" adapt --pretty --config "$caddyfile" --adapter caddyfile >"$work/adapted.json" 2>"$work/said" || return 1
+            fi
+            trial_configuration "$work/adapted.json" >"$work/trial.json"
+            set -- "$PROXY_CADDY" run --config "$work/trial.json"
+            ;;
+        traefik)
+            trial_http=$(free_port 18080) trial_https=$(free_port 18443) trial_api=$(free_port 18081)
+            set -- "$PROXY_TRAEFIK" "--configFile=$work/traefik.yaml"
+            trial_traefik <"$PROXY_TRAEFIK_CONFIG" >"$work/traefik.yaml"
+            ;;
+    esac
+    # Where this is killed, the next one ends it, or the time.
+    timeout 300 "$@" >"$work/trial.log" 2>&1 </dev/null 9>&- &
+    trial_pid=$!
+    printf '%s\n' "$trial_pid" >"$work/trial.pid"
+    if within "$PROXY_READY_SECONDS" trial_answers && kill -0 "$trial_pid" 2>/dev/null; then
+        return 0
+    fi
+    say "$target does not come up in a trial:"
+    show_text <"$work/trial.log"
+    return 1
+}
+
+# Where consul-template was not kept running (PROXY_KEEP_CADDYFILE=0) the file is as old as the last switch. While the catalogs
+# are down that is what there is.
+render() {
+    timeout 10 "$PROXY_CONSUL_TEMPLATE" -once -template "$PROXY_CADDYFILE_TEMPLATE:$PROXY_CADDYFILE" \
+        >"$work/said" 2>&1 </dev/null 9>&- && return 0
+    say "consul-template does not run, and cannot render $PROXY_CADDYFILE now: taking it as it is"
+    show_text <"$work/said"
+}
+
+show_text() {
+    tail -n 10 | cut -c 1-400 | sed 's/^/  /' >&2
+}
+
+free_port() {
+    port=$1
+    while [ -n "$(listening_inodes "$port")" ]; do port=$((port + 1)); done
+    printf '%s\n' "$port"
+}
+
 # Caddy's configuration ($1, JSON as `caddy adapt --pretty` prints it) on Unix sockets, with the certificates that are
 # on disk and no way to order others, without admin API and log file. What is said twice counts as it is said last.
 trial_configuration() {
@@ -185,4 +267,31 @@ trial_configuration() {
         /^\}/ { print ",\"admin\": {\"disabled\": true}, \"logging\": {\"logs\": {\"default\": {\"level\": \"ERROR\"}}}" }
         { print }
     ' "$1"
+}
+
+# Traefik's static configuration (YAML, standard input) on the ports of a trial, with no place to keep certificates. What is not
+# named there is added: the API, which tells the hosts, and its entry point, whose port may be rust-lb's as well.
+trial_traefik() {
+    set -- "$PROXY_HTTP_PORT:$trial_http" "$PROXY_HTTPS_PORT:$trial_https" "${PROXY_TRAEFIK_ADMIN##*:}:$trial_api"
+    for pair in "$@"; do
+        # Behind a port stands a quote, a brace, a protocol or nothing.
+        printf '/^entry[pP]oints:/,/^[a-zA-Z]/ s/\\(address:.*\\):%s\\([^0-9]\\|$\\)/\\1:%s\\2/\n' "${pair%:*}" "${pair#*:}"
+    done >"$work/ports.sed"
+    sed -f "$work/ports.sed" -e 's/^\( *\)storage:.*/\1storage: \/dev\/null/' | awk -v port="$trial_api" '
+        /^[a-zA-Z]/ { section = tolower($1); named[section] = 1 }
+        section == "entrypoints:" && /^[ \t]+traefik:/ { named["its entry point"] = 1 }
+        { lines[++n] = $0 }
+        END {
+            for (i = 1; i <= n; i++) {
+                print lines[i]
+                if (tolower(lines[i]) !~ /^entrypoints:/ || named["its entry point"]) continue
+                # As deep as its neighbours are.
+                for (j = i + 1; j < n && lines[j] ~ /^[ \t]*(#.*)?$/; j++) {}
+                match(lines[j], /^[ \t]*/)
+                indent = substr(lines[j], 1, RLENGTH)
+                printf "%straefik:\n%s  address: \"127.0.0.1:%s\"\n", indent, indent, port
+            }
+            if (!named["entrypoints:"]) printf "entryPoints:\n  traefik:\n    address: \"127.0.0.1:%s\"\n", port
+            if (!named["api:"]) print "api:\n  insecure: true"
+        }'
 }

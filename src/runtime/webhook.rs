@@ -159,7 +159,7 @@ impl Watcher {
 
 /// Looks and tells until cancelled.
 pub(super) async fn run(view: Arc<View>, url: Secret, instance: String, stop: CancellationToken) {
-    let client = Client::builder().timeout(LIMIT).redirect(redirect::Policy::none()).build();
+    let client = Client::builder().timeout(LIMIT).redirect(redirect::Policy::none()).no_proxy().build();
     let client = match client {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "the webhook of `rustLb.notify.url` cannot be called"),

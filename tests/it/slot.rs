@@ -1,12 +1,13 @@
 //! The proxy slot of a HinD box, whole: real supervisord, real Caddy and rust-lb over the embedded catalog, switched by
 //! `supervisor/proxy-switch`; and the service directories under real s6. What is not installed prints `skipped`; with
-//! `RUST_LB_TEST_REQUIRE=supervisord,caddy,curl,s6-svscan,execlineb,s6-rc-compile,shellcheck` a skip is a failure.
+//! `RUST_LB_TEST_REQUIRE=supervisord,caddy,curl,traefik,s6-svscan,execlineb,s6-rc-compile,shellcheck` a skip is a failure.
 
 mod bed;
 mod load;
 mod refusing;
 mod s6;
 mod switching;
+mod traefik;
 
 use super::support::program::have;
 

@@ -2,7 +2,7 @@
 
 mod handshake;
 mod proxy_protocol;
-mod rig;
+pub mod rig;
 
 use super::support::client::Connection;
 use super::support::server::Server;

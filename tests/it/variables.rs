@@ -1,14 +1,17 @@
 //! Variables of the environment, as whole processes heed them: what they do to the requests that agents get, to routes, and
-//! that those of HTTP proxies do nothing. HinD's own are in `hind`, what each settles to in `config::sources`.
+//! that those of HTTP proxies do nothing. HinD's own are in `hind`, in each respect, and here that a process heeds them;
+//! what each settles to is in `config::sources`.
+
+mod tls;
 
 use super::support::binary::command;
-use super::support::client;
 use super::support::eventually;
 use super::support::proxy::Catalog;
 use super::support::serve::{Serve, Setup};
 use super::support::server::Server;
+use super::support::{client, tls as wire};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// An agent that refuses everything, and keeps the heads of what it was asked.
@@ -219,4 +222,81 @@ fn a_state_directory_that_cannot_be_had_is_told_of_and_keeps_nothing_from_being_
         });
         assert_eq!(client::get(running.web(), "a.test", "/").status, 200);
     }
+}
+
+/// The answer to one GET from an address of this machine; over TLS without a look at the certificate.
+fn ask(addr: SocketAddr, from: Ipv4Addr, secure: bool, host: &str, headers: &str) -> Option<client::Answer> {
+    let mut stream = wire::tcp(addr, from).ok()?;
+    let request = format!("GET /v1/services HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    if secure {
+        let name = rustls::pki_types::ServerName::try_from(host.to_owned()).ok()?;
+        let session = rustls::ClientConnection::new(wire::blind(&[]), name).ok()?;
+        let mut stream = rustls::StreamOwned::new(session, stream);
+        stream.write_all(request.as_bytes()).ok()?;
+        // Servers may close without close_notify; what came before counts.
+        drop(stream.read_to_end(&mut answer));
+    } else {
+        stream.write_all(request.as_bytes()).ok()?;
+        drop(stream.read_to_end(&mut answer));
+    }
+    client::parse(&answer).ok()
+}
+
+#[test]
+fn the_variables_of_hind_are_heeded_by_a_process() {
+    const SELF: Ipv4Addr = Ipv4Addr::LOCALHOST;
+    const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+    let (catalog, server) = (Catalog::start(), Server::start("app"));
+    catalog.register("c", "c", server.addr, &["urlprefix-c.test/", "https://site.test"]);
+    let (nomad, consul) = (catalog.nomad(), catalog.consul().to_string());
+    let nomad = format!("http://{nomad}");
+    let flags =
+        ["--providers.nomad=true", "--providers.consulCatalog=true", "--entryPoints.websecure.address=127.0.0.1:0"];
+    let setup = || Setup::new(server.addr, &flags).arg("--entryPoints.websecure.http.tls=true");
+    let with = |env: &[(&str, &str)]| {
+        let setup = setup().env("NOMAD_ADDR", &nomad).env("CONSUL_HTTP_ADDR", &consul);
+        let running = env.iter().fold(setup, |setup, (name, value)| setup.env(name, value)).start();
+        eventually("both services are served", || {
+            let plain = ask(running.web(), SELF, false, "c.test", "")?;
+            let secure = ask(running.address("websecure"), SELF, true, "site.test", "")?;
+            (plain.status == 200 && secure.status == 200).then_some(())
+        });
+        running
+    };
+    let claim = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: gopher\r\n";
+    let running = with(&[
+        ("FQDN", "hind.test"),
+        ("NOMAD_ADDR_EXTRA", "extra.test, more.test"),
+        ("TRUSTED_PROXIES", "private_ranges"),
+    ]);
+    let secure = running.address("websecure");
+    for host in ["hind.test", "extra.test", "more.test"] {
+        let answer = ask(secure, SELF, true, host, "").expect("an answer");
+        assert!(answer.status == 200 && answer.header("x-nomad-index").is_some(), "{host}: {answer:?}");
+    }
+    assert_eq!(ask(secure, SELF, true, "none.test", "").expect("an answer").status, 404);
+    // Loopback is a private range: what it says of its client is kept.
+    let saw = ask(running.web(), SELF, false, "c.test", claim).expect("an answer").text().to_ascii_lowercase();
+    assert!(saw.contains("x-forwarded-for: 203.0.113.9, 127.0.0.1"), "{saw}");
+    drop(running);
+    let running = with(&[
+        ("FQDN", "hind.test"),
+        ("TRUSTED_PROXIES", "192.0.2.0/24"),
+        ("ALLOWED_REMOTE_IPS_CONTROL_PLANE", "127.0.0.2"),
+        ("ALLOWED_REMOTE_IPS_SERVICES", "127.0.0.1 192.0.2.0/24"),
+    ]);
+    let (web, secure) = (running.web(), running.address("websecure"));
+    let status = |from, secure_too, addr, host| ask(addr, from, secure_too, host, claim).map(|answer| answer.status);
+    assert_eq!(
+        (status(SELF, true, secure, "hind.test"), status(OTHER, true, secure, "hind.test")),
+        (Some(403), Some(200))
+    );
+    assert_eq!(
+        (status(SELF, true, secure, "site.test"), status(OTHER, true, secure, "site.test")),
+        (Some(200), Some(403))
+    );
+    assert_eq!((status(SELF, false, web, "c.test"), status(OTHER, false, web, "c.test")), (Some(200), Some(403)));
+    let saw = ask(web, SELF, false, "c.test", claim).expect("an answer").text().to_ascii_lowercase();
+    assert!(saw.contains("x-forwarded-for: 127.0.0.1\r\n") && !saw.contains("gopher"), "{saw}");
 }

@@ -141,3 +141,15 @@ fn prometheus_takes_rules_and_scrape_configuration() {
     succeeds(Command::new("promtool").args(["check", "rules"]).arg(path("etc/prometheus/rust-lb.rules.yml")));
     succeeds(Command::new("promtool").args(["check", "config"]).arg(path("etc/prometheus/rust-lb.scrape.yml")));
 }
+
+#[test]
+fn alerts_fire_for_what_is_wrong_and_for_nothing_else() {
+    if !have("promtool") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let rules = path("etc/prometheus/rust-lb.rules.yml").display().to_string();
+    let file = dir.path().join("alerts.yml");
+    std::fs::write(&file, include_str!("alerts.yml").replace("[RULES]", &format!("[{rules}]"))).expect("written");
+    succeeds(Command::new("promtool").args(["test", "rules"]).arg(&file));
+}

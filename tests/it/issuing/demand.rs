@@ -1,7 +1,8 @@
 //! Certificates on demand: at the first handshake, for hosts that a route names, if who is asked allows it and within limits.
 
+use super::trouble::webhook;
 use super::{Proxy, World, leaf_of, unverified};
-use crate::acme::ca::Manner;
+use crate::acme::ca::{Fault, Manner};
 use crate::support::{eventually, tls};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -86,4 +87,35 @@ fn who_is_asked_decides() {
     assert_eq!(world.orders(), 1);
     let said = proxy.serve.said().join("\n");
     assert!(!said.contains("key=1"), "{said}");
+}
+
+/// HinD clears the variables of HTTP proxies, and so does the slot; where they are set all the same, nobody is asked through one.
+#[test]
+fn no_proxy_of_http_stands_between_us_and_who_is_asked_or_told() {
+    let world = World::new(Manner::default());
+    // Whoever asks it is going astray.
+    let trap = TcpListener::bind("127.0.0.1:0").expect("a port");
+    trap.set_nonblocking(true).expect("set");
+    let address = format!("http://{}", trap.local_addr().expect("bound"));
+    let (hook, told) = webhook();
+    let ask = format!("http://{}/ok?key=1", gate("one.shop.com"));
+    let notify = format!("--rustLb.notify.url=http://{hook}/x");
+    let mut setup = world.setup(&["--rustLb.certificates.resolver=http", &notify]).env("ON_DEMAND_TLS_ASK", &ask);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        setup = setup.env(name, &address);
+    }
+    world.ca.fault("new-order", [Fault::Status(500, None)]);
+    let proxy = world.start(setup);
+    proxy.route(&[("one.shop.com", "{}"), ("two.shop.com", "{}")]);
+    // The gate allowed it, the authority failed, and the webhook heard of that.
+    eventually("the webhook is told", || {
+        get(&proxy, "one.shop.com");
+        told.lock().expect("not poisoned").contains("order_failed").then_some(())
+    });
+    eventually("the gate refuses the other", || {
+        get(&proxy, "two.shop.com");
+        proxy.serve.said().iter().any(|line| line.contains("who is asked answered 403")).then_some(())
+    });
+    let stray = trap.accept().map(|(_, from)| from);
+    assert!(stray.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "{stray:?}");
 }

@@ -119,10 +119,14 @@ impl Bed {
     }
 
     pub fn register(&self, name: &str, tag: &str) {
+        self.register_tags(name, &[tag]);
+    }
+
+    pub fn register_tags(&self, name: &str, tags: &[&str]) {
         let consul = self.catalog.as_ref().expect("a catalog").addr("consul");
         let body = serde_json::json!({
             "ID": name, "Name": name.replace('.', "-"), "Address": self.server.ip().to_string(),
-            "Port": self.server.port(), "Tags": [tag],
+            "Port": self.server.port(), "Tags": tags,
         });
         let answer = client::send(consul, "PUT", "consul", "/v1/agent/service/register", "", &body.to_string());
         assert_eq!(answer.status, 200, "{}", answer.text());

@@ -3,6 +3,7 @@
 use super::super::support::eventually;
 use super::all;
 use super::bed::{Bed, program};
+use std::path::Path;
 use std::process::Command;
 
 const NEEDED: &[&str] = &["supervisord", "caddy", "curl"];
@@ -29,6 +30,7 @@ fn what_cannot_be_switched_to_changes_nothing() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = other.local_addr().expect("bound").port().to_string();
     let (absent, broken) = (bed.path("absent").display().to_string(), broken.display().to_string());
+    let nowhere = bed.path("etc/Caddyfile/host").display().to_string();
     let refused = [
         (&["nginx"][..], ("X", "x"), 2, "is none of"),
         (&["rust-lb", "caddy"][..], ("X", "x"), 2, "usage"),
@@ -36,10 +38,15 @@ fn what_cannot_be_switched_to_changes_nothing() {
         (&["rust-lb"][..], ("PROXY_RUST_LB", &*broken), 1, "is not executable"),
         (&["rust-lb"][..], ("PROXY_RUST_LB_ARGS", "--nonsense=1"), 1, "unknown key `nonsense`"),
         (&["traefik"][..], ("PROXY_TRAEFIK", &*absent), 1, "there is no"),
-        (&["rust-lb"][..], ("PROXY_HTTP_PORT", &*taken), 1, "is taken by a process that is none of the slot's"),
+        (&["rust-lb"][..], ("PROXY_HTTP_PORT", &*taken), 1, "which is none of the slot's (caddy serves)"),
+        // Neither place of the choice can be written.
+        (&["rust-lb"][..], ("PROXY_LOCAL", "/proc/1"), 1, "can be written: the choice would be lost"),
     ];
     for (args, variable, exit, message) in refused {
-        let (code, said) = bed.switch_with(args, &[variable]);
+        // Below a file nothing can be written.
+        let nowhere = ("PROXY_DIR", &*nowhere);
+        let env = if variable.0 == "PROXY_LOCAL" { vec![variable, nowhere] } else { vec![variable] };
+        let (code, said) = bed.switch_with(args, &env);
         assert!(code == exit && said.contains(message), "{args:?} {variable:?}: {code}\n{said}");
         bed.served_by("caddy", "a.test");
     }
@@ -71,6 +78,10 @@ fn what_cannot_be_switched_to_changes_nothing() {
     let (code, said) = bed.switch(&["rust-lb", "--accept-new"]);
     assert_eq!(code, 0, "{said}\n{}", bed.log());
     bed.served_by("rust-lb", "a.test");
+    // It was newly exposed, and Caddy never had it: asked for by name, Caddy is told of, and not switched to.
+    let (code, said) = bed.switch(&["caddy"]);
+    assert!(code == 4 && said.contains("would not serve 1 hosts") && said.contains("  old.test"), "{code}\n{said}");
+    bed.served_by("rust-lb", "a.test");
     // A file that Caddy refuses, as HinD's template makes it of two services with one tag.
     bed.caddyfile(&["a.test", "a.test"]);
     let (code, said) = bed.switch(&["--rollback"]);
@@ -101,6 +112,74 @@ fn a_switch_that_is_killed_leaves_a_proxy_and_the_next_one_mends() {
         assert!(code == 0 && said.contains("was interrupted") && said.contains("mended: "), "{phase}: {code}\n{said}");
         bed.served_by(target, "a.test");
     }
+}
+
+/// Killed while Caddy is on trial, beside rust-lb: the next one ends the trial and leaves nothing of it.
+#[test]
+fn a_trial_that_nobody_ends_is_ended_by_the_next_switch() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test"]);
+    bed.start("rust-lb");
+    bed.served_at_http();
+    let folders = || {
+        let entries = std::fs::read_dir(bed.path("run")).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(|path| path.display().to_string().contains("/work.")).collect::<Vec<_>>()
+    };
+    let mut switch = bed.switching(&["caddy"]);
+    let trial = eventually("a trial runs", || {
+        let pid = folders().iter().find_map(|folder| std::fs::read_to_string(folder.join("trial.pid")).ok())?;
+        pid.trim().parse::<u32>().ok()
+    });
+    drop(switch.kill());
+    drop(switch.wait());
+    let left = folders();
+    assert!(left.len() == 1 && Path::new(&format!("/proc/{trial}")).exists(), "{left:?}");
+    let (code, said) = bed.switch(&["caddy"]);
+    assert_eq!(code, 0, "{said}\n{}", bed.log());
+    bed.served_by("caddy", "a.test");
+    let ended = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    };
+    eventually("the trial has ended", || ended(trial).then_some(()));
+    assert_eq!(folders(), Vec::<std::path::PathBuf>::new());
+    assert!(!bed.path("run/switch").exists() && !bed.path("run/standby.sock").exists());
+}
+
+/// What the file of the choice may look like, from whichever editor.
+#[test]
+fn the_file_of_the_choice_is_read_as_people_write_it() {
+    if !all(&["curl"]) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test"]);
+    bed.env.insert("PROXY_SUPERVISORCTL".to_owned(), "false".to_owned());
+    let file = bed.path("pv/rust-lb/host/proxy-server");
+    std::fs::create_dir_all(bed.path("pv/rust-lb/host")).expect("a folder");
+    let long = vec![b'x'; 1 << 20];
+    let cases: [(&[u8], &str, &str); 8] = [
+        (b"rust-lb\r\n", "chosen: rust-lb (", ""),
+        (b"  rust-lb\t\n", "chosen: rust-lb (", ""),
+        (b"\xef\xbb\xbfrust-lb\n", "chosen: rust-lb (", ""),
+        (b"traefik", "chosen: traefik (", ""),
+        (b"", "chosen: caddy (PROXY_SERVER", "says ``, which is none of"),
+        (b"RUST-LB\n", "chosen: caddy (PROXY_SERVER", "says `RUST-LB`, which is none of"),
+        (b"\x00\xff\x1b[31mx\n", "chosen: caddy (PROXY_SERVER", "says `[31mx`, which is none of"),
+        (&long, "chosen: caddy (PROXY_SERVER", "xxxx`, which is none of"),
+    ];
+    for (text, chosen, message) in cases {
+        std::fs::write(&file, text).expect("written");
+        let (_, said) = bed.switch(&["--status"]);
+        assert!(said.contains(chosen) && said.contains(message), "{message}: {said}");
+        assert!(said.bytes().all(|byte| byte == b'\n' || (b' '..0x7f).contains(&byte)), "{said:?}");
+    }
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::create_dir(&file).expect("a folder");
+    let (_, said) = bed.switch(&["--status"]);
+    assert!(said.contains("proxy-server cannot be read") && said.contains("chosen: caddy ("), "{said}");
+    assert!(said.contains("supervisord does not answer"), "{said}");
 }
 
 #[test]

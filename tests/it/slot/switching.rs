@@ -1,7 +1,7 @@
 //! Switches that succeed, under load; what they cost is printed.
 
 use super::all;
-use super::bed::{Bed, Tls, echoes, goes_on};
+use super::bed::{Bed, Tls, echoes, goes_on, program};
 use super::load::{Load, Outcome};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -137,4 +137,47 @@ fn a_box_that_starts_without_catalogs_serves_what_it_knew() {
     let up = bed.supervisor_up();
     let first = bed.served_at_http();
     drop(writeln!(std::io::stderr(), "supervisord up until the last known routes are served: {:.0?}", first - up));
+}
+
+/// Those that exist for Caddy follow the choice; where consul-template was not kept, its file is rendered for the way back.
+#[test]
+fn what_exists_for_caddy_follows_it() {
+    if !all(NEEDED) {
+        return;
+    }
+    let mut bed = Bed::new(&["a.test", "b.test"]);
+    let [rendered, caddyfile] = ["etc/rendered", "etc/Caddyfile"].map(|name| bed.path(name).display().to_string());
+    std::fs::rename(&caddyfile, &rendered).expect("renamed");
+    bed.caddyfile(&["a.test"]);
+    let script =
+        format!("#!/bin/sh\ncase $1 in -once) exec cp '{rendered}' '{caddyfile}' ;; esac\nexec sleep 100000\n");
+    program(&bed.path("bin/consul-template"), &script);
+    bed.start("rust-lb");
+    bed.served_at_http();
+    bed.is("caddy-restarter", "EXITED");
+    // By default it goes on: the file is fresh even where the catalogs are down at the time of the way back.
+    bed.is("consul-template", "RUNNING");
+    bed.stop();
+    bed.env.insert("PROXY_KEEP_CADDYFILE".to_owned(), "0".to_owned());
+    bed.start("rust-lb");
+    bed.served_at_http();
+    bed.is("consul-template", "EXITED");
+    // Whoever starts the restarter by habit brings up no Caddy.
+    bed.supervisorctl(&["start", "caddy-restarter"]);
+    bed.is("caddy-restarter", "EXITED");
+    bed.is("caddy", "EXITED");
+    // The file knew one host only.
+    let (code, said) = bed.switch(&["caddy"]);
+    assert_eq!(code, 0, "{said}\n{}", bed.log());
+    bed.served_by("caddy", "b.test");
+    bed.is("consul-template", "RUNNING");
+    bed.is("caddy-restarter", "RUNNING");
+    let (code, said) = bed.switch(&["rust-lb"]);
+    assert_eq!(code, 0, "{said}\n{}", bed.log());
+    bed.is("consul-template", "STOPPED");
+    // Where it cannot be rendered, what there is is taken.
+    program(&bed.path("bin/consul-template"), "#!/bin/sh\necho 'no catalog' >&2\nexit 1\n");
+    let (code, said) = bed.switch(&["--rollback"]);
+    assert!(code == 0 && said.contains("cannot render") && said.contains("no catalog"), "{code}\n{said}");
+    bed.served_by("caddy", "b.test");
 }
