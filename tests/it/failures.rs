@@ -291,9 +291,9 @@ fn tls_is_told_with_version_and_cipher_and_the_log_goes_on_after_a_rotation() {
 fn what_the_configuration_no_longer_reads_is_not_served_from_the_last_good_state() {
     let home = tempfile::tempdir().expect("a folder");
     let state = home.path().join("state");
-    let flag = format!("--rustLb.stateDir={}", state.display());
+    let (keep, flag) = ("--rustLb.lastGood.maxAge=1h", format!("--rustLb.stateDir={}", state.display()));
     let server = saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
-    let before = Running::dev(home.path(), &["--no-samples", &flag]);
+    let before = Running::dev(home.path(), &["--no-samples", keep, &flag]);
     let body =
         format!(r#"{{"Name":"old","Address":"127.0.0.1","Port":{},"Tags":["urlprefix-old.test/"]}}"#, server.port());
     assert_eq!(
@@ -309,6 +309,6 @@ fn what_the_configuration_no_longer_reads_is_not_served_from_the_last_good_state
     before.signal("-TERM");
     before.wait();
     // without the tag's dialect the host is nobody's from the first request on
-    let after = Running::dev(home.path(), &["--no-samples", &flag, "--rustLb.legacyTags.dialects=site"]);
+    let after = Running::dev(home.path(), &["--no-samples", keep, &flag, "--rustLb.legacyTags.dialects=site"]);
     assert_eq!(client::try_get(after.addr("web"), "old.test", "/").expect("an answer").status, 404);
 }
