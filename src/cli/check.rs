@@ -140,7 +140,7 @@ fn verify(
         let document = document(code == HOLDS, loaded.as_ref(), &problems);
         writeln!(stdout, "{document:#}")
     } else {
-        tell(code, loaded.as_ref(), &problems, options, stdout, stderr)
+        tell(code, loaded.as_ref(), given, &problems, options, (stdout, stderr))
     };
     code
 }
@@ -217,10 +217,10 @@ pub(super) fn verdict(holds: bool, problems: &[Diagnostic], strict: bool) -> u8 
 fn tell(
     code: u8,
     loaded: Option<&Loaded>,
+    given: Option<&Given>,
     problems: &[Diagnostic],
     options: Options,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
+    (stdout, stderr): (&mut dyn Write, &mut dyn Write),
 ) -> io::Result<()> {
     for problem in problems {
         output::diagnostic(stderr, problem, options.stderr)?;
@@ -234,6 +234,10 @@ fn tell(
         writeln!(stdout, "{} ({counts})", style.green("the configuration holds"))?;
     } else {
         writeln!(stdout, "{} ({counts})", style.red("the configuration does not hold"))?;
+    }
+    if let Some(given) = given {
+        let services = given.world.sources.values().map(|inventory| inventory.services.len()).sum();
+        writeln!(stdout, "the tags of {} of {} were read", counted(services, "service"), given.provider)?;
     }
     match loaded {
         Some(loaded) => {

@@ -8,7 +8,7 @@ mod witness;
 use super::output::Style;
 use super::{FAILED, USAGE, admin, fail, parsed};
 use crate::compare::read::{Format, ReadError, Requests, Told, Wanted};
-use crate::compare::{Address, Defaults, Proxy, Replay, Rules, Scheme, Tally, Tls, Verdict, replay};
+use crate::compare::{Address, Defaults, Proxy, Replay, Rules, Scheme, Tally, Tls, Trust, Verdict, replay};
 use crate::model::parse_duration;
 use clap::Parser;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
     after_help = "\
 A source is an access log, a HAR file, a list of URLs or an answer of `/api/rawdata`; `-` is standard input. The format is \
 guessed from the first lines, and said. Equal requests are sent once. Host and scheme are the record's; an address may be \
-given for each scheme, else the only one takes all. Over TLS the record's host is the server name. No redirect is followed.
+given for each scheme, else the only one takes all. Over TLS the record's host is the server name, and HTTP/2 is spoken with a \
+proxy that offers it. No redirect is followed, and no Accept-Encoding is sent (`-H 'Accept-Encoding: gzip'` does).
 
 What differs is asked again on both proxies: where the old one differs from itself in the same thing, the page is `unstable`, \
 which is told and is no difference. Not compared are what belongs to one connection, the values and times of cookies, and \
@@ -112,6 +113,9 @@ struct Options {
     /// Believe only certificates signed by these roots (PEM)
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Speak HTTP/1.1 alone; else HTTP/2 over TLS with a proxy that offers it
+    #[arg(long)]
+    http1: bool,
     /// One JSON document instead of text
     #[arg(long)]
     json: bool,
@@ -215,11 +219,12 @@ fn prepare(options: &Options, stdin: &mut dyn BufRead) -> Result<(Plan, Read), S
     }
     let max_slower = options.max_slower.as_deref().map(|text| duration("--max-slower", text)).transpose()?;
     let rules = Rules::new(&options.ignore_header, &options.compare_header, max_slower);
-    let tls = match &options.ca {
-        _ if options.insecure => Tls::Insecure,
-        Some(file) => Tls::Roots(file.clone()),
-        None => Tls::System,
+    let trust = match &options.ca {
+        _ if options.insecure => Trust::Insecure,
+        Some(file) => Trust::Roots(file.clone()),
+        None => Trust::System,
     };
+    let tls = Tls { trust, http2: !options.http1 };
     if options.ca.is_some() {
         tls.check().map_err(|e| format!("`--ca`: {e}"))?;
     }

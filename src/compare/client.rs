@@ -1,30 +1,19 @@
-//! One of the two proxies, asked: over TCP, TLS or a Unix socket, with hyper's HTTP/1.1 client, whose connection is
-//! chosen apart from the request, so that any host can be asked for at any address. Each answer has its time limit; its
-//! body is hashed as it comes, up to a bound.
+//! One of the two proxies, asked: over TCP, TLS or a Unix socket. Each answer has its time limit; its body is hashed as it
+//! comes, up to a bound.
 
+use super::link::{self, Link};
 use super::request::{Request, Scheme};
 use super::tls::{Tls, TlsError};
 use crate::http::split_port;
 use aws_lc_rs::digest::{self, Context};
-use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Uri};
-use http_body_util::{BodyExt, Full};
+use http::{HeaderMap, Version};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant as Time, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
-
-/// Fields of an answer; one with more is refused.
-const MAX_FIELDS: usize = 256;
 
 /// Where a proxy listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -121,9 +110,9 @@ impl Proxy {
     /// The address and why.
     pub async fn reach(&self) -> Result<(), (Address, NoAnswer)> {
         for address in &self.addresses {
-            let dialled = timeout(self.limit, dial(address)).await;
+            let dialled = timeout(self.limit, link::reach(address)).await;
             match dialled.unwrap_or_else(|_| Err(NoAnswer::new(Trouble::Connect, "timed out"))) {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error) => return Err((address.clone(), error)),
             }
         }
@@ -157,7 +146,7 @@ pub struct NoAnswer {
 }
 
 impl NoAnswer {
-    fn new(trouble: Trouble, why: impl fmt::Display) -> Self {
+    pub(super) fn new(trouble: Trouble, why: impl fmt::Display) -> Self {
         let text = match trouble {
             Trouble::Connect => format!("no connection: {why}"),
             Trouble::Tls => format!("no TLS: {why}"),
@@ -187,6 +176,8 @@ pub enum Ending {
 pub struct Answer {
     /// Status code.
     pub status: u16,
+    /// What was spoken.
+    pub version: Version,
     /// Fields.
     pub headers: HeaderMap,
     /// Bytes of the body, as far as it was read.
@@ -197,13 +188,6 @@ pub struct Answer {
     pub ending: Ending,
     /// From sending, on a connection that is open, to the end of the body.
     pub took: Duration,
-}
-
-/// A connection that is kept for the next request of the same address and name.
-struct Link {
-    sender: SendRequest<Full<Bytes>>,
-    address: Address,
-    name: String,
 }
 
 /// One who asks; keeps one connection.
@@ -224,8 +208,9 @@ impl<'a> Client<'a> {
             return Err(NoAnswer::new(Trouble::Connect, "no address"));
         };
         let name = split_port(request.host_text()).0.to_ascii_lowercase();
-        let kept = self.link.take().filter(|link| link.address == *address && link.name == name);
-        if let Some(link) = kept.filter(|link| !link.sender.is_closed()) {
+        if let Some(mut link) = self.link.take().filter(|link| link.is_for(address, &name))
+            && timeout_at(end, link.ready()).await.unwrap_or(false)
+        {
             match self.exchange(link, request, end).await {
                 // it may have been closed while nobody asked
                 Err(error) if error.trouble == Trouble::Closed && request.is_safe() => {}
@@ -233,45 +218,24 @@ impl<'a> Client<'a> {
             }
         }
         let timed_out = |_| Err(NoAnswer::new(Trouble::Connect, "timed out"));
-        let link = timeout_at(end, self.connect(address, name)).await.unwrap_or_else(timed_out)?;
-        self.exchange(link, request, end).await
-    }
-
-    async fn connect(&self, address: &Address, name: String) -> Result<Link, NoAnswer> {
-        let stream = dial(address).await?;
-        let stream: Box<dyn Stream> = match (address, &self.proxy.tls) {
-            (Address::Tcp(Scheme::Https, ..), Some(config)) => {
-                let host = name.trim_matches(['[', ']']).to_owned();
-                let server = ServerName::try_from(host).map_err(|e| NoAnswer::new(Trouble::Tls, e))?;
-                let connector = TlsConnector::from(config.clone());
-                let stream = connector.connect(server, stream).await.map_err(|e| NoAnswer::new(Trouble::Tls, e))?;
-                Box::new(stream)
-            }
-            _ => stream,
-        };
-        let mut builder = http1::Builder::new();
-        builder.max_headers(MAX_FIELDS);
-        let shaken = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|e| NoAnswer::new(Trouble::Closed, e))?;
-        // ends with the sender; its errors are those of the request
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(Link { sender, address: address.clone(), name })
+        let opened = timeout_at(end, Link::open(address, name, self.proxy.tls.as_ref())).await;
+        self.exchange(opened.unwrap_or_else(timed_out)?, request, end).await
     }
 
     async fn exchange(&mut self, mut link: Link, request: &Request, end: Time) -> Result<Answer, NoAnswer> {
         let began = Instant::now();
         let timed_out = || NoAnswer::new(Trouble::TimedOut, format_args!("{:?}", self.proxy.limit));
-        let sent = link.sender.send_request(message(request, &link.address)?);
-        let answer = timeout_at(end, sent).await.map_err(|_| timed_out())?.map_err(|error| failed(&error))?;
+        let answer = timeout_at(end, link.send(request)).await.map_err(|_| timed_out())??;
         let (head, mut body) = answer.into_parts();
         let (length, hash, ending) = self.read(&mut body, end).await;
         drop(body);
         let took = began.elapsed();
         // what is left of a body would have to be read first
-        if ending == Ending::Whole {
+        if ending == Ending::Whole || link.outlives_answers() && ending != Ending::Broken {
             self.link = Some(link);
         }
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, length, hash, ending, took })
+        let (status, version) = (head.status.as_u16(), head.version);
+        Ok(Answer { status, version, headers: head.headers, length, hash, ending, took })
     }
 
     async fn read(&self, body: &mut Incoming, end: Time) -> (u64, [u8; 32], Ending) {
@@ -298,45 +262,14 @@ impl<'a> Client<'a> {
     }
 }
 
-fn message(request: &Request, address: &Address) -> Result<http::Request<Full<Bytes>>, NoAnswer> {
-    let mut message = http::Request::new(Full::new(request.body.clone()));
-    *message.method_mut() = request.method.clone();
-    *message.uri_mut() = Uri::from(request.target.clone());
-    let headers = message.headers_mut();
-    headers.insert(HOST, request.host.clone());
-    headers.extend(request.headers.clone());
-    if matches!(address, Address::Unix(_))
-        && let Some(scheme) = request.scheme
-    {
-        headers.insert("x-forwarded-proto", HeaderValue::from_static(scheme.as_str()));
-    }
-    Ok(message)
-}
-
-fn failed(error: &hyper::Error) -> NoAnswer {
-    let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    NoAnswer::new(if error.is_parse() { Trouble::NotHttp } else { Trouble::Closed }, why)
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-async fn dial(address: &Address) -> Result<Box<dyn Stream>, NoAnswer> {
-    let failed = |e: std::io::Error| NoAnswer::new(Trouble::Connect, e);
-    Ok(match address {
-        Address::Tcp(_, host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-            // one request waits for one answer
-            stream.set_nodelay(true).map_err(failed)?;
-            Box::new(stream)
-        }
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tls::Trust;
     use super::*;
+
+    fn tls() -> Tls {
+        Tls { trust: Trust::Insecure, http2: true }
+    }
 
     #[test]
     fn addresses() {
@@ -357,11 +290,11 @@ mod tests {
     #[test]
     fn the_address_of_a_scheme() {
         let both = ["http://a:1", "https://a:2"].map(|text| Address::parse(text).unwrap()).to_vec();
-        let two = Proxy::new(both.clone(), &Tls::Insecure, Duration::from_secs(1), 1).unwrap();
+        let two = Proxy::new(both.clone(), &tls(), Duration::from_secs(1), 1).unwrap();
         assert_eq!(two.address(Some(Scheme::Https)), both.get(1));
         assert_eq!(two.address(None), both.first());
         assert_eq!((two.changes(Some(Scheme::Http)), two.port(Scheme::Https)), (false, Some(2)));
-        let one = Proxy::new(both[..1].to_vec(), &Tls::Insecure, Duration::from_secs(1), 1).unwrap();
+        let one = Proxy::new(both[..1].to_vec(), &tls(), Duration::from_secs(1), 1).unwrap();
         assert!(one.changes(Some(Scheme::Https)) && !one.changes(None));
     }
 }

@@ -5,6 +5,7 @@ use super::client::{Answer, Ending, NoAnswer, Proxy};
 use super::hide;
 use super::request::Scheme;
 use crate::http::split_port;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -145,6 +146,11 @@ pub(super) fn differences(
     };
     if !same {
         found.push(Difference { aspect: Aspect::Body, old: body(a), new: body(b) });
+    } else if let (Some(old), Some(new)) = (announced(a), announced(b))
+        && old != new
+    {
+        let (old, new) = (format!("{old} bytes announced"), format!("{new} bytes announced"));
+        found.push(Difference { aspect: Aspect::Body, old, new });
     }
     if let Some(limit) = rules.max_slower
         && b.took > a.took.saturating_add(limit)
@@ -157,6 +163,14 @@ pub(super) fn differences(
 /// A time as people read it.
 pub(super) fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
+/// The length that an answer names, where its body was not read to the end (HEAD, 304, one above the bound): what was read
+/// says it better.
+fn announced(answer: &Answer) -> Option<u64> {
+    let unread = answer.ending == Ending::Bound || answer.ending == Ending::Whole && answer.length == 0;
+    let named = answer.headers.get(CONTENT_LENGTH).filter(|_| unread)?;
+    named.to_str().ok()?.trim().parse().ok()
 }
 
 fn body(answer: &Answer) -> String {
@@ -231,11 +245,16 @@ fn shown(name: &str, values: &[Vec<u8>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{Address, Tls};
+    use crate::compare::{Address, Tls, Trust};
+    use http::Version;
+
+    fn tls() -> Tls {
+        Tls { trust: Trust::Insecure, http2: true }
+    }
 
     fn proxy(addresses: &[&str]) -> Proxy {
         let addresses = addresses.iter().map(|text| Address::parse(text).unwrap()).collect();
-        Proxy::new(addresses, &Tls::Insecure, Duration::from_secs(1), 1000).unwrap()
+        Proxy::new(addresses, &tls(), Duration::from_secs(1), 1000).unwrap()
     }
 
     fn answer(status: u16, headers: &[(&'static str, &str)]) -> Got {
@@ -244,7 +263,8 @@ mod tests {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let took = Duration::from_millis(1);
-        Ok(Answer { status, headers: map, length: 0, hash: [0; 32], ending: Ending::Whole, took })
+        let version = Version::HTTP_11;
+        Ok(Answer { status, version, headers: map, length: 0, hash: [0; 32], ending: Ending::Whole, took })
     }
 
     fn compared(old: &Got, new: &Got) -> Vec<String> {

@@ -11,6 +11,7 @@
 mod client;
 mod differ;
 mod hide;
+mod link;
 pub mod read;
 mod replay;
 mod request;
@@ -22,4 +23,4 @@ pub use differ::{Aspect, Difference, Rules};
 pub use replay::{Replay, Verdict, replay};
 pub use request::{Bad, Defaults, Place, Recorded, Request, Scheme};
 pub use tally::{Tally, Times};
-pub use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsError, Trust};

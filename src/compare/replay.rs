@@ -4,6 +4,7 @@
 use super::client::{Client, Proxy, Trouble};
 use super::differ::{Aspect, Difference, Got, Rules, differences};
 use super::request::Request;
+use http::Version;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +52,8 @@ pub struct Verdict {
     pub old: Result<Duration, super::NoAnswer>,
     /// As `old`.
     pub new: Result<Duration, super::NoAnswer>,
+    /// What each spoke, where it answered: the old and the new one.
+    pub versions: [Option<Version>; 2],
 }
 
 /// Hands out times at which requests may go.
@@ -159,7 +162,8 @@ impl Shared {
         }
         wavering.retain(|aspect| !unstable.contains(aspect));
         found.retain(|difference| !unstable.contains(&difference.aspect));
+        let versions = [&old, &new].map(|got| got.as_ref().ok().map(|answer| answer.version));
         let (old, new) = (old.map(|answer| answer.took), new.map(|answer| answer.took));
-        Verdict { request: at, differences: found, unstable, wavering, repeated, old, new }
+        Verdict { request: at, differences: found, unstable, wavering, repeated, old, new, versions }
     }
 }

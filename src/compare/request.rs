@@ -206,6 +206,10 @@ impl Recorded {
     /// # Errors
     /// What cannot be.
     pub fn request(self, defaults: &Defaults, place: Place) -> Result<Request, Bad> {
+        let not_text = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+        if not_text(&self.method) || not_text(&self.target) || self.host.as_deref().is_some_and(not_text) {
+            return Err(Bad::NotText);
+        }
         let method = Method::from_bytes(self.method.as_bytes()).map_err(|_| Bad::Method(shown(&self.method)))?;
         let (mut scheme, mut host, mut target) = (self.scheme, self.host, self.target);
         if let Some((word, rest)) = target.split_once("://").filter(|(word, _)| Scheme::named(word).is_some()) {

@@ -1,8 +1,10 @@
 //! What all verdicts come to.
 
+use super::differ::Aspect;
 use super::replay::Verdict;
 use super::request::Request;
-use std::collections::BTreeMap;
+use http::Version;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Times of answers, as far as they are kept.
@@ -25,6 +27,14 @@ impl Times {
     }
 }
 
+/// Different things that are counted apart.
+const ASPECTS: usize = 1000;
+
+/// A version as people write it; those before 1.1 are one with it, as a proxy may answer so to anybody.
+fn named(version: Version) -> &'static str {
+    if version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }
+}
+
 /// Counts.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -42,6 +52,10 @@ pub struct Tally {
     pub why_unanswered: Option<String>,
     /// Differing requests by host.
     pub hosts: BTreeMap<String, u64>,
+    /// Differing requests by what differs.
+    pub aspects: BTreeMap<Aspect, u64>,
+    /// What the old and the new proxy spoke.
+    pub protocols: [BTreeSet<&'static str>; 2],
     /// Times of the old proxy.
     pub old: Times,
     /// Times of the new proxy.
@@ -56,6 +70,15 @@ impl Tally {
         }
         if let Ok(took) = verdict.new {
             self.new.0.push(took);
+        }
+        for (spoken, version) in self.protocols.iter_mut().zip(verdict.versions) {
+            spoken.extend(version.map(named));
+        }
+        for difference in &verdict.differences {
+            // proxies choose the names of fields: those that are kept are few
+            if self.aspects.len() < ASPECTS || self.aspects.contains_key(&difference.aspect) {
+                *self.aspects.entry(difference.aspect.clone()).or_default() += 1;
+            }
         }
         if !verdict.differences.is_empty() {
             self.compared += 1;

@@ -1,5 +1,5 @@
-//! How a proxy is spoken to over TLS: HTTP/1.1, with the record's host as server name, checked against the roots of the
-//! system or of a file, or, where that was said in words, not at all.
+//! How a proxy is spoken to over TLS: in HTTP/2 where it offers that, unless HTTP/1.1 is asked for, with the record's host as
+//! server name, checked against the roots of the system or of a file, or, where that was said in words, not at all.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -10,9 +10,21 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// HTTP/2 among protocols (ALPN).
+pub(super) const HTTP2: &[u8] = b"h2";
+
+/// How to speak TLS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Whom to believe.
+    pub trust: Trust,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
+}
+
 /// Whom to believe.
 #[derive(Debug, Clone)]
-pub enum Tls {
+pub enum Trust {
     /// The system's roots.
     System,
     /// The roots in this file alone.
@@ -49,17 +61,18 @@ impl Tls {
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        let builder = match self {
-            Self::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-            Self::System => {
+        let builder = match &self.trust {
+            Trust::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+            Trust::System => {
                 let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 builder.with_root_certificates(roots)
             }
-            Self::Roots(file) => builder.with_root_certificates(roots(file)?),
+            Trust::Roots(file) => builder.with_root_certificates(roots(file)?),
         };
         let mut config = builder.with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let protocols: &[&[u8]] = if self.http2 { &[HTTP2, b"http/1.1"] } else { &[b"http/1.1"] };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }

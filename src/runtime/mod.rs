@@ -475,7 +475,7 @@ impl Parts {
         };
         // What was served is what counts as accepted: a definition that is bad by now keeps that form.
         control.guarded(|control| {
-            let before = control.planner.plan(restored.accepted, Instant::now());
+            let before = control.planner.restore(restored.accepted, Instant::now());
             if !before.diff.is_empty() {
                 control.publish(before.table, before.diff);
             }

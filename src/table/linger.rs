@@ -102,6 +102,14 @@ impl Planner {
         Planned { diff, table, problems, next_deadline: self.services.values().map(|s| s.until).min() }
     }
 
+    /// What the last process served, as what was accepted. Nothing of it lingers: it was read by the options of then, and what
+    /// those of today leave out is not to be served any longer.
+    pub fn restore(&mut self, declarations: Declarations, now: Instant) -> Planned {
+        let planned = self.plan(declarations, now);
+        self.last = Declarations::new();
+        planned
+    }
+
     /// The same declarations at a later time.
     pub fn tick(&mut self, now: Instant) -> Planned {
         let last = std::mem::take(&mut self.last);

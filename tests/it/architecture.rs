@@ -121,6 +121,25 @@ fn the_pure_stages_have_no_async_and_no_io() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// `compare --insecure` believes any certificate: nothing that serves may come by that.
+#[test]
+fn only_the_command_reaches_the_comparison() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let of = |word: &str| {
+        let holds = |file: &std::path::PathBuf| {
+            let text = std::fs::read_to_string(file).expect("a source file");
+            code_lines(&text).any(|(_, line)| line.contains(word))
+        };
+        let found: Vec<_> = rust_files(&src).into_iter().filter(holds).collect();
+        found.iter().map(|file| file.strip_prefix(&src).expect("below src").display().to_string()).collect::<Vec<_>>()
+    };
+    let users = of("crate::compare");
+    assert!(users.iter().any(|file| file == "cli/compare.rs"), "{users:?}");
+    let strangers: Vec<_> =
+        users.iter().filter(|file| !["cli/compare", "compare/"].iter().any(|own| file.starts_with(own))).collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+}
+
 #[test]
 fn only_config_and_cli_read_the_environment() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -286,3 +286,29 @@ fn tls_is_told_with_version_and_cipher_and_the_log_goes_on_after_a_rotation() {
     let old = std::fs::read_to_string(dir.path().join("access.log.1")).expect("the old log");
     assert!(old.contains("/before"), "{old}");
 }
+
+#[test]
+fn what_the_configuration_no_longer_reads_is_not_served_from_the_last_good_state() {
+    let home = tempfile::tempdir().expect("a folder");
+    let state = home.path().join("state");
+    let (keep, flag) = ("--rustLb.lastGood.maxAge=1h", format!("--rustLb.stateDir={}", state.display()));
+    let server = saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+    let before = Running::dev(home.path(), &["--no-samples", keep, &flag]);
+    let body =
+        format!(r#"{{"Name":"old","Address":"127.0.0.1","Port":{},"Tags":["urlprefix-old.test/"]}}"#, server.port());
+    assert_eq!(
+        client::send(before.addr("consul"), "PUT", "consul", "/v1/agent/service/register", "", &body).status,
+        200
+    );
+    eventually("it is served", || {
+        client::try_get(before.addr("web"), "old.test", "/").ok().filter(|answer| answer.status == 200).map(drop)
+    });
+    eventually("it is kept", || {
+        std::fs::read_to_string(state.join("last-good.json")).ok().filter(|text| text.contains("old.test")).map(drop)
+    });
+    before.signal("-TERM");
+    before.wait();
+    // without the tag's dialect the host is nobody's from the first request on
+    let after = Running::dev(home.path(), &["--no-samples", keep, &flag, "--rustLb.legacyTags.dialects=site"]);
+    assert_eq!(client::try_get(after.addr("web"), "old.test", "/").expect("an answer").status, 404);
+}

@@ -3,7 +3,7 @@
 //!
 //! A block of commands says in its first line how it is meant: `sh dev` is what this test starts itself; `sh run` is run,
 //! with `exit=N` where another code than 0 is meant, and `needs=…` where a program (or `migrate`, a command of ours) must be
-//! there; `sh manual=…` names who has to be there for it (root, supervisord, another proxy), and is not run: the
+//! there; `sh manual=…` names who has to be there for it (root, supervisord), and is not run: the
 //! commands of the proxy slot are run by `slot`. Ports are exchanged for free ones on the way in and out.
 
 use crate::support::binary::{Running, output};
@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 /// Whole time for the document, in seconds; only a command that hangs needs it.
 const LIMIT: &str = "240";
 /// Reasons for a command not to be run here.
-const MANUAL: [&str; 4] = ["root", "supervisord", "fabio", "traefik"];
+const MANUAL: [&str; 2] = ["root", "supervisord"];
 
 /// Commands, and what they print where the document says so.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ fn every_command_prints_what_the_document_says() {
     {
         there.insert(port.to_owned(), dev.addr(name).port().to_string());
     }
-    for port in ["8001", "8002", "9000"] {
+    for port in ["8001", "8002", "8003", "8004", "9000", "9998", "9999"] {
         there.insert(port.to_owned(), ports::free().to_string());
     }
     let back: BTreeMap<String, String> = there.iter().map(|(doc, real)| (real.clone(), doc.clone())).collect();

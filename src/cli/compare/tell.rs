@@ -218,6 +218,16 @@ impl Report {
             }
             writeln!(out, "{} {}", style.dim("different by host:"), text.join(", "))?;
         }
+        let mut aspects: Vec<(&Aspect, &u64)> = self.tally.aspects.iter().collect();
+        aspects.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        if !aspects.is_empty() {
+            let more = aspects.len().saturating_sub(HOSTS);
+            let mut text: Vec<String> = aspects.iter().take(HOSTS).map(|(aspect, n)| format!("{aspect} {n}")).collect();
+            if more > 0 {
+                text.push(format!("{more} more"));
+            }
+            writeln!(out, "{} {}", style.dim("different in:"), text.join(", "))?;
+        }
         if unanswered > 0 {
             let why = self.tally.why_unanswered.as_deref().unwrap_or_default();
             writeln!(out, "{} {unanswered}: {why}", style.dim("answered by neither:"))?;
@@ -230,6 +240,11 @@ impl Report {
                     style.dim("note:")
                 )?;
             }
+        }
+        let [old, new] = self.tally.protocols.each_ref().map(|spoken| spoken.iter().copied().collect::<Vec<_>>());
+        if old != new && !old.is_empty() && !new.is_empty() {
+            let (old, new) = (old.join(" and "), new.join(" and "));
+            writeln!(out, "{} the old proxy answers by {old}, the new one by {new}", style.dim("note:"))?;
         }
         let held_back = self.held_back();
         if held_back > 0 {
@@ -284,6 +299,8 @@ impl Report {
                 "byOtherScheme": {"old": by_other_old, "new": by_other_new}, "withoutCredentials": self.held_back(),
             },
             "hosts": self.tally.hosts,
+            "aspects": self.tally.aspects.iter().map(|(aspect, n)| (aspect.to_string(), *n)).collect::<BTreeMap<_, _>>(),
+            "protocols": {"old": self.tally.protocols[0], "new": self.tally.protocols[1]},
             "differences": list(true),
             "unstable": list(false),
             "milliseconds": {"old": times(&self.tally.old), "new": times(&self.tally.new)},

@@ -60,7 +60,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     let mut bytes = Vec::new();
     while let Some((at, c)) = chars.next() {
         match c {
-            '"' => return Some((String::from_utf8(bytes).ok()?, text.get(at + 2..)?)),
+            '"' => return Some((String::from_utf8_lossy(&bytes).into_owned(), text.get(at + 2..)?)),
             '\\' => match chars.next()?.1 {
                 'x' => {
                     let (high, low) = (chars.next()?.1.to_digit(16)?, chars.next()?.1.to_digit(16)?);

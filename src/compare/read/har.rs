@@ -25,11 +25,11 @@ struct Entry {
 #[serde(rename_all = "camelCase")]
 struct Asked {
     #[serde(default)]
-    method: String,
+    method: Option<String>,
     #[serde(default)]
-    url: String,
+    url: Option<String>,
     #[serde(default)]
-    headers: Vec<Field>,
+    headers: Option<Vec<Field>>,
     #[serde(default)]
     post_data: Option<Posted>,
 }
@@ -37,15 +37,16 @@ struct Asked {
 #[derive(Deserialize)]
 struct Field {
     #[serde(default)]
-    name: String,
+    name: Option<String>,
     #[serde(default)]
-    value: String,
+    value: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Posted {
+    /// Nothing where only its parameters were saved.
     #[serde(default)]
-    text: String,
+    text: Option<String>,
 }
 
 /// The entries of an archive, in order.
@@ -57,14 +58,13 @@ pub(super) fn records(text: &str) -> Result<Vec<Result<Line, Bad>>, ReadError> {
 
 fn record(entry: Entry) -> Result<Line, Bad> {
     let asked = entry.request.ok_or(Bad::Form("an entry with `request`"))?;
+    let url = asked.url.unwrap_or_default();
     // `data:`, `blob:`, `chrome-extension:`, and WebSockets, never reach a proxy as requests of HTTP
-    if !asked.url.starts_with("http://") && !asked.url.starts_with("https://") {
+    if !url.starts_with("http://") && !url.starts_with("https://") {
         return Ok(Line::Other);
     }
-    Ok(Line::Request(Recorded {
-        method: asked.method,
-        headers: asked.headers.into_iter().map(|field| (field.name, field.value)).collect(),
-        body: asked.post_data.map(|posted| posted.text).unwrap_or_default().into(),
-        ..Recorded::get(&asked.url)
-    }))
+    let fields = asked.headers.unwrap_or_default().into_iter();
+    let headers = fields.filter_map(|field| Some((field.name?, field.value.unwrap_or_default()))).collect();
+    let body = asked.post_data.and_then(|posted| posted.text).unwrap_or_default().into();
+    Ok(Line::Request(Recorded { method: asked.method.unwrap_or_default(), headers, body, ..Recorded::get(&url) }))
 }

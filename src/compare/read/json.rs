@@ -16,6 +16,7 @@ const TARGET: [&str; 8] = ["request_uri", "uri", "requestUrl", "url", "target", 
 const HOST: [&str; 8] =
     ["host", "http_host", "authority", ":authority", "request_host", "vhost", "server_name", "RequestHost"];
 const SCHEME: [&str; 4] = ["scheme", "request_scheme", "x_forwarded_proto", "RequestScheme"];
+const REQUEST: [&str; 2] = ["request", "request_line"];
 const QUERY: [&str; 4] = ["query", "query_string", "args", "request_query"];
 
 fn object(line: &str) -> Result<Object, Bad> {
@@ -111,6 +112,10 @@ pub(super) fn traefik(line: &str) -> Result<Line, Bad> {
     }))
 }
 
+fn is_nothing(value: &Value) -> bool {
+    matches!(value.as_str(), Some("" | "-"))
+}
+
 /// Others'.
 pub(super) fn any(line: &str) -> Result<Line, Bad> {
     const FORM: &str = "a JSON object with the method and the target of a request";
@@ -121,15 +126,22 @@ pub(super) fn any(line: &str) -> Result<Line, Bad> {
         within.and_then(of).or_else(|| of(&line)).filter(|text| !matches!(text.as_str(), "" | "-"))
     };
     let (mut method, mut target) = (text(&METHOD), text(&TARGET));
-    if let Some(request) = text(&["request", "request_line"]) {
-        // `GET /x HTTP/1.1`
-        let words: Vec<&str> = request.split(' ').collect();
-        if let [first, .., _] = words[..] {
-            method = method.or(Some(first.to_owned()));
-            target = target.or(words.get(1).map(|target| (*target).to_owned()));
+    if let Some(request) = text(&REQUEST) {
+        // `GET /x HTTP/1.1`; a blank in the target stands where it was sent
+        if let Some((first, rest)) = request.split_once(' ') {
+            method = method.or_else(|| Some(first.to_owned()));
+            let path = rest
+                .rsplit_once(' ')
+                .filter(|(_, version)| version.starts_with("HTTP/"))
+                .map_or(rest, |(path, _)| path);
+            target = target.or_else(|| Some(path.to_owned()));
         }
     }
-    let (Some(method), Some(mut target)) = (method, target) else { return Err(Bad::Form(FORM)) };
+    let (Some(method), Some(mut target)) = (method, target) else {
+        // a connection without a request has the names, and nothing in them
+        let named = |names: &[&str]| names.iter().any(|name| line.get(*name).is_some_and(is_nothing));
+        return if named(&METHOD) || named(&REQUEST) { Ok(Line::Other) } else { Err(Bad::Form(FORM)) };
+    };
     if let Some(query) = text(&QUERY).filter(|_| !target.contains('?')) {
         target = format!("{target}?{}", query.trim_start_matches('?'));
     }

@@ -9,6 +9,7 @@ mod json;
 mod tests;
 
 use super::request::{Bad, Defaults, Place, Recorded, Request};
+use crate::http::Method;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -96,6 +97,12 @@ pub struct Wanted<'a> {
     pub witnesses: Witnesses<'a>,
 }
 
+impl Wanted<'_> {
+    fn sends(&self, method: &str) -> bool {
+        self.methods.iter().any(|allowed| allowed == method)
+    }
+}
+
 /// What was read of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -166,13 +173,15 @@ impl Requests {
         self.list.is_empty()
     }
 
+    fn refuse(&mut self, method: &str) {
+        // strangers choose methods: the words that are kept are few
+        let known = self.refused.len() < 32 || self.refused.contains_key(method);
+        *self.refused.entry(if known { method } else { "other" }.to_owned()).or_default() += 1;
+    }
+
     fn add(&mut self, request: Request, wanted: &Wanted<'_>) {
-        let method = request.method.as_str();
-        if !wanted.methods.iter().any(|allowed| allowed == method) {
-            // strangers choose methods: the words that are kept are few
-            let known = self.refused.len() < 32 || self.refused.contains_key(method);
-            *self.refused.entry(if known { method.to_owned() } else { "other".to_owned() }).or_default() += 1;
-            return;
+        if !wanted.sends(request.method.as_str()) {
+            return self.refuse(request.method.as_str());
         }
         self.found += 1;
         let key = request.key();
@@ -300,6 +309,13 @@ impl Requests {
     fn take(&mut self, line: Result<Line, Bad>, number: u64, told: &mut Told, wanted: &Wanted<'_>) {
         let place = Place { source: told.source.clone(), line: number };
         told.records += 1;
+        // what is not sent need not be sendable (`CONNECT host:443`)
+        if let Ok(Line::Request(recorded)) = &line
+            && !wanted.sends(&recorded.method)
+            && Method::from_bytes(recorded.method.as_bytes()).is_ok()
+        {
+            return self.refuse(&recorded.method);
+        }
         let made = line.and_then(|line| match line {
             Line::Request(recorded) => recorded.request(wanted.defaults, place.clone()).map(Some),
             Line::Other => Ok(None),
@@ -367,7 +383,12 @@ fn guess(first: &[Numbered]) -> Result<Format, ReadError> {
     let mut why = Bad::Form("lines of an access log, a HAR file, or URLs");
     for (_, line) in first {
         let line = match line {
-            Ok(line) => line.trim_start_matches('\u{feff}'),
+            Ok(line) => {
+                if line.contains(char::REPLACEMENT_CHARACTER) {
+                    why = Bad::NotText;
+                }
+                line.trim_start_matches('\u{feff}')
+            }
             Err(bad) => {
                 why = bad.clone();
                 continue;
@@ -406,7 +427,8 @@ impl Lines<'_> {
             self.skip()?;
             return Ok(Some((self.number, Err(Bad::TooLong))));
         }
-        Ok(Some((self.number, String::from_utf8(line).map_err(|_| Bad::NotText))))
+        // a user agent may be any bytes; what would be sent and is no text is refused later
+        Ok(Some((self.number, Ok(String::from_utf8_lossy(&line).into_owned()))))
     }
 
     fn skip(&mut self) -> io::Result<()> {

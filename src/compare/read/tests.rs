@@ -51,6 +51,44 @@ fn common_log_format() {
 }
 
 #[test]
+fn logs_of_nginx_as_strangers_fill_them() {
+    let line = |request: &str, agent: &[u8]| {
+        let head = format!(r#"192.0.2.9 - - [22/Nov/2026:01:57:46 +0000] "{request}" 400 157 "-" ""#);
+        [head.as_bytes(), agent, b"\"\n"].concat()
+    };
+    // the bytes of a user agent are nobody's concern; those of a target are
+    let text = [
+        line("GET /k HTTP/1.1", b"a\\x22b\\x5Cc\xff\xfe"),
+        line("CONNECT x:443 HTTP/1.1", b"-"),
+        line(r"GET /%ff\xFF\xFE HTTP/1.1", b"-"),
+        line(r"\x16\x03\x01", b"-"),
+        line("OPTIONS * HTTP/1.1", b"-"),
+    ]
+    .concat();
+    let defaults = Defaults { host: Some("a.test".to_owned()), ..Defaults::default() };
+    let (told, list) = read_with(&text, None, &defaults).unwrap();
+    assert_eq!((told.format, told.records, told.bad), (Format::Clf, 5, 2));
+    assert_eq!(list.iter().map(|r| r.target.as_str()).collect::<Vec<_>>(), ["/k", "*"]);
+    assert_eq!(told.first_bad[0].1, Bad::NotText);
+
+    // what was no request has the names and nothing in them
+    let text = [
+        &br#"{"host":"n.test","request_method":"GET","request_uri":"/a","ua":""#[..],
+        b"\xc3\"}\n",
+        br#"{"host":"","request_method":"","request_uri":"","status":400}"#,
+        b"\n",
+        br#"{"http_host":"n.test","request":"","status":"400"}"#,
+        b"\n",
+        br#"{"http_host":"n.test","request":"GET /a b c HTTP/1.1","status":"400"}"#,
+        b"\n",
+    ]
+    .concat();
+    let (told, list) = read_with(&text, None, &Defaults::default()).unwrap();
+    assert_eq!((told.format, told.records, told.others, told.bad, list.len()), (Format::Json, 4, 2, 1, 1));
+    assert_eq!(told.first_bad[0].1, Bad::Target("/a b c".to_owned()));
+}
+
+#[test]
 fn a_log_without_hosts_needs_one() {
     let line = b"127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 2326\n";
     let (told, list) = read_with(line, None, &Defaults::default()).unwrap();
@@ -138,13 +176,14 @@ fn archives_and_catalogs() {
       "response": {"status": 200, "content": {"text": "large"}}},
     {"request": {"method": "GET", "url": "wss://h.test/socket"}},
     {"request": {"method": "POST", "url": "https://h.test/form", "postData": {"text": "a=b"}}},
+    {"request": {"method": "GET", "url": "https://h.test/null", "headers": [{"name": "A", "value": null}], "postData": {"params": [], "text": null}}},
     {}
   ]}
 }"#;
     for text in [har.to_owned(), har.replace('\n', "")] {
         let (told, list) = read(&text);
-        assert_eq!((told.format, told.records, told.others, told.bad), (Format::Har, 4, 1, 1));
-        assert_eq!(list, ["GET https h.test /p?q x1"]);
+        assert_eq!((told.format, told.records, told.others, told.bad), (Format::Har, 5, 1, 1));
+        assert_eq!(list, ["GET https h.test /p?q x1", "GET https h.test /null x1"]);
     }
     let (told, list) = read("{\n \"routers\": {}\n}\n");
     assert_eq!((told.format, list.len()), (Format::Rawdata, 1));

@@ -263,3 +263,43 @@ fn a_unix_socket_is_told_how_the_request_came() {
     assert!(head.starts_with("get /p http/1.1\r\n") && head.contains("x-forwarded-proto: https\r\n"), "{head}");
     assert!(!old.heads()[0].to_lowercase().contains("x-forwarded-proto"));
 }
+
+#[test]
+fn a_length_that_is_only_announced_is_compared() {
+    // the body of one is longer than is read, the other is asked for by HEAD: nothing but the announced length differs
+    let long = |length: usize| {
+        Scripted::start(move |_| {
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n0123456789{}", "x".repeat(length - 10))
+        })
+    };
+    let (old, new) = (long(100), long(200));
+    for url in ["http://a.test/", "HEAD http://a.test/"] {
+        let given = compare(&old, &new, "", &["--url", url, "--max-body", "10"]);
+        assert_eq!(given.code, Some(1), "{url}: {}", given.out);
+        assert!(given.out.contains("  body: 100 bytes announced -> 200 bytes announced\n"), "{url}: {}", given.out);
+        assert_eq!(compare(&old, &long(100), "", &["--url", url, "--max-body", "10"]).code, Some(0), "{url}");
+    }
+}
+
+#[test]
+fn a_request_that_changes_something_is_sent_once_over_a_kept_connection() {
+    let (old, new) = (Scripted::saying("x"), Scripted::saying("x"));
+    let input: String = (0..50).map(|n| format!("POST http://a.test/{n}\n")).collect();
+    let given = compare(&old, &new, &input, &["-", "--methods", "POST", "--concurrency", "1"]);
+    assert_eq!(given.code, Some(0), "{}{}", given.out, given.err);
+    assert_eq!((old.heads().len(), new.heads().len()), (50, 50));
+}
+
+#[test]
+fn the_summary_says_what_differs_most() {
+    let old = Scripted::saying("x");
+    let new = Scripted::start(|head| match head.split(' ').nth(1) {
+        Some("/gone") => answer("404 Not Found", "X-Frame-Options: DENY\r\n", "x"),
+        _ => answer("200 OK", "X-Frame-Options: DENY\r\n", "x"),
+    });
+    let input = "http://a.test/1\nhttp://a.test/2\nhttp://a.test/gone\n";
+    let given = compare(&old, &new, input, &["-", "--repeat", "0"]);
+    assert!(given.out.contains("different in: header x-frame-options 3, status 1\n"), "{}", given.out);
+    let json = compare(&old, &new, input, &["-", "--repeat", "0", "--json"]).json();
+    assert_eq!(json["aspects"], serde_json::json!({"header x-frame-options": 3, "status": 1}));
+}

@@ -84,3 +84,41 @@ fn the_rules_of_one_are_asked_of_both() {
     assert_eq!(given.code, Some(2), "{}", given.out);
     assert!(given.err.contains("no TLS") && given.err.contains("hint: `--ca FILE`"), "{}", given.err);
 }
+
+#[test]
+fn http2_is_spoken_where_it_is_offered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Scripted::saying("s");
+    let one = instance(dir.path());
+    register(one.addr("consul"), "shop", r#""urlprefix-shop.test/""#, server.addr);
+    served(one.addr("web"), "shop.test", "/");
+    let (plain, tls) = (format!("http://{}", one.addr("web")), format!("https://{}", one.addr("websecure")));
+    let run = |old: &str, more: &[&str]| {
+        let urls = [
+            "--url",
+            "https://shop.test:8443/a?b=c",
+            "--url",
+            "HEAD https://shop.test/h",
+            "--url",
+            "OPTIONS https://shop.test/o",
+        ];
+        let given =
+            compare_with("", &[&["--old", old, "--new", &tls, "--insecure", "--rate", "0"][..], &urls, more].concat());
+        assert_eq!(given.code, Some(0), "{}{}", given.out, given.err);
+        given
+    };
+    let before = server.heads().len();
+    let json = run(&tls, &["--json"]).json();
+    assert_eq!(json["protocols"], serde_json::json!({"old": ["HTTP/2"], "new": ["HTTP/2"]}), "{json}");
+    assert_eq!(json["requests"]["same"], 3, "{json}");
+    let heads = server.heads().split_off(before);
+    assert_eq!(heads.len(), 6, "{heads:?}");
+    let host =
+        |head: &String| head.starts_with("GET /a?b=c ") && head.to_lowercase().contains("host: shop.test:8443\r\n");
+    assert_eq!(heads.iter().filter(|head| host(head)).count(), 2, "{heads:?}");
+    let json = run(&tls, &["--json", "--http1"]).json();
+    assert_eq!(json["protocols"], serde_json::json!({"old": ["HTTP/1.1"], "new": ["HTTP/1.1"]}), "{json}");
+    // a plain address has no HTTP/2, which is told
+    let given = run(&plain, &["--ignore-header", "strict-transport-security"]);
+    assert!(given.out.contains("note: the old proxy answers by HTTP/1.1, the new one by HTTP/2\n"), "{}", given.out);
+}

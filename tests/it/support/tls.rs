@@ -58,23 +58,39 @@ pub fn config(root_pem: &[u8], protocols: &[&[u8]]) -> Option<Arc<ClientConfig>>
     Some(Arc::new(config))
 }
 
-/// A client that believes everybody and offers these protocols (ALPN).
+/// A client that believes everybody and offers these protocols (ALPN); that the server has its key is verified.
 pub fn blind(protocols: &[&[u8]]) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Blind(provider.clone()));
-    let mut config = ClientConfig::builder_with_provider(provider)
+    believing(Blind { keys: true }, protocols)
+}
+
+/// As [`blind`], and not even that is verified: for a certificate that webpki cannot read, as one with the critical
+/// acmeIdentifier of a challenge (RFC 8737).
+pub fn blind_to_keys(protocols: &[&[u8]]) -> Arc<ClientConfig> {
+    believing(Blind { keys: false }, protocols)
+}
+
+fn believing(verifier: Blind, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
 }
 
-/// Believes every certificate, and verifies that the server has its key.
+fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// Believes every certificate.
 #[derive(Debug)]
-struct Blind(Arc<CryptoProvider>);
+struct Blind {
+    keys: bool,
+}
+
+type Checked = Result<HandshakeSignatureValid, rustls::Error>;
 
 impl ServerCertVerifier for Blind {
     fn verify_server_cert(
@@ -93,8 +109,11 @@ impl ServerCertVerifier for Blind {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    ) -> Checked {
+        if !self.keys {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -102,11 +121,14 @@ impl ServerCertVerifier for Blind {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    ) -> Checked {
+        if !self.keys {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }

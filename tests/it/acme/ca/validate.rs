@@ -1,15 +1,12 @@
 //! Looks at the answers to challenges, over sockets, as an authority does.
 
 use super::Look;
-use crate::support::PATIENCE;
+use crate::support::{self, PATIENCE};
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -58,16 +55,10 @@ async fn http(addr: Option<SocketAddr>, name: &str, token: &str, authorization: 
 
 async fn tls_alpn(addr: Option<SocketAddr>, name: &str, authorization: &str) -> Verdict {
     let stream = connect(addr).await?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    // an authority looks at the challenge's certificate itself
+    let config = support::tls::blind_to_keys(&[b"acme-tls/1"]);
     let server = ServerName::try_from(name.to_owned()).expect("a name");
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(server, stream).await;
+    let tls = tokio_rustls::TlsConnector::from(config).connect(server, stream).await;
     let tls = tls.map_err(|error| ("tls", error.to_string()))?;
     let (_, connection) = tls.get_ref();
     let refused = |words: &str| ("unauthorized", words.to_owned());
@@ -101,45 +92,5 @@ fn dns(look: &Look, name: &str, authorization: &str) -> Verdict {
         true => Ok(()),
         false if records.is_empty() => Err(("dns", format!("NXDOMAIN looking up TXT for _acme-challenge.{name}"))),
         false => Err(("unauthorized", "incorrect TXT record".to_owned())),
-    }
-}
-
-/// An authority looks at the challenge's certificate itself. Its critical acmeIdentifier is more than webpki understands, so that not even
-/// the handshake's signature can be verified as `support::tls::blind` does.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }
