@@ -112,6 +112,6 @@ fn service(name: &str, namespace: &str, instance: &Instance, catalog: &Arc<str>)
         address: (instance.port != 0).then(|| (host.clone(), instance.port)),
         tags: instance.tags.iter().map(tag).collect(),
         place: place.clone(),
-        fixed: false,
+        ..Service::default()
     }
 }
