@@ -49,9 +49,15 @@ pub(super) fn replace(
     for (turn, files) in files.chunks(TOGETHER).enumerate() {
         let shares = files.chunks(files.len().div_ceil(WRITERS));
         let ready: Vec<Result<Ready, String>> = std::thread::scope(|scope| {
-            let share = |share| scope.spawn(move || Vec::from_iter(<[Replacement<'_>]>::iter(share).map(ready)));
-            let writers: Vec<_> = shares.map(share).collect();
-            writers.into_iter().flat_map(|writer| writer.join().unwrap_or_default()).collect()
+            let each = |share: &[Replacement<'_>]| share.iter().map(ready).collect::<Vec<_>>();
+            let writer = |share| (share, std::thread::Builder::new().spawn_scoped(scope, move || each(share)));
+            let writers: Vec<_> = shares.map(writer).collect();
+            let ready = writers.into_iter().map(|(share, writer)| match writer.map(|writer| writer.join()) {
+                Ok(Ok(ready)) => ready,
+                // No thread is to be had.
+                _ => each(share),
+            });
+            ready.flatten().collect()
         });
         let mut folders = BTreeSet::new();
         for (at, (file, ready)) in files.iter().zip(ready).enumerate() {

@@ -82,20 +82,23 @@ impl<'t, 'b> Collector<'_, 't, 'b> {
                     }
                 }
                 Named::Within(_) => self.opaque(expression),
-                Named::Elsewhere => self.elsewhere(expression),
+                Named::Elsewhere => {
+                    let of = traversal.expr.as_variable().map_or("", |of| of.as_str());
+                    self.elsewhere(expression, !matches!(of, "var" | "local"));
+                }
             },
             Expression::Null(_) => {}
             other => self.opaque(other),
         }
     }
 
-    /// Tags of a name that the document does not define.
-    fn elsewhere(&mut self, expression: &Expression) {
+    /// Tags of a name that the document does not define; `turn`: it may be that of a dynamic block.
+    fn elsewhere(&mut self, expression: &Expression, turn: bool) {
         let at = span(expression);
         let found = self.beyond.len();
         self.opaque(expression);
         let name = self.source(at.clone());
-        for turn in self.turns {
+        for turn in self.turns.iter().filter(|_| turn) {
             let why: Arc<str> = format!("legacy tags come from `{name}`, a value of a dynamic block").into();
             let its = self.names.legacy_within(&self.reading.text.body, turn);
             // Such values have addresses of all kinds.
