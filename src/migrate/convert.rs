@@ -126,13 +126,15 @@ impl Work<'_> {
     }
 
     fn read_one(&mut self, at: usize, number: usize, tag: &Tag, off: bool) {
+        let beyond = self.set.services[at].beyond(number).map(remarks::beyond);
+        let why = |unfit| beyond.clone().unwrap_or_else(|| remarks::unfit(unfit, tag));
         let worded = match self.holes.word(tag) {
             Ok(worded) => worded,
-            Err(unfit) => return self.refuse(at, number, &remarks::unfit(unfit, tag)),
+            Err(unfit) => return self.refuse(at, number, &why(unfit)),
         };
         let text = worded.text.trim().to_owned();
         if let Some(unfit) = unfit(&text, tag, &worded, &self.options) {
-            return self.refuse(at, number, &remarks::unfit(unfit, tag));
+            return self.refuse(at, number, &why(unfit));
         }
         let bound = remarks::bound(&text).filter(|_| !legacy::is_site(&text));
         let (asks, problems) = self.asked(&text);
@@ -141,7 +143,7 @@ impl Work<'_> {
         let refusal = problems.iter().find(|p| p.is_error()).map(told);
         let others: Vec<Told> =
             problems.iter().filter(|p| !p.is_error()).filter_map(|p| remarks::beside(p, told(p))).collect();
-        let refusal = match (&asks, bound.or(refusal)) {
+        let refusal = match (&asks, beyond.or(bound).or(refusal)) {
             (_, Some(told)) => Some(told),
             (None, None) => Some(others.first().cloned().unwrap_or_else(remarks::routes_nothing)),
             (Some(_), None) if off => Some(remarks::switched_off()),

@@ -69,6 +69,12 @@ pub fn fixed() -> Told {
     )
 }
 
+/// It stands in no list that can be edited.
+pub fn beyond(why: &str) -> Told {
+    let help = "write them as a list of texts, or write the new tags by hand, of all of its route at once";
+    Told::new("tags_by_expression", why, help)
+}
+
 /// Why a tag with expressions of the document is refused.
 pub fn unfit(unfit: Unfit, tag: &Tag) -> Told {
     let hole = |at: usize| tag.holes.get(at).map_or("", |hole| &**hole);

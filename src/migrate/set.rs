@@ -41,12 +41,22 @@ pub struct Service {
     pub count: u32,
     /// Address and port, where the document or the catalog says them.
     pub address: Option<(Arc<str>, u16)>,
-    /// Tags in order, all of them, legacy or not.
+    /// Tags in order, all of them, legacy or not; last those that stand in no list that can be edited.
     pub tags: Vec<Tag>,
+    /// Why these last ones cannot be edited, one for each.
+    pub beyond: Vec<Arc<str>>,
     /// Where it stands.
     pub place: Place,
     /// Its tags cannot be edited: it counts where routes are shared, and stays as it is.
     pub fixed: bool,
+}
+
+impl Service {
+    /// Why a tag cannot be edited although its document can, if that is so.
+    pub fn beyond(&self, number: usize) -> Option<&str> {
+        let at = (number + self.beyond.len()).checked_sub(self.tags.len())?;
+        self.beyond.get(at).map(|why| &**why)
+    }
 }
 
 /// Everything that is converted together.

@@ -80,7 +80,8 @@ fn unreadable(file: Arc<str>, error: &io::Error) -> Diagnostic {
 pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let about = fs::metadata(path)?;
     if !about.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is no file"));
+        let message = "this is no regular file; give it on standard input and name `-`";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0).min(MAX_BYTES));
     fs::File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;

@@ -21,7 +21,8 @@ pub(super) fn read(options: &Options) -> Result<Vec<Service>, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("cannot ask {address}: {error}"))?;
         let read = runtime.block_on(services(product, &common));
-        all.extend(read.map_err(|error| format!("the catalog cannot be read: {error}"))?);
+        let hint = "is it the address of an agent that runs, and does the token let it be read?";
+        all.extend(read.map_err(|error| format!("the catalog at {address} cannot be read: {error}\nhint: {hint}"))?);
     }
     Ok(all)
 }
@@ -112,6 +113,6 @@ fn service(name: &str, namespace: &str, instance: &Instance, catalog: &Arc<str>)
         address: (instance.port != 0).then(|| (host.clone(), instance.port)),
         tags: instance.tags.iter().map(tag).collect(),
         place: place.clone(),
-        fixed: false,
+        ..Service::default()
     }
 }

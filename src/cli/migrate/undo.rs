@@ -73,20 +73,37 @@ fn undo(path: &Path, named: bool) -> Result<bool, String> {
     };
     if let Ok(now) = files::bytes(&file) {
         let by_hand = match of(&now) {
-            Some(now) => now.without_tags() != old.without_tags() || own_tags(&now) != own_tags(&old),
+            Some(now) => now.without_tags() != old.without_tags() || has_own(&now, &old),
             None => true,
         };
         if by_hand {
             let backup = backup.display();
-            return Err(format!("has changed by hand since and is left as it is; `{backup}` is what it was"));
+            return Err(format!(
+                "has changed by hand since and is left as it is; `{backup}` is what it was: take over what is new, or \
+                 remove this file to have it back as it was"
+            ));
         }
     }
     restore(&file, &backup).map(|()| true).map_err(|error| format!("cannot be restored: {error}"))
 }
 
-/// The tags that no migration makes or removes, service by service.
-fn own_tags(document: &Document) -> Vec<Vec<String>> {
-    let own = |tag: &str| !["traefik.", "urlprefix-", "https://"].iter().any(|prefix| tag.starts_with(prefix));
-    let of = |tags: &[crate::migrate::Tag]| tags.iter().filter(|tag| own(&tag.text)).map(edit::shown).collect();
-    document.services().map(|service| of(&service.tags)).collect()
+/// Whether a document has tags that no migration has made of the other one's, or lacks some that none removes.
+fn has_own(now: &Document, old: &Document) -> bool {
+    let tags = |document: &Document| -> Vec<Vec<String>> {
+        document.services().map(|service| service.tags.iter().map(edit::shown).collect()).collect()
+    };
+    let (now, old) = (tags(now), tags(old));
+    let is_legacy = |tag: &str| ["urlprefix-", "https://"].iter().any(|prefix| tag.trim().starts_with(prefix));
+    let differ = |(now, old): (&Vec<String>, &Vec<String>)| {
+        now.iter().any(|tag| !old.contains(tag) && !is_made(tag))
+            || old.iter().any(|tag| !now.contains(tag) && !is_legacy(tag))
+    };
+    now.len() != old.len() || now.iter().zip(&old).any(differ)
+}
+
+/// Whether a tag looks like one that a migration makes: of a router, service or middleware with a name of its own.
+fn is_made(tag: &str) -> bool {
+    let named = tag.strip_prefix("traefik.http.").or_else(|| tag.strip_prefix("traefik.tcp."));
+    let name = named.and_then(|rest| rest.split('.').nth(1)).unwrap_or_default();
+    tag == "traefik.enable=true" || ["fb-", "site-"].iter().any(|kind| name.starts_with(kind))
 }

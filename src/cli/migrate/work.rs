@@ -1,7 +1,7 @@
 //! One run: the documents and services given, what becomes of their tags, and whether that holds.
 
 use super::files::{Gathered, Passed};
-use super::replace;
+use super::replace::{self, Replacement};
 use crate::cli::{FAILED, USAGE};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::migrate::edit::{self, Document, Edited};
@@ -137,16 +137,26 @@ impl Work {
 
     /// Edits the files, unless requests would go elsewhere.
     pub(super) fn write(&mut self, backup: bool) {
+        let changed: Vec<(&Document, &Edited)> =
+            self.documents.iter().zip(&self.edits).filter(|(_, edited)| edited.changed).collect();
+        let done = if self.proof.holds() {
+            let files: Vec<Replacement<'_>> = (changed.iter())
+                .map(|(document, edited)| Replacement {
+                    path: Path::new(&*document.file),
+                    old: document.bytes(),
+                    new: &edited.bytes,
+                })
+                .collect();
+            replace::replace(&files, backup, &|at, bytes| {
+                let (document, _) = changed[at];
+                let other = edit::read(&document.file, bytes);
+                matches!(other, Ok(Some(other)) if other.without_tags() == document.without_tags())
+            })
+        } else {
+            vec![Err("is left as it is: its new tags would not route as the old ones".to_owned()); changed.len()]
+        };
         let (mut wrote, mut unwritten) = (Vec::new(), Vec::new());
-        for (document, edited) in self.documents.iter().zip(&self.edits).filter(|(_, edited)| edited.changed) {
-            let outside = document.without_tags();
-            let same = |bytes: &[u8]| matches!(edit::read(&document.file, bytes), Ok(Some(other)) if other.without_tags() == outside);
-            let done = if self.proof.holds() {
-                let path = Path::new(&*document.file);
-                replace::replace(path, &document.bytes(), &edited.bytes, backup, &same)
-            } else {
-                Err("is left as it is: its new tags would not route as the old ones".to_owned())
-            };
+        for ((document, _), done) in changed.iter().zip(done) {
             match done {
                 Ok(()) => wrote.push(document.file.clone()),
                 Err(why) => {

@@ -2,18 +2,15 @@
 //! conditions and behind `local.…` and `var.…`; and the texts in them, with their templates' expressions as holes.
 
 use super::list::{Element, List};
-use super::reading::{Reading, has_legacy};
+use super::names::{MOST_STEPS, Named, Names, span};
+use super::reading::{Beyond, Reading};
 use crate::migrate::Tag;
-use hcl_edit::expr::{Array, Expression, FuncCall, Traversal, TraversalOperator};
-use hcl_edit::structure::Body;
+use hcl_edit::expr::{Array, Expression, FuncCall};
 use hcl_edit::template::{Element as Part, Template};
 use hcl_edit::{Decorate, Span};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// A name that leads to itself is not followed for ever.
-const MOST_STEPS: usize = 16;
 
 /// Functions whose result has the elements of the lists that they are given, and no others.
 const TRANSPARENT: [&str; 12] = [
@@ -40,90 +37,33 @@ pub(super) enum Templates {
     Plain,
 }
 
-/// What names stand for in a document.
-#[derive(Debug, Default)]
-pub(super) struct Names<'b> {
-    locals: HashMap<&'b str, &'b Expression>,
-    variables: HashMap<&'b str, &'b Expression>,
-}
-
-impl<'b> Names<'b> {
-    /// Those that a document's top level defines.
-    pub(super) fn of(body: &'b Body) -> Self {
-        let mut names = Self::default();
-        for block in body.blocks() {
-            match (block.ident.as_str(), block.labels.first()) {
-                ("locals", _) => {
-                    let all = block.body.attributes();
-                    names.locals.extend(all.map(|attribute| (attribute.key.as_str(), &attribute.value)));
-                }
-                ("variable", Some(label)) => {
-                    if let Some(default) = block.body.get_attribute("default") {
-                        names.variables.insert(label.as_str(), &default.value);
-                    }
-                }
-                _ => {}
-            }
-        }
-        names
-    }
-
-    /// What an expression is once names are followed; itself where they lead out of the document.
-    pub(super) fn follow<'e>(&self, mut expression: &'e Expression) -> &'e Expression
-    where
-        'b: 'e,
-    {
-        for _ in 0..MOST_STEPS {
-            expression = match expression {
-                Expression::Parenthesis(inner) => inner.inner(),
-                Expression::Traversal(traversal) => match self.named(traversal) {
-                    Some(known) => known,
-                    None => return expression,
-                },
-                _ => return expression,
-            };
-        }
-        expression
-    }
-
-    fn named(&self, traversal: &Traversal) -> Option<&'b Expression> {
-        let (Expression::Variable(of), [one]) = (&traversal.expr, traversal.operators.as_slice()) else { return None };
-        let TraversalOperator::GetAttr(name) = one.value() else { return None };
-        match of.as_str() {
-            "local" => self.locals.get(name.as_str()).copied(),
-            "var" => self.variables.get(name.as_str()).copied(),
-            _ => None,
-        }
-    }
-}
-
-/// Where an expression stands.
-pub(super) fn span(expression: &Expression) -> Range<usize> {
-    expression.span().unwrap_or(0..0)
-}
-
 /// The lists that make up the tags of a service.
 pub(super) struct Collector<'r, 't, 'b> {
     pub(super) reading: &'r mut Reading<'t>,
     pub(super) names: &'r Names<'b>,
     pub(super) templates: Templates,
     pub(super) service: &'r str,
+    /// What the dynamic blocks around the service go through.
+    pub(super) turns: &'r [&'b Expression],
     pub(super) lists: Vec<usize>,
+    /// Legacy tags that stand in no list that can be edited, and why.
+    pub(super) beyond: Vec<(Beyond, Arc<str>)>,
+    /// Where values begin that names have led to, and whether under a condition.
+    pub(super) seen: HashSet<(usize, bool)>,
 }
 
-impl Collector<'_, '_, '_> {
-    fn source(&self, at: Range<usize>) -> &str {
+impl<'t, 'b> Collector<'_, 't, 'b> {
+    fn source(&self, at: Range<usize>) -> &'t str {
         self.reading.text.body.get(at).unwrap_or("")
     }
 
     /// Takes the lists of an expression.
     pub(super) fn collect(&mut self, expression: &Expression, conditional: bool, steps: usize) {
         if steps > MOST_STEPS {
-            return;
+            return self.opaque(expression);
         }
-        let at = span(expression);
         match expression {
-            Expression::Array(array) => self.array(array, at, conditional, steps),
+            Expression::Array(array) => self.array(array, span(expression), conditional, steps),
             Expression::Parenthesis(inner) => self.collect(inner.inner(), conditional, steps + 1),
             Expression::Conditional(either) => {
                 self.collect(&either.true_expr, true, steps + 1);
@@ -136,16 +76,38 @@ impl Collector<'_, '_, '_> {
                 }
             }
             Expression::Traversal(traversal) => match self.names.named(traversal) {
-                Some(known) => self.collect(known, conditional, steps + 1),
-                None => {
-                    let message =
-                        format!("tags come from `{}`, which this document does not define", self.source(at.clone()));
-                    let help = "look for legacy tags where it is defined";
-                    self.reading.remark(at.start, self.service, message, help);
+                Named::Value(known) => {
+                    if self.seen.insert((span(known).start, conditional)) {
+                        self.collect(known, conditional, steps + 1);
+                    }
+                }
+                Named::Within(_) => self.opaque(expression),
+                Named::Elsewhere => {
+                    let of = traversal.expr.as_variable().map_or("", |of| of.as_str());
+                    self.elsewhere(expression, !matches!(of, "var" | "local"));
                 }
             },
             Expression::Null(_) => {}
-            other => self.opaque(other, at),
+            other => self.opaque(other),
+        }
+    }
+
+    /// Tags of a name that the document does not define; `turn`: it may be that of a dynamic block.
+    fn elsewhere(&mut self, expression: &Expression, turn: bool) {
+        let at = span(expression);
+        let found = self.beyond.len();
+        self.opaque(expression);
+        let name = self.source(at.clone());
+        for turn in self.turns.iter().filter(|_| turn) {
+            let why: Arc<str> = format!("legacy tags come from `{name}`, a value of a dynamic block").into();
+            let its = self.names.legacy_within(&self.reading.text.body, turn);
+            // Such values have addresses of all kinds.
+            let its = its.into_iter().filter(|tag| !tag.text.starts_with("https://"));
+            self.beyond.extend(its.map(|tag| (tag, why.clone())));
+        }
+        if self.beyond.len() == found {
+            let message = format!("tags come from `{name}`, which this document does not define");
+            self.reading.remark(at.start, self.service, message, "look for legacy tags where it is defined");
         }
     }
 
@@ -160,12 +122,19 @@ impl Collector<'_, '_, '_> {
             let comma = (has_comma && self.source(behind..behind + 1) == ",").then_some(behind);
             let tag = match expression {
                 Expression::String(text) => Some(self.plain(text, at.start)),
-                Expression::StringTemplate(template) => Some(self.template(template, at.start)),
+                Expression::StringTemplate(template) => {
+                    let tag = self.template(template, at.start);
+                    // What comes first may be the prefix.
+                    let hides = tag.text.trim_start().starts_with(Tag::HOLE)
+                        && !self.names.legacy_within(&self.reading.text.body, expression).is_empty();
+                    (!hides).then_some(tag)
+                }
+                Expression::Traversal(traversal) => self.names.text(traversal).map(|text| self.plain(text, at.start)),
                 Expression::FuncCall(call) => self.formatted(call, at.start),
                 _ => None,
             };
             if tag.is_none() {
-                self.element(expression, at.clone(), steps);
+                self.element(expression, steps);
             }
             elements.push(Element { at, comma, tag });
         }
@@ -177,28 +146,18 @@ impl Collector<'_, '_, '_> {
     }
 
     /// An element that is no literal text.
-    fn element(&mut self, expression: &Expression, at: Range<usize>, steps: usize) {
+    fn element(&mut self, expression: &Expression, steps: usize) {
         match self.names.follow(expression) {
             // A list in a list, for `flatten`.
-            Expression::Array(_) | Expression::Conditional(_) | Expression::ForExpr(_) => {
-                self.collect(expression, true, steps + 1);
-            }
-            Expression::String(text) if has_legacy(&format!("\"{}", text.as_str())) => {
-                let message = format!("the tag `{}` is a name for one text", self.source(at.clone()));
-                self.reading.refuse(at.start, self.service, message, "write the text itself into the list");
-            }
-            other => {
-                let there = span(other);
-                if has_legacy(self.source(there)) {
-                    self.opaque(expression, at);
-                }
-            }
+            Expression::Array(_) => self.collect(expression, true, steps + 1),
+            _ => self.opaque(expression),
         }
     }
 
     /// An expression that makes tags in a way that has no place for more of them.
-    fn opaque(&mut self, expression: &Expression, at: Range<usize>) {
-        if !has_legacy(self.source(span(self.names.follow(expression)))) {
+    fn opaque(&mut self, expression: &Expression) {
+        let found = self.names.legacy_within(&self.reading.text.body, expression);
+        if found.is_empty() {
             return;
         }
         let how = match expression {
@@ -207,15 +166,24 @@ impl Collector<'_, '_, '_> {
             Expression::ForExpr(_) => "a `for` expression".to_owned(),
             Expression::HeredocTemplate(_) => "a heredoc".to_owned(),
             Expression::Conditional(_) => "a condition on a single text".to_owned(),
+            Expression::Traversal(_) => format!("`{}`", self.source(span(expression)).trim()),
+            Expression::String(_) => "a text that is no list".to_owned(),
             _ => "an expression".to_owned(),
         };
-        let message = format!("legacy tags are made by {how}, which cannot be edited in place");
-        self.reading.refuse(
-            at.start,
-            self.service,
-            message,
-            "write them as a list of texts, or write the new tags by hand",
-        );
+        let line = |at: usize| self.reading.place(at).line;
+        let here = line(span(expression).start);
+        let why = |tag: &Beyond| {
+            let from = if line(tag.at) == here { String::new() } else { format!(" in line {here}") };
+            format!("legacy tags are made by {how}{from}, which cannot be edited in place")
+        };
+        let found: Vec<(Beyond, Arc<str>)> = found
+            .into_iter()
+            .map(|tag| {
+                let why = why(&tag).into();
+                (tag, why)
+            })
+            .collect();
+        self.beyond.extend(found);
     }
 
     fn plain(&self, text: &str, at: usize) -> Tag {

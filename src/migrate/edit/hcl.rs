@@ -1,13 +1,15 @@
 //! Services in HCL: in Nomad's jobs (of groups, tasks, sidecars, dynamic blocks) and in Consul's definitions.
 
-use super::expression::{Collector, Names, Templates};
+use super::expression::{Collector, Templates};
+use super::names::{Names, is_key, member};
 use super::reading::Reading;
 use super::text::Text;
 use super::{Kind, Unreadable};
 use crate::migrate::{Service, Tag};
 use hcl_edit::Span;
-use hcl_edit::expr::{Expression, Object, ObjectKey};
+use hcl_edit::expr::{Expression, Object};
 use hcl_edit::structure::{Block, Body, Structure};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Blocks in blocks beyond this are not looked at; the parser has a bound of its own.
@@ -23,7 +25,7 @@ pub(super) fn read<'t>(file: Arc<str>, text: &'t Text) -> Result<(Option<Kind>, 
     let mut reading = Reading::new(file, text);
     let names = Names::of(&body);
     if body.has_blocks("job") {
-        let mut job = Reader { reading: &mut reading, names: &names, templates: Templates::Live };
+        let mut job = Reader { reading: &mut reading, names: &names, templates: Templates::Live, turns: Vec::new() };
         for block in body.get_blocks("job") {
             let name = block.labels.first().map_or("", |label| label.as_str());
             job.inside(&block.body, &Around { names: vec![name.to_owned()], ..Around::default() }, 0);
@@ -37,7 +39,8 @@ pub(super) fn read<'t>(file: Arc<str>, text: &'t Text) -> Result<(Option<Kind>, 
     if !body.iter().any(named) {
         return Ok((None, reading));
     }
-    let mut definitions = Reader { reading: &mut reading, names: &names, templates: Templates::Plain };
+    let mut definitions =
+        Reader { reading: &mut reading, names: &names, templates: Templates::Plain, turns: Vec::new() };
     for scope in Scope::Body(&body).nested(&["service", "services"]) {
         definitions.definition(scope);
     }
@@ -58,11 +61,13 @@ struct Reader<'r, 't, 'b> {
     reading: &'r mut Reading<'t>,
     names: &'r Names<'b>,
     templates: Templates,
+    /// What the dynamic blocks around go through.
+    turns: Vec<&'b Expression>,
 }
 
-impl Reader<'_, '_, '_> {
+impl<'b> Reader<'_, '_, 'b> {
     /// Looks through the blocks of a job.
-    fn inside(&mut self, body: &Body, around: &Around, depth: usize) {
+    fn inside(&mut self, body: &'b Body, around: &Around, depth: usize) {
         if depth > DEEPEST {
             return;
         }
@@ -81,14 +86,17 @@ impl Reader<'_, '_, '_> {
         }
     }
 
-    fn block(&mut self, block: &Block, ident: &str, body: &Body, around: &Around, depth: usize) {
+    fn block(&mut self, block: &'b Block, ident: &str, body: &'b Body, around: &Around, depth: usize) {
         let label = block.labels.first().map(|label| label.as_str());
         match (ident, label) {
             ("service", _) => self.service(body, block.ident.span().map_or(0, |at| at.start), around),
             ("dynamic", Some(made)) => {
+                let turns = self.turns.len();
+                self.turns.extend(body.get_attribute("for_each").map(|turns| &turns.value));
                 for content in body.get_blocks("content") {
                     self.block(block, made, &content.body, around, depth + 1);
                 }
+                self.turns.truncate(turns);
             }
             ("group" | "task", _) => {
                 let mut around = around.clone();
@@ -148,13 +156,21 @@ impl Reader<'_, '_, '_> {
     fn tags(&mut self, tags: Option<&Expression>, service: Service) {
         let name = service.name.clone();
         let (names, templates) = (self.names, self.templates);
-        let mut collector =
-            Collector { reading: &mut *self.reading, names, templates, service: &name, lists: Vec::new() };
+        let mut collector = Collector {
+            reading: &mut *self.reading,
+            names,
+            templates,
+            service: &name,
+            turns: &self.turns,
+            lists: Vec::new(),
+            beyond: Vec::new(),
+            seen: HashSet::new(),
+        };
         if let Some(tags) = tags {
             collector.collect(tags, false, 0);
         }
-        let lists = collector.lists;
-        self.reading.service(service, &lists);
+        let Collector { lists, beyond, .. } = collector;
+        self.reading.service(service, &lists, beyond);
     }
 
     fn text(&self, body: &Body, key: &str) -> Option<String> {
@@ -199,7 +215,7 @@ impl<'a> Scope<'a> {
     fn get(self, name: &str) -> Option<&'a Expression> {
         match self {
             Self::Body(body) => body.get_attribute(name).map(|attribute| &attribute.value),
-            Self::Object(object) => object.iter().find(|(key, _)| is_key(key, name)).map(|(_, value)| value.expr()),
+            Self::Object(object) => member(object, name),
         }
     }
 
@@ -245,12 +261,5 @@ fn objects<'a>(expression: &'a Expression, found: &mut Vec<Scope<'a>>) {
         Expression::Object(object) => found.push(Scope::Object(object)),
         Expression::Array(array) => found.extend(array.iter().filter_map(|e| e.as_object()).map(Scope::Object)),
         _ => {}
-    }
-}
-
-fn is_key(key: &ObjectKey, name: &str) -> bool {
-    match key {
-        ObjectKey::Ident(ident) => ident.as_str() == name,
-        ObjectKey::Expression(expression) => expression.as_str() == Some(name),
     }
 }

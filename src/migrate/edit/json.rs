@@ -2,11 +2,14 @@
 //! where they stand in the text, so that only lists of tags are ever written.
 
 use super::list::{Element, List};
-use super::reading::Reading;
+use super::names::Names;
+use super::reading::{Beyond, Reading, legacy_texts};
 use super::text::Text;
 use super::{Kind, Unreadable};
 use crate::migrate::{Service, Tag};
-use hcl_edit::Span;
+use hcl_edit::expr::Expression;
+use hcl_edit::template::HeredocTemplate;
+use hcl_edit::{Ident, Span};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -266,20 +269,35 @@ impl<'t> Reader<'t> {
     }
 
     fn tags(&mut self, tags: Option<&'t RawValue>, service: Service) {
-        let mut lists = Vec::new();
+        let (mut lists, mut beyond) = (Vec::new(), Vec::new());
         if let Some(tags) = tags {
             let at = self.start(tags);
-            match array(tags) {
-                Some(values) => lists.push(self.list(at, tags, &values)),
-                // `null` is no list, either, and says nothing.
-                None if super::reading::has_legacy(tags.get()) => {
-                    let message = "the tags are one text and no list".to_owned();
-                    self.reading.refuse(at, &service.name, message, "write them as a list of texts");
+            match (array(tags), string(tags)) {
+                (Some(values), _) => lists.push(self.list(at, tags, &values)),
+                (None, Some(word)) => {
+                    let why: Arc<str> = "the tags are one text and no list".into();
+                    beyond.extend(self.legacy_in(&word, at).into_iter().map(|tag| (tag, why.clone())));
                 }
-                None => {}
+                // `null` is no list, either, and says nothing.
+                (None, None) => {}
             }
         }
-        self.reading.service(service, &lists);
+        self.reading.service(service, &lists, beyond);
+    }
+
+    /// Legacy tags in a text that may be a template.
+    fn legacy_in(&self, word: &str, at: usize) -> Vec<Beyond> {
+        let (text, holes) = self.template(word);
+        let mut found = legacy_texts(&text, &holes, at);
+        // Those inside of its expressions.
+        if self.live
+            && let Ok(template) = hcl_edit::parser::parse_template(word)
+        {
+            let whole = Expression::from(HeredocTemplate::new(Ident::new("TAGS"), template));
+            let its = Names::default().legacy_within(word, &whole);
+            found = its.into_iter().map(|tag| Beyond { at, ..tag }).collect();
+        }
+        found
     }
 
     fn list(&mut self, at: usize, whole: &RawValue, values: &[&RawValue]) -> usize {

@@ -9,6 +9,7 @@ mod expression;
 mod hcl;
 mod json;
 mod list;
+mod names;
 mod reading;
 mod text;
 
@@ -67,7 +68,7 @@ pub struct Document {
     pub file: Arc<str>,
     /// What it is.
     pub kind: Kind,
-    /// Legacy tags that stand where they cannot be edited (severity error), and tags that stand elsewhere (warning).
+    /// Tags that stand elsewhere (warnings).
     pub problems: Vec<Diagnostic>,
     text: Text,
     found: Vec<Found>,

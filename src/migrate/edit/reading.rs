@@ -3,7 +3,7 @@
 use super::list::{Element, List};
 use super::text::Text;
 use crate::diagnostic::{Diagnostic, Origin};
-use crate::migrate::{Place, Service};
+use crate::migrate::{Place, Service, Tag};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -49,8 +49,8 @@ impl<'t> Reading<'t> {
         self.lists.len() - 1
     }
 
-    /// Keeps a service whose tags stand in these lists.
-    pub(super) fn service(&mut self, mut service: Service, lists: &[usize]) {
+    /// Keeps a service whose tags stand in these lists, and others beyond of them, each with the reason.
+    pub(super) fn service(&mut self, mut service: Service, lists: &[usize], beyond: Vec<(Beyond, Arc<str>)>) {
         let mut slots = Vec::new();
         for number in lists {
             for (at, element) in self.lists[*number].elements.iter().enumerate() {
@@ -59,6 +59,11 @@ impl<'t> Reading<'t> {
                     slots.push((*number, at));
                 }
             }
+        }
+        for (tag, why) in beyond {
+            let Beyond { text, holes, at } = tag;
+            service.tags.push(Tag { text: text.into(), holes, place: self.place(at) });
+            service.beyond.push(why);
         }
         service.count = service.count.max(1);
         self.services.push(Found { service, slots });
@@ -76,15 +81,6 @@ impl<'t> Reading<'t> {
         }
     }
 
-    /// Tags that are there and cannot be converted in place.
-    pub(super) fn refuse(&mut self, at: usize, service: &str, message: String, help: &str) {
-        let origin = self.origin(at, service);
-        let problem = Diagnostic::error("tags_by_expression", message).with_origin(origin).with_help(help);
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
-    }
-
     /// Something that this document does not show.
     pub(super) fn remark(&mut self, at: usize, service: &str, message: String, help: &str) {
         let origin = self.origin(at, service);
@@ -95,7 +91,30 @@ impl<'t> Reading<'t> {
     }
 }
 
-/// Whether a piece of a document has a legacy tag in it.
-pub(super) fn has_legacy(source: &str) -> bool {
-    source.contains("urlprefix-") || source.contains("\"https://")
+/// A legacy tag that stands where no list of tags can be edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Beyond {
+    pub(super) text: String,
+    pub(super) holes: Vec<Arc<str>>,
+    /// Where the text begins that it stands in.
+    pub(super) at: usize,
+}
+
+/// The legacy tags in a text, which may have several of them (`split`, `jsondecode`).
+pub(super) fn legacy_texts(text: &str, holes: &[Arc<str>], at: usize) -> Vec<Beyond> {
+    let (offset, rest) = (text.len() - text.trim_start().len(), text.trim());
+    let starts: Vec<usize> = if rest.starts_with("https://") {
+        vec![offset]
+    } else {
+        text.match_indices("urlprefix-").map(|(start, _)| start).collect()
+    };
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    let mut found = Vec::new();
+    for (start, end) in starts.iter().copied().zip(ends) {
+        let one = text[start..end].trim_end_matches(|c: char| c.is_whitespace() || ",;|\"]".contains(c));
+        let before = text[..start].matches(Tag::HOLE).count();
+        let its = holes.iter().skip(before).take(one.matches(Tag::HOLE).count());
+        found.push(Beyond { text: one.to_owned(), holes: its.cloned().collect(), at });
+    }
+    found
 }

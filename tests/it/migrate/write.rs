@@ -70,6 +70,46 @@ fn what_was_changed_by_hand_since_is_not_undone() {
 }
 
 #[test]
+fn tags_that_came_by_hand_are_not_undone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("a.nomad");
+    for tag in
+        ["urlprefix-new.example.com/", "traefik.http.routers.mine.rule=Host(`x`)", "https://new.example.com", "x"]
+    {
+        fs::write(&file, job(LEGACY)).expect("written");
+        assert_eq!(migrate(&["--write", text(&file)]).0, Some(0));
+        let new = fs::read_to_string(&file).expect("the file");
+        let by_hand = new.replace("tags = [", &format!("tags = [\"{tag}\", "));
+        fs::write(&file, &by_hand).expect("written");
+        let (code, _, err) = migrate(&["--undo", text(&file)]);
+        assert_eq!((code, err.contains("changed by hand")), (Some(1), true), "{tag}: {err}");
+        assert_eq!(fs::read_to_string(&file).expect("the file"), by_hand);
+        fs::write(&file, new).expect("written");
+        assert_eq!(migrate(&["--undo", text(&file)]).0, Some(0));
+    }
+}
+
+#[test]
+fn many_files_are_written_and_nothing_is_left_beside_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // More than wait on disk together, and one that cannot be written.
+    for n in 0..300 {
+        fs::write(dir.path().join(format!("{n}.nomad")), job(&format!("[\"urlprefix-h{n}.example.com/\"]")))
+            .expect("written");
+    }
+    fs::write(dir.path().join("7.nomad.bak"), job("[\"x\"]").replace("group", "other")).expect("written");
+    let (code, out, err) = migrate(&["--write", text(dir.path())]);
+    assert_eq!((code, out.lines().filter(|line| line.starts_with("wrote ")).count()), (Some(1), 299), "{err}");
+    assert!(err.contains("7.nomad.bak` is of another content"), "{err}");
+    let left: Vec<String> = contents(dir.path()).into_keys().filter(|name| name.starts_with('.')).collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(
+        fs::read_to_string(dir.path().join("7.nomad")).expect("the file"),
+        job("[\"urlprefix-h7.example.com/\"]")
+    );
+}
+
+#[test]
 fn links_stay_and_permissions_stay() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::create_dir(dir.path().join("real")).expect("a folder");
