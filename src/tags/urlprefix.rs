@@ -41,6 +41,15 @@ pub fn decode(
         let mut notes = Notes { problems: Vec::new(), tag };
         let text = text.trim();
         if urlprefix_tcp::service_port(text).is_some() {
+            // it says where the others go
+            let alone = instance.tags.iter().filter(|tag| tag.trim().starts_with(&*legacy.prefix)).count() == 1;
+            if alone {
+                let message = format!("`{text}` is the port of the service, which no other tag routes");
+                let problem = Diagnostic::warning("dead_route", message).with_origin(origin_of(&source));
+                if !into.problems.contains(&problem) {
+                    into.problems.push(problem);
+                }
+            }
             continue;
         }
         let tcp = urlprefix_tcp::is_tcp(text).then(|| tcp(text, legacy, &mut notes));

@@ -64,6 +64,14 @@ impl<'a> Judge<'a> {
             Verdict::Differs(_) if witness.kind == Kind::HostCase && new.router.is_some() && old.router.is_none() => {
                 Verdict::Gap("host_case", "with globs off Fabio compares hosts byte by byte, Traefik in lower case")
             }
+            Verdict::Differs(_)
+                if witness.kind == Kind::TrailingDot && new.router.is_some() && old.router.is_none() =>
+            {
+                Verdict::Gap(
+                    "trailing_dot",
+                    "with globs off Fabio compares hosts byte by byte; Traefik takes a Host with a dot behind it for the same",
+                )
+            }
             Verdict::Same if witness.kind == Kind::OtherPort && is(new, false) => Verdict::Gap(
                 "port_in_host",
                 "plain Fabio answers 404 where the Host names a port that its tag does not; rust-lb and Traefik serve it",
