@@ -126,12 +126,14 @@ pub fn prove(before: &Set, after: &Set, settings: &Settings) -> Proof {
         proof.requests += 1;
         proof.take(judge.judge(&witness, &old, &new), route, &witness.question, || (told(&old), told(&new)));
     });
+    let there = across::routers_of(before);
     for (router, witness) in across::rules(&scenes, &standings) {
         let Some(door) = scenes.usual_door(witness.question.scheme == "https") else { continue };
         let [old, new] = door.briefs(tables, &witness.question);
         proof.requests += 1;
-        if across::concerns(old.router.as_ref(), new.router.as_ref()) {
-            let verdict = judge.judge(&witness, &old, &new);
+        let verdict = judge.judge(&witness, &old, &new);
+        let verdict = across::of_rule(verdict, old.router.as_ref(), new.router.as_ref(), &there);
+        if verdict != judge::Verdict::Same {
             let route = scenes.of_rule(router, after);
             proof.take(verdict, &route, &witness.question, || (told(&old), told(&new)));
         }

@@ -5,9 +5,10 @@
 //! What always holds: the number of requests is bounded; where not all pairs are tried, each priority that is not what it
 //! was is.
 
-use super::judge::is_own;
+use super::judge::{Verdict, is_own, own_router};
 use super::witness::{self, NOBODY, Witness};
 use super::world::{Bounds, Route, Scenes};
+use crate::migrate::set::Set;
 use crate::rule::{self, Expr, Kind, Name, Syntax, Test};
 use crate::table::Router;
 use crate::tags::legacy::{is_glob, to_regex};
@@ -137,10 +138,28 @@ pub fn rules<'a>(scenes: &'a Scenes, standings: &[Standing]) -> Vec<(&'a Arc<Rou
     all
 }
 
-/// Whether a difference at such a request says something of the old tags: a router of the service's own that takes what no
-/// old tag routes does not.
-pub fn concerns(old: Option<&Arc<Router>>, new: Option<&Arc<Router>>) -> bool {
-    old.is_some() || new.is_some_and(is_own)
+/// What a verdict on such a request comes to: a router that was there before the conversion does not say anything of the old
+/// tags where none of them routes, and is told of where one does.
+pub fn of_rule(
+    verdict: Verdict,
+    old: Option<&Arc<Router>>,
+    new: Option<&Arc<Router>>,
+    before: &BTreeSet<&str>,
+) -> Verdict {
+    let name = new.and_then(|router| router.id.split('@').next()).unwrap_or_default();
+    let was_there = before.contains(name);
+    match verdict {
+        Verdict::Differs(_) if old.is_none() && (was_there || !new.is_some_and(is_own)) => Verdict::Same,
+        Verdict::Gap("own_router", _) if old.is_none() => Verdict::Same,
+        Verdict::Differs(_) if was_there => own_router(),
+        verdict => verdict,
+    }
+}
+
+/// The names of the routers that a set has already.
+pub fn routers_of(set: &Set) -> BTreeSet<&str> {
+    let tags = set.services.iter().flat_map(|service| &service.tags);
+    tags.filter_map(|tag| Some(tag.text.trim().strip_prefix("traefik.http.routers.")?.split_once('.')?.0)).collect()
 }
 
 /// What a rule's matchers name.

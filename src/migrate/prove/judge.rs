@@ -47,10 +47,7 @@ impl<'a> Judge<'a> {
         }
         let verdict = self.compare(old, new);
         match verdict {
-            Verdict::Differs(_) if new.router.as_ref().is_some_and(|router| !is_own(router)) => Verdict::Gap(
-                "own_router",
-                "a router of the service's own `traefik.*` tags takes it; Fabio does not know that one",
-            ),
+            Verdict::Differs(_) if new.router.as_ref().is_some_and(|router| !is_own(router)) => own_router(),
             Verdict::Differs(_)
                 if witness.kind == Kind::ForwardedFor
                     && matches!(old.end, End::Denied(_))
@@ -177,6 +174,11 @@ fn is_permanent(status: u16) -> Option<bool> {
         302 | 307 => Some(false),
         _ => None,
     }
+}
+
+/// What a router takes that was there before.
+pub fn own_router() -> Verdict {
+    Verdict::Gap("own_router", "a router of the service's own `traefik.*` tags takes it; Fabio does not know that one")
 }
 
 /// Whether a router is of those that a conversion makes.

@@ -241,3 +241,17 @@ fn a_router_of_the_services_own_is_told_of() {
     let gap = proof.gaps.iter().find(|gap| &*gap.code == "own_router").map(|gap| gap.url.clone());
     assert_eq!(gap.as_deref(), Some("http://h.test/inside"), "{:#?}", proof.gaps);
 }
+
+/// What was converted before says nothing of the old tags that are left.
+#[test]
+fn files_that_were_converted_before_are_no_difference() {
+    let whole = set(&[&["urlprefix-a.test/"], &["urlprefix-/"]]);
+    let done = apply(&whole, &convert(&whole, &settings()), false);
+    let none = prove(&done, &done, &settings());
+    assert!(none.holds() && none.gaps.is_empty(), "{none:#?}");
+    // the first file is converted, its old tags are gone; the second one follows
+    let half = Set { services: vec![done.services[0].clone(), whole.services[1].clone()] };
+    let proof = prove(&half, &apply(&half, &convert(&half, &settings()), false), &settings());
+    assert!(proof.holds(), "{:#?}", proof.differences.first());
+    assert!(proof.gaps.iter().any(|gap| &*gap.code == "own_router"), "{:#?}", proof.gaps);
+}
