@@ -214,8 +214,8 @@ impl Requests {
     fn methods(&mut self, names: &[String], paths: &[String], redirects: bool) {
         let (Some(name), Some(path)) = (names.first(), paths.first()) else { return };
         let methods = if redirects { &["POST", "HEAD"][..] } else { &["POST"][..] };
-        for method in methods.iter().copied() {
-            self.push(name, path, self.secure, Kind::Beside, |question| question.method = method.to_owned());
+        for method in methods {
+            self.push(name, path, self.secure, Kind::Beside, |question| question.method = (*method).to_owned());
         }
         if !redirects {
             return;
