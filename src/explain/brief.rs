@@ -50,14 +50,47 @@ impl Door {
     /// What a table does to a request that came in here.
     pub fn brief(&self, table: &Table, question: &Question) -> Brief {
         let tls = question.scheme.eq_ignore_ascii_case("https");
+        match self.arrive(question) {
+            Ok(mut preview) => {
+                let router = table.find(&self.name, tls, &preview.view()).cloned();
+                self.pass(router, &mut preview)
+            }
+            Err(end) => Brief { router: None, auth: Vec::new(), end },
+        }
+    }
+
+    /// What two tables do to one request: as [`Self::brief`] of each, read once where that is enough.
+    pub fn briefs(&self, tables: [&Table; 2], question: &Question) -> [Brief; 2] {
+        let tls = question.scheme.eq_ignore_ascii_case("https");
+        let none = |end| Brief { router: None, auth: Vec::new(), end };
+        let mut preview = match self.arrive(question) {
+            Ok(preview) => preview,
+            Err(end) => return [none(end.clone()), none(end)],
+        };
+        let [first, second] = tables.map(|table| table.find(&self.name, tls, &preview.view()).cloned());
+        // middlewares change what they pass on
+        let changes = first.as_ref().is_some_and(|router| !router.chain(&self.name).is_empty());
+        let first = self.pass(first, &mut preview);
+        if changes && second.is_some() {
+            return match self.arrive(question) {
+                Ok(mut again) => [first, self.pass(second, &mut again)],
+                Err(end) => [first, none(end)],
+            };
+        }
+        [first, self.pass(second, &mut preview)]
+    }
+
+    fn arrive(&self, question: &Question) -> Result<Preview, End> {
+        let tls = question.scheme.eq_ignore_ascii_case("https");
         let peer = question.peer();
         let trusted = self.trust.believes(peer.ip());
-        let end = |end| Brief { router: None, auth: Vec::new(), end };
-        let mut preview = match Preview::arrive(question.sent(), &self.name, peer, tls, trusted, &self.head) {
-            Ok(preview) => preview,
-            Err(made) => return end(End::Bad(made.head.status.as_u16())),
-        };
-        let Some(router) = table.find(&self.name, tls, &preview.view()).cloned() else { return end(End::NoRoute) };
+        Preview::arrive(question.sent(), &self.name, peer, tls, trusted, &self.head)
+            .map_err(|made| End::Bad(made.head.status.as_u16()))
+    }
+
+    /// What a router's middlewares make of a request.
+    fn pass(&self, router: Option<Arc<Router>>, preview: &mut Preview) -> Brief {
+        let Some(router) = router else { return Brief { router: None, auth: Vec::new(), end: End::NoRoute } };
         let mut brief = Brief { router: None, auth: Vec::new(), end: End::NoRoute };
         let files = UserFiles::default();
         for one in router.chain(&self.name) {

@@ -5,6 +5,8 @@
 //! What always holds: of one route every tag of every service is converted, or none; no new tag has a double quote, which
 //! Fabio would refuse its whole table for; a service never gets a tag twice, nor one that it has.
 
+mod ports;
+
 use super::apply::with_holes_of;
 use super::holes::{Holes, Unfit, Worded, has, holed, is_steady, stem};
 use super::options::{self, Scheme};
@@ -70,9 +72,11 @@ pub fn convert(set: &Set, settings: &Settings) -> Vec<Conversion> {
         set,
         options: options::legacy(settings),
         datacenter: options::datacenter(settings),
+        entry_points_known: !settings.entry_points.is_empty(),
         schemes: options::schemes(settings),
         holes: Holes::default(),
         reads: Vec::new(),
+        ports: Vec::new(),
         refused: HashMap::new(),
         poisoned: BTreeMap::new(),
         remarks: Vec::new(),
@@ -87,9 +91,12 @@ struct Work<'a> {
     set: &'a Set,
     options: LegacyOptions,
     datacenter: Option<&'a str>,
+    /// The static configuration was given.
+    entry_points_known: bool,
     schemes: BTreeMap<String, Scheme>,
     holes: Holes,
     reads: Vec<Read>,
+    ports: Vec<ports::ServicePort>,
     /// By service and tag.
     refused: HashMap<(usize, usize), Diagnostic>,
     /// Routes of which some tag cannot be converted, and why.
@@ -135,6 +142,10 @@ impl Work<'_> {
         let text = worded.text.trim().to_owned();
         if let Some(unfit) = unfit(&text, tag, &worded, &self.options) {
             return self.refuse(at, number, &why(unfit));
+        }
+        let port = text.strip_prefix(&*self.options.prefix).and_then(legacy::service_port);
+        if let Some(port) = port {
+            return self.read_port(at, number, port, off);
         }
         let bound = remarks::bound(&text).filter(|_| !legacy::is_site(&text));
         let (asks, problems) = self.asked(&text);
@@ -247,6 +258,7 @@ impl Work<'_> {
         for ((service, tag), told) in refusals {
             self.refuse(service, tag, &told);
         }
+        self.make_ports(&mut made);
         let left: Vec<(Key, Vec<usize>)> =
             routes.into_iter().filter(|(key, _)| !self.poisoned.contains_key(key)).collect();
         self.remark_routes(&left);
@@ -351,7 +363,8 @@ impl Work<'_> {
             .collect();
         let line = |read: &&Read| {
             let Asks::Prefix(prefix) = &read.asks else { return Some(Vec::new()) };
-            let part = write::Part { scheme: prefix.scheme, weight: weight.get(&read.service).copied() };
+            let port = self.port_of(read.service);
+            let part = write::Part { scheme: prefix.scheme, weight: weight.get(&read.service).copied(), port };
             write::pool(&pool, &part, &self.options)
         };
         reads.iter().map(line).collect()
@@ -432,6 +445,11 @@ impl Work<'_> {
                     Asks::Sites(_) => Vec::new(),
                 };
                 found.extend(told.into_iter().map(|told| (read.service, Some(read.tag), told)));
+                let beside = match &read.asks {
+                    Asks::Prefix(prefix) => self.missing_entry_point(prefix),
+                    _ => None,
+                };
+                found.extend(beside.map(|told| (read.service, Some(read.tag), told)));
                 if !read.worded.holes.is_empty() {
                     found.push((read.service, Some(read.tag), remarks::with_holes()));
                 }
@@ -473,6 +491,7 @@ impl Work<'_> {
     fn conversions(mut self, mut made: Made) -> Vec<Conversion> {
         let holes_of: HashMap<(usize, usize), Vec<usize>> =
             self.reads.iter().map(|read| ((read.service, read.tag), read.worded.holes.clone())).collect();
+        let routed: HashSet<usize> = self.reads.iter().map(|read| read.service).collect();
         let mut all = Vec::with_capacity(self.set.services.len());
         for (at, service) in self.set.services.iter().enumerate() {
             let mut conversion = Conversion::default();
@@ -497,9 +516,10 @@ impl Work<'_> {
                 };
                 conversion.outcomes.push(outcome);
             }
+            let routed = routed.contains(&at);
             let converted = conversion.outcomes.iter().any(|o| matches!(o, Outcome::Converted(_)));
             let enabled = service.tags.iter().any(|tag| is_said(&tag.text, "traefik.enable", "true"));
-            if converted && !enabled {
+            if converted && routed && !enabled {
                 conversion.besides.push("traefik.enable=true".into());
             }
             remarked &= converted;
@@ -560,7 +580,8 @@ fn is_said(tag: &str, option: &str, value: &str) -> bool {
     said.is_some_and(|(_, said)| said.trim().eq_ignore_ascii_case(value))
 }
 
-fn skips_verification(text: &str) -> bool {
+/// Whether a tag says that certificates are not verified: the last word counts, and only this spelling.
+pub(super) fn skips_verification(text: &str) -> bool {
     let said = text.split_whitespace().filter_map(|option| option.strip_prefix("tlsskipverify=")).next_back();
     said == Some("true")
 }

@@ -1,5 +1,6 @@
 //! Conversions, tag by tag, and that all that is converted is proved.
 
+use super::super::prove::table_of;
 use super::super::{Gap, Piece, Place, Proof, apply, pieces, prove};
 use super::*;
 use proptest::prelude::*;
@@ -348,6 +349,147 @@ fn much_is_converted_and_proved() {
     let after = apply(&set, &conversions, true);
     let proof = prove(&set, &after, &settings());
     assert!(proof.holds() && proof.routes == 2_000, "{:#?}", proof.differences.first());
+}
+
+/// With settings of Fabio's.
+fn of_fabio(said: &[(&str, &str)]) -> Settings {
+    Settings { fabio: said.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), ..Settings::default() }
+}
+
+/// The rules and priorities of the only service's routers.
+fn rules(text: &str, settings: &Settings) -> Vec<String> {
+    let set = set(&[("s", &[text])]);
+    let all = convert(&set, settings);
+    let Outcome::Converted(new) = &all[0].outcomes[0] else { panic!("{text}: {all:?}") };
+    let proof = prove(&set, &apply(&set, &all, false), settings);
+    assert!(proof.holds() && proof.routes == 1, "{text}: {:#?}", proof.differences.first());
+    let value = |tag: &Arc<str>| {
+        let (key, value) = tag.split_once('=')?;
+        [".rule", ".priority", ".entrypoints"].iter().any(|of| key.ends_with(of)).then(|| value.to_owned())
+    };
+    new.iter().filter_map(value).collect()
+}
+
+#[test]
+fn variables_of_the_datacenter_are_written_out() {
+    let settings = of_fabio(&[("dc", "Eu1")]);
+    assert_eq!(rules("urlprefix-a.$DC.h/${DC}/x", &settings)[0], "Host(`a.eu1.h`) && PathPrefix(`/Eu1/x`)");
+    // any other vanishes, as in Fabio
+    assert_eq!(rules("urlprefix-$NOPEx.h/", &settings)[0], "Host(`.h`)");
+    let all = convert(&set(&[("s", &["urlprefix-h/p strip=/$DC"])]), &settings);
+    let Outcome::Converted(new) = &all[0].outcomes[0] else { panic!("{all:?}") };
+    assert!(new.iter().any(|tag| tag.ends_with("stripprefix.prefixes=/$DC")), "not in options: {new:?}");
+}
+
+#[test]
+fn matchers_decide_about_paths() {
+    let iprefix = of_fabio(&[("proxy.matcher", "iprefix")]);
+    assert_eq!(rules("urlprefix-h/Foo.x", &iprefix)[0], r"Host(`h`) && PathRegexp(`(?i)^\/Foo\.x`)");
+    let glob = of_fabio(&[("proxy.matcher", "glob")]);
+    assert_eq!(rules("urlprefix-h/", &glob)[0], "Host(`h`) && Path(`/`)");
+    assert_eq!(rules("urlprefix-h/foo", &glob)[0], "Host(`h`) && Path(`/foo`)");
+    assert_eq!(rules("urlprefix-h/f?o/*", &glob)[0], r"Host(`h`) && PathRegexp(`^\/f.o\/.*$`)");
+    let of = |first: &str, second: &str, settings: &Settings| {
+        let number = |text: &str| rules(text, settings)[1].parse::<i64>().unwrap();
+        number(first) > number(second)
+    };
+    assert!(of("urlprefix-h/foo", "urlprefix-h/FOO/bar", &iprefix), "small letters first");
+    assert!(of("urlprefix-h/?", "urlprefix-h/*", &glob) && of("urlprefix-h/a*", "urlprefix-h/?", &glob));
+    let off = of_fabio(&[("glob.matching.disabled", "true")]);
+    assert_eq!(rules("urlprefix-h/", &off)[0], "Host(`h`)");
+}
+
+#[test]
+fn host_patterns_are_expressions() {
+    for (host, rule) in [
+        ("*.h", r"^.*\.h$"),
+        ("app-*.h", r"^app\-.*\.h$"),
+        ("{a,b}.h", r"^(a|b)\.h$"),
+        ("[!a]2.h", r"^[^a]2\.h$"),
+        ("?.h", r"^.\.h$"),
+    ] {
+        let [text, priority] = &rules(&format!("urlprefix-{host}/"), &settings())[..] else { panic!("{host}") };
+        assert_eq!(*text, format!("HostRegexp(`{rule}`)"));
+        assert!(priority.parse::<i64>().unwrap() > 100_000, "{host} {priority}");
+    }
+}
+
+#[test]
+fn ports_that_fabio_listens_on_are_entry_points() {
+    let settings = of_fabio(&[("proxy.addr", ":80,:443;cs=x,:8443;cs=x,:5432;proto=tcp")]);
+    let text = "urlprefix-h:8443/";
+    assert_eq!(rules(text, &settings), ["Host(`h`)", "port-8443", "1500001"]);
+    let codes = |text: &str| {
+        let all = convert(&set(&[("s", &[text])]), &settings);
+        all[0].remarks.iter().map(|remark| remark.code.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(text), ["entry_point_needed"]);
+    assert_eq!(codes("urlprefix-h:443/"), Vec::<String>::new());
+    assert_eq!(&*refused("urlprefix-h:8443/").code, "no_entry_point", "nobody says that something listens there");
+}
+
+#[test]
+fn a_port_with_a_slash_is_that_of_the_service() {
+    let both = set(&[("shop", &["urlprefix-:8080/", "urlprefix-h/"]), ("other", &["urlprefix-h/"])]);
+    let all = convert(&both, &settings());
+    let Outcome::Converted(new) = &all[0].outcomes[1] else { panic!("{all:?}") };
+    assert!(new.iter().any(|tag| tag.ends_with(".loadbalancer.server.port=8080")), "{new:?}");
+    assert_eq!(all[0].outcomes[0], Outcome::Converted(Vec::new()));
+    let told = all[0].remarks.iter().find(|remark| &*remark.code == "service_port");
+    assert!(told.is_some_and(|told| told.message.contains("plain Fabio")), "{all:?}");
+    let after = apply(&both, &all, false);
+    let held = prove(&both, &after, &settings());
+    assert!(held.holds() && held.routes == 1, "{:#?}", held.differences.first());
+    assert_eq!(
+        table_of(&after, &settings())
+            .services
+            .iter()
+            .flat_map(|(_, s)| s.servers.iter())
+            .filter(|s| s.port == 8080)
+            .count(),
+        1
+    );
+    // alone it routes nothing, here as there
+    let alone = set(&[("shop", &["urlprefix-:8080/"])]);
+    let all = convert(&alone, &settings());
+    let only = Outcome::Converted(vec!["traefik.http.services.shop.loadbalancer.server.port=8080".into()]);
+    assert_eq!((&all[0].outcomes[0], all[0].besides.len()), (&only, 0));
+    assert!(proof(&alone, &settings()).holds());
+    // a part of the service stays as it is
+    let rest = convert(&set(&[("shop", &["urlprefix-:8080/", "urlprefix-h/ redirect=303,https://x/"])]), &settings());
+    assert!(matches!(&rest[0].outcomes[0], Outcome::Refused(problem) if &*problem.code == "half_route"), "{rest:?}");
+    assert!(new_is_tcp("urlprefix-:8080") && new_is_tcp("urlprefix-:8080/ proto=tcp"));
+}
+
+fn new_is_tcp(text: &str) -> bool {
+    new(text)[0].starts_with("traefik.tcp.routers.")
+}
+
+#[test]
+fn a_pool_that_is_converted_by_half_is_told_of() {
+    let both: [(&str, &[&str]); 2] = [("a", &["urlprefix-h/ weight=0.2"]), ("b", &["urlprefix-h/ weight=0.8"])];
+    let whole = set(&both);
+    let done = apply(&whole, &convert(&whole, &settings()), false);
+    // the one has its new tags alone, the other one its old ones
+    let half = Set { services: vec![done.services[0].clone(), whole.services[1].clone()] };
+    let proof = prove(&half, &apply(&half, &convert(&half, &settings()), false), &settings());
+    assert!(!proof.holds() && proof.differences[0].what.contains("another pool"), "{proof:#?}");
+    // both sets beside each other are no half
+    let kept = apply(&whole, &convert(&whole, &settings()), true);
+    let half = Set { services: vec![kept.services[0].clone(), whole.services[1].clone()] };
+    let after = apply(&half, &convert(&half, &settings()), true);
+    assert_eq!(after, kept);
+    assert!(prove(&half, &after, &settings()).holds());
+}
+
+#[test]
+fn a_tag_that_cannot_be_edited_counts_in_its_pool() {
+    let mut set = set(&[("a", &["urlprefix-h/ weight=0.2", "urlprefix-i/"]), ("b", &["urlprefix-h/ weight=0.8"])]);
+    set.services[1].fixed = true;
+    let all = convert(&set, &settings());
+    assert!(matches!(&all[0].outcomes[0], Outcome::Refused(problem) if &*problem.code == "half_route"), "{all:?}");
+    assert!(matches!(&all[0].outcomes[1], Outcome::Converted(_)));
+    assert!(matches!(&all[1].outcomes[0], Outcome::Refused(problem) if &*problem.code == "not_editable"));
 }
 
 fn host() -> impl Strategy<Value = String> {

@@ -1,17 +1,44 @@
 //! Settings as the stages want them: how legacy tags are read, and Fabio's auth schemes.
 
 use super::set::{EntryPoint, Settings};
-use crate::tags::{LegacyMode, LegacyOptions, PathMatcher};
+use crate::tags::{LegacyMode, LegacyOptions, PathMatcher, port_entry_point};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The entry points of the settings, else the built-in ones.
+/// The entry points of the settings, else those that stand for Fabio's listeners, else the built-in ones.
 pub fn entry_points(settings: &Settings) -> Vec<EntryPoint> {
     if !settings.entry_points.is_empty() {
         return settings.entry_points.clone();
     }
-    let one = |name: &str, port, tls| EntryPoint { name: name.into(), port, tls };
-    vec![one("web", 80, false), one("websecure", 443, true)]
+    let mut all = Vec::new();
+    for (name, port, tls) in [("web", 80, false), ("websecure", 443, true)] {
+        let of_kind: Vec<u16> = listeners(settings).into_iter().filter(|l| l.1 == Some(tls)).map(|l| l.0).collect();
+        // the usual one keeps its name wherever it listens
+        let usual = if of_kind.contains(&port) { port } else { of_kind.first().copied().unwrap_or(port) };
+        all.push(EntryPoint { name: name.into(), port: usual, tls });
+        let others = of_kind.into_iter().filter(|other| *other != usual);
+        all.extend(others.map(|port| EntryPoint { name: port_entry_point(port), port, tls }));
+    }
+    all
+}
+
+/// The ports of `proxy.addr` (`:9999,:443;cs=x,:5432;proto=tcp`; <https://fabiolb.net/ref/proxy.addr/>), with whether TLS
+/// ends there; `None` for what takes no HTTP.
+pub fn listeners(settings: &Settings) -> Vec<(u16, Option<bool>)> {
+    let text = settings.fabio.get("proxy.addr").map(String::as_str).unwrap_or_default();
+    let one = |text: &str| {
+        let mut parts = text.split(';').map(str::trim);
+        let port = parts.next()?.rsplit_once(':')?.1.parse().ok().filter(|port| *port > 0)?;
+        let options: BTreeMap<&str, &str> = parts.filter_map(|part| part.split_once('=')).collect();
+        let kind = match options.get("proto").copied() {
+            None => Some(options.contains_key("cs")),
+            Some("http") => Some(false),
+            Some("https" | "https+tcp+sni") => Some(true),
+            Some(_) => None,
+        };
+        Some((port, kind))
+    };
+    text.split(',').filter_map(one).collect()
 }
 
 /// How legacy tags are read: all of them count.
@@ -27,7 +54,10 @@ pub fn legacy(settings: &Settings) -> LegacyOptions {
     let default = LegacyOptions::default();
     let web = of(80, "web", false).map_or(default.web.clone(), |e| e.name.clone());
     let secure = of(443, "websecure", true);
-    let redirect_port = secure.filter(|e| e.port != 443).map_or_else(Arc::default, |e| e.port.to_string().into());
+    // Fabio's redirects name no port of its listeners
+    let redirect_port = secure
+        .filter(|e| e.port != 443 && !settings.entry_points.is_empty())
+        .map_or_else(Arc::default, |e| e.port.to_string().into());
     LegacyOptions {
         mode: LegacyMode::Merge,
         prefix: said("registry.consul.tagprefix").filter(|p| !p.is_empty()).map_or(default.prefix.clone(), Arc::from),
@@ -74,6 +104,26 @@ pub fn schemes(settings: &Settings) -> BTreeMap<String, Scheme> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listeners_of_fabio_are_entry_points() {
+        let of = |text: &str| {
+            let settings =
+                Settings { fabio: [("proxy.addr".to_owned(), text.to_owned())].into(), ..Settings::default() };
+            let all = entry_points(&settings).into_iter().map(|e| (e.name.to_string(), e.port, e.tls));
+            let redirect = legacy(&settings).redirect_port;
+            assert!(redirect.is_empty(), "{redirect}");
+            all.collect::<Vec<_>>()
+        };
+        let built_in = [("web".to_owned(), 80, false), ("websecure".to_owned(), 443, true)];
+        assert_eq!(of(""), built_in);
+        assert_eq!(of(":80, 10.0.0.1:443;cs=x;tlsmin=tls12,:5432;proto=tcp,0.0.0.0:0;proto=tcp-dynamic"), built_in);
+        let more = of(":9999,:8443;cs=x,:9443;proto=https;cs=y,[::1]:81;proto=http;rt=3s,nonsense");
+        let named: Vec<(&str, u16, bool)> = more.iter().map(|(n, p, t)| (n.as_str(), *p, *t)).collect();
+        let expected =
+            [("web", 9999, false), ("port-81", 81, false), ("websecure", 8443, true), ("port-9443", 9443, true)];
+        assert_eq!(named, expected);
+    }
 
     #[test]
     fn settings_of_fabio_are_read() {

@@ -4,7 +4,11 @@
 //! the services have; the requests stand at every boundary of every old tag. What always holds: what is known to differ is told
 //! as a gap and never passes in silence; anything else is a difference.
 
+mod across;
+mod connect;
 mod judge;
+#[cfg(test)]
+mod mutation_tests;
 mod witness;
 mod world;
 
@@ -97,15 +101,41 @@ const MAX_KEPT: usize = 100;
 /// other. What is refused takes no part; a gap says where its requests would go.
 pub fn prove(before: &Set, after: &Set, settings: &Settings) -> Proof {
     let scenes = world::scenes(before, after, settings);
-    let mut judge = judge::Judge::default();
+    let mut judge = judge::Judge::new(&scenes.unverified);
     let mut proof = Proof { routes: scenes.routes.len(), ..Proof::default() };
-    for route in &scenes.routes {
+    let tables = [&*scenes.old.table, &*scenes.new.table];
+    let mut standings = Vec::with_capacity(scenes.routes.len());
+    for (at, route) in scenes.routes.iter().enumerate() {
+        let mut first = true;
         for witness in witness::of(route, &scenes.options) {
             let Some(door) = scenes.door(route, &witness) else { continue };
-            let old = door.brief(&scenes.old.table, &witness.question);
-            let new = door.brief(&scenes.new.table, &witness.question);
+            let [old, new] = door.briefs(tables, &witness.question);
+            if std::mem::take(&mut first) {
+                let rank = |brief: &Brief| brief.router.as_ref().map_or(0, |router| router.priority);
+                let (rank, shift) = (rank(&old), rank(&new) - rank(&old));
+                standings.push(across::Standing { route: at, secure: witness.question.scheme == "https", rank, shift });
+            }
             proof.requests += 1;
             proof.take(judge.judge(&witness, &old, &new), route, &witness.question, || (told(&old), told(&new)));
+        }
+    }
+    across::pairs(&scenes, &standings, |at, witness| {
+        let door = scenes.usual_door(witness.question.scheme == "https");
+        let (Some(door), Some(route)) = (door, scenes.routes.get(at)) else { return };
+        let [old, new] = door.briefs(tables, &witness.question);
+        proof.requests += 1;
+        proof.take(judge.judge(&witness, &old, &new), route, &witness.question, || (told(&old), told(&new)));
+    });
+    let there = across::routers_of(before);
+    for (router, witness) in across::rules(&scenes, &standings) {
+        let Some(door) = scenes.usual_door(witness.question.scheme == "https") else { continue };
+        let [old, new] = door.briefs(tables, &witness.question);
+        proof.requests += 1;
+        let verdict = judge.judge(&witness, &old, &new);
+        let verdict = across::of_rule(verdict, old.router.as_ref(), new.router.as_ref(), &there);
+        if verdict != judge::Verdict::Same {
+            let route = scenes.of_rule(router, after);
+            proof.take(verdict, &route, &witness.question, || (told(&old), told(&new)));
         }
     }
     for route in &scenes.refused {
@@ -119,7 +149,9 @@ pub fn prove(before: &Set, after: &Set, settings: &Settings) -> Proof {
             proof.gap("refused_route", &says, route, &witness.question);
         }
     }
-    for (route, what) in judge::tcp(&scenes) {
+    let (connections, tried) = connect::tcp(&scenes);
+    proof.requests += tried;
+    for (route, what) in connections {
         proof.differ += 1;
         let answered = |says: &str| Answered { says: says.to_owned(), ..Answered::default() };
         if proof.differences.len() < MAX_KEPT {

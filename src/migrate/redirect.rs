@@ -119,7 +119,8 @@ fn expression(url: &str, strip: &str, prepend: &str, to_https: bool) -> (String,
                 _ => "",
             };
             let own = if names_host && strip.is_empty() { "(/[^?]*)" } else { "([^?]*)" };
-            regex.push_str(&format!("{own}(\\?.*)?$"));
+            // a `?` with nothing behind it goes, as in Fabio
+            regex.push_str(&format!("{own}(\\?.+)?\\??$"));
             let path_group = group();
             let query_group = group();
             replacement.push_str(&literal(before));
@@ -174,6 +175,8 @@ mod tests {
         for (url, strip, prepend, from, to) in [
             ("https://n$path", "", "", x, "https://n/a/b?c=d"),
             ("https://n/$path", "", "", x, "https://n/a/b?c=d"),
+            ("https://n$path", "", "", "http://old/a?", "https://n/a"),
+            ("https://n$path", "", "", "http://old/a??b?", "https://n/a??b?"),
             ("https://n:8443/$path", "", "", x, "https://n:8443/a/b?c=d"),
             ("https://n/fixed", "", "", x, "https://n/fixed"),
             ("https://n", "", "", x, "https://n/"),

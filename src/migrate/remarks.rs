@@ -400,17 +400,44 @@ fn skips(text: &str) -> bool {
     text.split_whitespace().filter_map(|option| option.strip_prefix("tlsskipverify=")).next_back() == Some("true")
 }
 
+/// A port of the tag that only Fabio is known to listen on.
+pub fn entry_point_needed(name: &str, port: &str) -> Told {
+    Told::new(
+        "entry_point_needed",
+        format!("the port {port} needs an entry point; entry points are not made by tags"),
+        &format!("add `entryPoints.{name}.address: :{port}` to the static configuration"),
+    )
+}
+
+/// A port with a slash behind it: the port of the service.
+pub fn service_port(port: u16) -> Told {
+    Told::new(
+        "service_port",
+        format!(
+            "`:{port}/` is taken for the port of the service; plain Fabio routes nothing by it and goes to the registered port"
+        ),
+        &format!(
+            "if all TCP connections to the port {port} are meant, write `:{port} proto=tcp`; if the registered port is right, remove the tag"
+        ),
+    )
+}
+
+/// The port of a service of which some tags stay.
+pub fn port_of_a_rest() -> Told {
+    Told::new("half_route", "other old tags of the service stay, and need this one", "mend them first")
+}
+
+/// Another port of the service.
+pub fn other_port(first: u16) -> Told {
+    Told::new("bad_port", format!("the port of the service is said to be {first} already"), "remove one of both")
+}
+
 /// What a TCP route needs.
 pub fn of_tcp<'a>(route: &TcpRoute, known: impl Iterator<Item = &'a Arc<str>>) -> Vec<Told> {
     let mut all = Vec::new();
     let known: Vec<&Arc<str>> = known.collect();
     if let Some(missing) = route.entry_points.iter().find(|e| !known.contains(e)) {
-        let port = missing.rsplit('-').next().unwrap_or_default();
-        all.push(Told::new(
-            "entry_point_needed",
-            format!("the port {port} needs an entry point; entry points are not made by tags"),
-            &format!("add `entryPoints.{missing}.address: :{port}` to the static configuration"),
-        ));
+        all.push(entry_point_needed(missing, missing.rsplit('-').next().unwrap_or_default()));
     }
     if route.rule.starts_with("HostSNIRegexp") {
         all.push(Told::new("dead_in_fabio", "a pattern never matched a TLS name in Fabio; now it does", ""));

@@ -30,6 +30,8 @@ pub struct Part {
     pub scheme: &'static str,
     /// Its weight, where not all are equal.
     pub weight: Option<u32>,
+    /// Its port, where it is not the registered one.
+    pub port: Option<u16>,
 }
 
 struct Lines(Vec<String>);
@@ -111,6 +113,9 @@ pub fn pool(pool: &Pool<'_>, part: &Part, settings: &LegacyOptions) -> Option<Ve
     }
     lines.0.extend(all.0);
     lines.service(name, "server.scheme", part.scheme);
+    if let Some(port) = part.port {
+        lines.service(name, "server.port", port);
+    }
     if let Some(weight) = part.weight {
         lines.service(name, "server.weight", weight);
     }

@@ -8,4 +8,4 @@ pub(crate) use super::pool::{
 };
 pub(crate) use super::site::{Site, is_site, read_tag as read_site};
 pub(crate) use super::urlprefix::{Read as Prefix, read_tag as read_prefix};
-pub(crate) use super::urlprefix_tcp::{Route as TcpRoute, is_tcp, read as read_tcp};
+pub(crate) use super::urlprefix_tcp::{Route as TcpRoute, is_tcp, read as read_tcp, service_port};

@@ -32,12 +32,26 @@ pub fn decode(
     service_tags.retain(|t| !t.starts_with(&*legacy.prefix));
     let service_tags: Arc<str> = service_tags.join(",").into();
     let mut own: BTreeMap<PoolKey, Vec<(String, Share)>> = BTreeMap::new();
+    let bare = |tag: &'_ Arc<str>| tag.trim().strip_prefix(&*legacy.prefix).and_then(urlprefix_tcp::service_port);
+    let port = instance.tags.iter().find_map(bare).unwrap_or(instance.port);
     for tag in &instance.tags {
         let Some(text) = tag.trim().strip_prefix(&*legacy.prefix) else { continue };
         found = true;
         let source = source(key, instance, tag, Dialect::Urlprefix);
         let mut notes = Notes { problems: Vec::new(), tag };
         let text = text.trim();
+        if urlprefix_tcp::service_port(text).is_some() {
+            // it says where the others go
+            let alone = instance.tags.iter().filter(|tag| tag.trim().starts_with(&*legacy.prefix)).count() == 1;
+            if alone {
+                let message = format!("`{text}` is the port of the service, which no other tag routes");
+                let problem = Diagnostic::warning("dead_route", message).with_origin(origin_of(&source));
+                if !into.problems.contains(&problem) {
+                    into.problems.push(problem);
+                }
+            }
+            continue;
+        }
         let tcp = urlprefix_tcp::is_tcp(text).then(|| tcp(text, legacy, &mut notes));
         let read = match tcp {
             Some(_) => None,
@@ -64,7 +78,7 @@ pub fn decode(
             urlprefix_tcp::declare(route, address, instance.port, &source, into);
         }
         let Some(read) = read else { continue };
-        let url = format!("{}://{}", read.scheme, join_host_port(address, &instance.port.to_string()));
+        let url = format!("{}://{}", read.scheme, join_host_port(address, &port.to_string()));
         let share = Share {
             source,
             url: url.into(),

@@ -36,7 +36,14 @@ pub fn is_tcp(text: &str) -> bool {
     // the last protocol counts
     let known = ["tcp", "https", "grpc", "grpcs"];
     let proto = options.split_whitespace().filter_map(|o| o.strip_prefix("proto=")).rfind(|p| known.contains(p));
-    route.starts_with(':') || proto == Some("tcp")
+    route.starts_with(':') && service_port(text).is_none() || proto == Some("tcp")
+}
+
+/// The port of a tag such as `:8080/`: that of the service, instead of the one that it is registered with. Fabio finds no
+/// route by such a tag: its TCP listeners look for `:8080`, without the slash (measured).
+pub fn service_port(text: &str) -> Option<u16> {
+    let port = text.trim().strip_prefix(':')?.strip_suffix('/')?;
+    port.parse().ok().filter(|number| *number > 0 && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Reads what stands behind the prefix.
@@ -161,6 +168,11 @@ mod tests {
         ] {
             assert_eq!(read(bad, &legacy).unwrap_err().0, code, "{bad}");
         }
+        assert!(is_tcp(":1/ proto=tcp") && is_tcp(":x/") && !is_tcp(":8080/"));
+        assert_eq!(
+            [":8080/", ":8080", ":0/", ":+1/", ":8080/ proto=tcp"].map(service_port),
+            [Some(8080), None, None, None, None]
+        );
         assert!(is_tcp("h/ proto=tcp") && is_tcp(":1") && !is_tcp("h/ proto=tcp proto=https") && !is_tcp("h/"));
     }
 }

@@ -1,10 +1,9 @@
 //! Whether two answers are one, and what is known to differ.
 
 use super::witness::{Kind, Witness};
-use super::world::{Bounds, Route, Scenes};
 use crate::explain::{Brief, End};
-use crate::table::{MiddlewareKind, Router, Service, Strategy, tcp};
-use std::collections::{BTreeMap, HashMap};
+use crate::table::{MiddlewareKind, Router, Service, Strategy};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// What two answers come to.
@@ -22,21 +21,23 @@ pub enum Verdict {
 const NEAR: f64 = 0.002;
 
 /// Compares answers.
-#[derive(Default)]
-pub struct Judge {
-    /// Whether two services are one, by their names.
-    pools: HashMap<(Arc<str>, Arc<str>), bool>,
+pub struct Judge<'a> {
+    /// In what two services differ, by their names.
+    pools: HashMap<(Arc<str>, Arc<str>), Option<&'static str>>,
+    /// Services whose old tags ask for no verification of certificates.
+    unverified: &'a HashSet<Arc<str>>,
 }
 
-impl Judge {
+impl<'a> Judge<'a> {
+    /// A judge of a set's services.
+    pub fn new(unverified: &'a HashSet<Arc<str>>) -> Self {
+        Self { pools: HashMap::new(), unverified }
+    }
+
     /// Compares what both tables do to a request.
     pub fn judge(&mut self, witness: &Witness, old: &Brief, new: &Brief) -> Verdict {
         let is = |brief: &Brief, served: bool| {
             brief.router.is_some() && (matches!(brief.end, End::Served { .. }) || !served)
-        };
-        let own = |router: &Arc<Router>| {
-            let name = &*router.id;
-            ["fb-", "site-"].iter().any(|begin| name.starts_with(begin))
         };
         if old.router.is_none() && new.router.is_none() {
             return match old.end == new.end {
@@ -46,16 +47,27 @@ impl Judge {
         }
         let verdict = self.compare(old, new);
         match verdict {
-            Verdict::Differs(_) if new.router.as_ref().is_some_and(|router| !own(router)) => Verdict::Gap(
-                "own_router",
-                "a router of the service's own `traefik.*` tags takes it; Fabio does not know that one",
-            ),
-            Verdict::Differs(_) if witness.kind == Kind::ForwardedFor => Verdict::Gap(
-                "forwarded_for",
-                "Fabio tests the addresses in X-Forwarded-For too, Traefik the client's own address alone",
-            ),
+            Verdict::Differs(_) if new.router.as_ref().is_some_and(|router| !is_own(router)) => own_router(),
+            Verdict::Differs(_)
+                if witness.kind == Kind::ForwardedFor
+                    && matches!(old.end, End::Denied(_))
+                    && !matches!(new.end, End::Denied(_)) =>
+            {
+                Verdict::Gap(
+                    "forwarded_for",
+                    "Fabio tests the addresses in X-Forwarded-For too, Traefik the client's own address alone",
+                )
+            }
             Verdict::Differs(_) if witness.kind == Kind::HostCase && new.router.is_some() && old.router.is_none() => {
                 Verdict::Gap("host_case", "with globs off Fabio compares hosts byte by byte, Traefik in lower case")
+            }
+            Verdict::Differs(_)
+                if witness.kind == Kind::TrailingDot && new.router.is_some() && old.router.is_none() =>
+            {
+                Verdict::Gap(
+                    "trailing_dot",
+                    "with globs off Fabio compares hosts byte by byte; Traefik takes a Host with a dot behind it for the same",
+                )
             }
             Verdict::Same if witness.kind == Kind::OtherPort && is(new, false) => Verdict::Gap(
                 "port_in_host",
@@ -73,6 +85,11 @@ impl Judge {
         if old.auth != new.auth {
             return Verdict::Differs("other users are let in");
         }
+        if let (Some(a), Some(b)) = (&old.router, &new.router)
+            && !unseen(a).eq(unseen(b))
+        {
+            return Verdict::Differs("another middleware");
+        }
         match (&old.end, &new.end) {
             (a, b) if a == b && !matches!(a, End::Served { .. }) => Verdict::Same,
             (End::Redirect { status: a, location }, End::Redirect { status: b, location: there }) => {
@@ -81,9 +98,11 @@ impl Judge {
             (End::Served { uri, host }, End::Served { uri: path, host: name }) => {
                 let (Some(a), Some(b)) = (&old.router, &new.router) else { return Verdict::Differs("another pool") };
                 let key = (a.service.id.clone(), b.service.id.clone());
-                let same = *self.pools.entry(key).or_insert_with(|| same_shares(&a.service, &b.service));
-                if !same {
-                    return Verdict::Differs("another pool, or other shares");
+                let unverified = self.unverified;
+                if let Some(what) =
+                    self.pools.entry(key).or_insert_with(|| other_pool(&a.service, &b.service, unverified))
+                {
+                    return Verdict::Differs(what);
                 }
                 if host != name {
                     return Verdict::Differs("another Host for the server");
@@ -128,9 +147,12 @@ impl Judge {
 
 fn redirects(old: (u16, &str), new: (u16, &str)) -> Verdict {
     let without = |location: &str| location.replacen(":80/", "/", 1);
+    if old.0 != new.0 && (is_permanent(old.0).is_none() || is_permanent(old.0) != is_permanent(new.0)) {
+        return Verdict::Differs("another status of the redirect");
+    }
     match (old.0 == new.0, old.1 == new.1) {
         (true, true) => Verdict::Same,
-        (false, true) if is_moved(old.0) && is_moved(new.0) => Verdict::Gap(
+        (false, true) => Verdict::Gap(
             "redirect_status",
             "Traefik redirects with 301 or 302, and with 308 or 307 where the method is not GET",
         ),
@@ -145,8 +167,65 @@ fn redirects(old: (u16, &str), new: (u16, &str)) -> Verdict {
     }
 }
 
-fn is_moved(status: u16) -> bool {
-    matches!(status, 301 | 302 | 307 | 308)
+/// Whether a redirect is for ever; `None` for statuses that say something else.
+fn is_permanent(status: u16) -> Option<bool> {
+    match status {
+        301 | 308 => Some(true),
+        302 | 307 => Some(false),
+        _ => None,
+    }
+}
+
+/// What a router takes that was there before.
+pub fn own_router() -> Verdict {
+    Verdict::Gap("own_router", "a router of the service's own `traefik.*` tags takes it; Fabio does not know that one")
+}
+
+/// Whether a router is of those that a conversion makes.
+pub fn is_own(router: &Arc<Router>) -> bool {
+    ["fb-", "site-"].iter().any(|begin| router.id.starts_with(begin))
+}
+
+/// What a router's requests pass of which a [`Brief`] does not show all.
+fn unseen(router: &Arc<Router>) -> impl Iterator<Item = &MiddlewareKind> {
+    use MiddlewareKind as M;
+    let seen = |kind: &MiddlewareKind| match kind {
+        M::StripPrefix { .. } | M::StripPrefixRegex { .. } | M::AddPrefix { .. } | M::LeadingSlash {} => true,
+        M::ReplacePath { .. } | M::ReplacePathRegex { .. } => true,
+        M::RedirectScheme { .. } | M::RedirectRegex { .. } | M::PrefixRedirect { .. } => true,
+        M::PrefixAllowList { .. } | M::PrefixDenyList { .. } | M::IpAllowList { .. } | M::IpWhiteList { .. } => true,
+        M::Refuse { .. } => true,
+        M::Headers(fields) => {
+            let mut rest = fields.clone();
+            rest.custom_request_headers.retain(|name, _| !name.eq_ignore_ascii_case("host"));
+            *rest == crate::declare::Headers::default()
+        }
+        _ => false,
+    };
+    router.middlewares.iter().map(|middleware| &middleware.kind).filter(move |kind| !seen(kind))
+}
+
+/// In what two services differ, whichever server a request gets.
+fn other_pool(old: &Service, new: &Service, unverified: &HashSet<Arc<str>>) -> Option<&'static str> {
+    if !same_shares(old, new) {
+        return Some("another pool, or other shares");
+    }
+    let skips =
+        |service: &Service| service.transport.as_ref().is_some_and(|transport| transport.tls.insecure_skip_verify);
+    let verified = match unverified.contains(&old.id) {
+        // what is served here verifies, whatever the old tag says
+        true => skips(new),
+        false => old.transport == new.transport,
+    };
+    if !verified {
+        return Some("the servers are reached otherwise");
+    }
+    let kept = old.sticky == new.sticky
+        && old.composite == new.composite
+        && old.health == new.health
+        && old.passive == new.passive
+        && old.limit == new.limit;
+    (!kept).then_some("servers are chosen or asked otherwise")
 }
 
 fn encoding() -> Verdict {
@@ -202,46 +281,4 @@ pub fn shares_told(service: &Service) -> String {
     let told: Vec<String> = all.iter().take(5).map(|(url, share)| format!("{url} ({:.0} %)", share * 100.0)).collect();
     let more = if all.len() > 5 { format!(" and {} more", all.len() - 5) } else { String::new() };
     if told.is_empty() { "nobody".to_owned() } else { format!("{}{more}", told.join(", ")) }
-}
-
-/// TCP routes that differ, and in what.
-pub fn tcp(scenes: &Scenes) -> Vec<(&Route, String)> {
-    let (old, new) = (&scenes.old.table.tcp, &scenes.new.table.tcp);
-    let mut found = Vec::new();
-    for route in &scenes.routes {
-        let Bounds::Tcp(name) = &route.bounds else { continue };
-        let id: Arc<str> = format!("{name}@consulcatalog").into();
-        let Some(before) = old.routers.get(&id) else { continue };
-        let rule = &*before.declared.rule;
-        let denies = before.middlewares.iter().any(|m| m.id.ends_with("-deny@consulcatalog"));
-        let fits = |router: &Arc<tcp::Router>| match denies {
-            true => router.declared.rule.starts_with(&format!("{rule} && !")),
-            false => *router.declared.rule == *rule,
-        };
-        // of one name, or of one rule where the name has an expression in it
-        let after = new
-            .routers
-            .get(&id)
-            .or_else(|| new.routers.values().find(|router| fits(router) && router.entry_points == before.entry_points));
-        let what = match after {
-            None => "no router takes its connections",
-            Some(after) if !fits(after) => "another rule",
-            Some(after) if after.entry_points != before.entry_points => "other entry points",
-            Some(after) if after.tls != before.tls => "TLS is treated otherwise",
-            Some(after) if addresses(&after.service) != addresses(&before.service) => "other servers",
-            Some(_) => continue,
-        };
-        found.push((route, what.to_owned()));
-    }
-    found
-}
-
-fn addresses(service: &tcp::Service) -> (Vec<&str>, bool) {
-    match &service.kind {
-        tcp::ServiceKind::Servers(of) => {
-            let proxied = service.declared.load_balancer.as_ref().is_some_and(|lb| lb.proxy_protocol.is_some());
-            (of.servers.iter().map(|server| &*server.address).collect(), proxied)
-        }
-        tcp::ServiceKind::Weighted(_) => (Vec::new(), false),
-    }
 }

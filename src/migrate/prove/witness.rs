@@ -37,9 +37,9 @@ pub struct Witness {
 }
 
 /// A client that no list names.
-const CLIENT: &str = "198.51.100.7";
+pub const CLIENT: &str = "198.51.100.7";
 /// A host that no tag names.
-const NOBODY: &str = "nobody.invalid";
+pub const NOBODY: &str = "nobody.invalid";
 /// Clients of this many networks are sent.
 const MAX_NETWORKS: usize = 16;
 
@@ -60,21 +60,18 @@ pub fn of(route: &Route, options: &LegacyOptions) -> Vec<Witness> {
             all.secure = asked.tls;
             all.own_door = !asked.entry_points.is_empty();
             all.around(&names, &paths);
-            if asked.redirect.is_some() {
-                all.methods(&names, &paths);
-            }
+            all.methods(&names, &paths, asked.redirect.is_some());
             for cut in [&asked.strip, &asked.prepend].into_iter().filter(|cut| cut.starts_with('/')) {
                 for path in [cut.to_string(), format!("{cut}x"), format!("{cut}/x?a=b")] {
                     all.get(&names[0], &path, Kind::Beside);
                 }
             }
             for network in asked.allow.iter().chain(&asked.deny).take(MAX_NETWORKS) {
-                let Ok(network) = network.parse::<IpNet>() else { continue };
-                let client = network.network().to_string();
-                for client in [Some(network.broadcast()), before(network.network()), behind(network.broadcast())] {
-                    all.from(&names[0], &paths[0], &client.map(|ip| ip.to_string()).unwrap_or_default(), None);
+                let clients = addresses(network);
+                let Some(client) = clients.first().map(ToString::to_string) else { continue };
+                for client in clients {
+                    all.from(&names[0], &paths[0], &client.to_string(), None);
                 }
-                all.from(&names[0], &paths[0], &client, None);
                 all.from(&names[0], &paths[0], CLIENT, Some(&client));
                 all.from(&names[0], &paths[0], &client, Some(CLIENT));
             }
@@ -88,11 +85,55 @@ pub fn of(route: &Route, options: &LegacyOptions) -> Vec<Witness> {
             let path = path.strip_suffix('*').unwrap_or(path).to_owned();
             all.secure = site.https;
             all.own_door = site.entry_point.is_some();
-            all.around(&names, &[path]);
+            let paths = [path];
+            all.around(&names, &paths);
+            all.methods(&names, &paths, false);
         }
-        Bounds::Tcp(_) => {}
+        Bounds::Tcp(..) => {}
     }
     all.found
+}
+
+/// The first and the last address of a network, and those beside it.
+pub fn addresses(network: &str) -> Vec<IpAddr> {
+    let Ok(network) = network.parse::<IpNet>() else { return Vec::new() };
+    let (first, last) = (network.network(), network.broadcast());
+    [Some(first), Some(last), before(first), behind(last)].into_iter().flatten().collect()
+}
+
+/// A request for a path of a host, as another route's boundary has them.
+pub fn plain(host: &str, path: &str, secure: bool) -> Witness {
+    let mut one = Requests { secure, ..Requests::default() };
+    one.push(host, path, secure, Kind::Beside, |_| {});
+    one.found.remove(0)
+}
+
+/// The name and the path that a route is first asked for.
+pub fn first(route: &Route, options: &LegacyOptions) -> Option<(String, String)> {
+    match &route.bounds {
+        Bounds::Prefix(host, path, _) => {
+            let name = match host.as_ref() {
+                "" => return None,
+                glob if !options.glob_disabled => texts(glob).swap_remove(0),
+                name => name.to_owned(),
+            };
+            Some((name, first_path(path, options)))
+        }
+        Bounds::Site(site) => {
+            let path = site.path.as_deref().unwrap_or("/");
+            let name = site.host.strip_prefix("*.").map_or(site.host.to_string(), |rest| format!("a.{rest}"));
+            Some((name, path.strip_suffix('*').unwrap_or(path).to_owned()))
+        }
+        Bounds::Tcp(..) => None,
+    }
+}
+
+/// A path that a route takes.
+pub fn first_path(path: &str, options: &LegacyOptions) -> String {
+    match options.matcher {
+        PathMatcher::Glob => texts(path).swap_remove(0),
+        _ => path.to_owned(),
+    }
 }
 
 /// The address before another one.
@@ -134,16 +175,22 @@ impl Requests {
             (format!("{name}."), Kind::TrailingDot),
             (format!("sub.{name}"), Kind::Beside),
             (format!("x{name}"), Kind::Beside),
+            (format!("{name}x"), Kind::Beside),
             (NOBODY.to_owned(), Kind::Beside),
             (String::new(), Kind::Beside),
         ] {
             self.get(&host, path, kind);
+        }
+        // a dot that stands for any character
+        for (at, _) in name.match_indices('.').take(4) {
+            self.get(&format!("{}x{}", &name[..at], &name[at + 1..]), path, Kind::Beside);
         }
         let mut variants =
             vec![format!("{path}x"), format!("{path}?a=b&c"), "/".to_owned(), swapped(path), format!("//{path}")];
         variants.push(format!("{}/x/y", path.trim_end_matches('/')));
         variants.push(format!("{}/%2Fx", path.trim_end_matches('/')));
         variants.push(format!("/x/..{path}"));
+        variants.push(format!("/x{path}"));
         let mut shorter = path.clone();
         shorter.pop();
         if shorter.len() > 1 {
@@ -164,10 +211,14 @@ impl Requests {
         }
     }
 
-    fn methods(&mut self, names: &[String], paths: &[String]) {
+    fn methods(&mut self, names: &[String], paths: &[String], redirects: bool) {
         let (Some(name), Some(path)) = (names.first(), paths.first()) else { return };
-        for method in ["HEAD", "POST"] {
-            self.push(name, path, self.secure, Kind::Beside, |question| question.method = method.to_owned());
+        let methods = if redirects { &["POST", "HEAD"][..] } else { &["POST"][..] };
+        for method in methods {
+            self.push(name, path, self.secure, Kind::Beside, |question| question.method = (*method).to_owned());
+        }
+        if !redirects {
+            return;
         }
         let said = ("X-Forwarded-Proto".to_owned(), "https".to_owned());
         self.push(name, path, self.secure, Kind::Beside, |question| question.headers.push(said));

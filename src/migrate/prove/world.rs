@@ -1,6 +1,6 @@
 //! The two tables of a proof.
 
-use super::super::convert::{convert, is_legacy};
+use super::super::convert::{convert, is_legacy, skips_verification};
 use super::super::holes::Holes;
 use super::super::options;
 use super::super::set::{Outcome, Place, Set, Settings};
@@ -11,7 +11,7 @@ use crate::declare::file::decode;
 use crate::declare::{Dialect, Dynamic};
 use crate::explain::Door;
 use crate::model::Provider;
-use crate::table::{self, Accepted, BuildOptions, EntryPoint, Table};
+use crate::table::{self, Accepted, BuildOptions, EntryPoint, Router, Table};
 use crate::tags::legacy::{self, PoolKey, PrefixOptions};
 use crate::tags::{self, LegacyOptions, TagOptions};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -30,6 +30,8 @@ pub struct Route {
     pub place: Place,
     /// What it asks for.
     pub bounds: Bounds,
+    /// The service of its pool, by its qualified name, where the servers' certificates are not verified.
+    pub unverified: Option<Arc<str>>,
 }
 
 /// What of a route has boundaries.
@@ -38,8 +40,8 @@ pub enum Bounds {
     Prefix(Arc<str>, Arc<str>, Box<PrefixOptions>),
     /// Of one address of a site: HTTPS, host, exact path, entry point.
     Site(legacy::Site),
-    /// A TCP route: the name of its router.
-    Tcp(Arc<str>),
+    /// A TCP route, and the name that clients ask for (empty for a port).
+    Tcp(Box<legacy::TcpRoute>, String),
 }
 
 /// One side.
@@ -56,6 +58,8 @@ pub struct Scenes {
     /// Those that were refused.
     pub refused: Vec<Route>,
     pub options: LegacyOptions,
+    /// Services of old tags whose servers' certificates are not verified, by their qualified names.
+    pub unverified: HashSet<Arc<str>>,
     doors: Vec<Door>,
 }
 
@@ -65,12 +69,30 @@ impl Scenes {
         let own = match &route.bounds {
             Bounds::Prefix(_, _, options) => options.entry_points.first(),
             Bounds::Site(site) => site.entry_point.as_ref(),
-            Bounds::Tcp(_) => None,
+            Bounds::Tcp(..) => None,
         };
-        let tls = witness.question.scheme == "https";
+        match own.filter(|_| witness.own_door) {
+            Some(name) => self.doors.iter().find(|door| door.name == *name),
+            None => self.usual_door(witness.question.scheme == "https"),
+        }
+    }
+
+    /// Where requests of a scheme come in.
+    pub fn usual_door(&self, tls: bool) -> Option<&Door> {
         let usual = if tls { &self.options.websecure } else { &self.options.web };
-        let name = own.filter(|_| witness.own_door).unwrap_or(usual);
-        self.doors.iter().find(|door| door.name == *name)
+        self.doors.iter().find(|door| door.name == *usual)
+    }
+}
+
+impl Scenes {
+    /// What a request for a rule of the new table is told with, which stands at no boundary of an old tag.
+    pub fn of_rule(&self, router: &Router, after: &Set) -> Route {
+        let service = router.declared.source.service.clone();
+        let place = after.services.iter().find(|one| one.name == service).map(|one| one.place.clone());
+        let tag =
+            format!("traefik.http.routers.{}.rule={}", router.id.split('@').next().unwrap_or_default(), router.rule);
+        let bounds = Bounds::Prefix(Arc::default(), "/".into(), Box::default());
+        Route { tag: tag.into(), service, place: place.unwrap_or_default(), bounds, unverified: None }
     }
 }
 
@@ -117,7 +139,8 @@ pub fn scenes(before: &Set, after: &Set, settings: &Settings) -> Scenes {
     let old = side(&old_world, BTreeSet::from([Dialect::Urlprefix, Dialect::Site]));
     let new = side(&new_world, BTreeSet::from([Dialect::Traefik]));
     let (routes, refused) = routes(before, &mut holes, &options, datacenter, converted);
-    Scenes { old, new, routes, refused, options, doors }
+    let unverified = routes.iter().filter_map(|route| route.unverified.clone()).collect();
+    Scenes { old, new, routes, refused, options, unverified, doors }
 }
 
 /// What tags refer to and files declare: schemes of `auth=`, the transport without verification.
@@ -190,7 +213,10 @@ fn routes(
             for (key, bounds) in bounds(worded.text.trim(), options, datacenter, good) {
                 if seen.insert((good, key)) {
                     let (service, place) = (service.name.clone(), tag.place.clone());
-                    let route = Route { tag: super::super::remarks::written(tag).into(), service, place, bounds };
+                    let skips = skips_verification(&worded.text).then_some(&bounds);
+                    let unverified = skips.and_then(|bounds| pool_of(bounds, &worded.text, options, datacenter));
+                    let tag = super::super::remarks::written(tag).into();
+                    let route = Route { tag, service, place, bounds, unverified };
                     if good {
                         routes.push(route)
                     } else {
@@ -203,6 +229,15 @@ fn routes(
     (routes, refused)
 }
 
+/// The qualified name of the service that a tag's pool has.
+fn pool_of(bounds: &Bounds, text: &str, options: &LegacyOptions, datacenter: &str) -> Option<Arc<str>> {
+    let Bounds::Prefix(..) = bounds else { return None };
+    let PoolKey::Prefix { host, path } = legacy::read_prefix(text.trim(), options, datacenter).0?.key else {
+        return None;
+    };
+    Some(format!("{}@{}", legacy::pool_name("fb", &host, &path), Provider::ConsulCatalog).into())
+}
+
 /// The boundaries of a tag, with what they are known by. Of a refused tag only where it routes.
 fn bounds(text: &str, options: &LegacyOptions, datacenter: &str, good: bool) -> Vec<(String, Bounds)> {
     if legacy::is_site(text) {
@@ -211,8 +246,9 @@ fn bounds(text: &str, options: &LegacyOptions, datacenter: &str, good: bool) -> 
     }
     let bare = text.strip_prefix(&*options.prefix).unwrap_or(text).trim();
     if legacy::is_tcp(bare) {
+        let host = bare.split([':', '/', ' ']).next().unwrap_or_default().to_ascii_lowercase();
         let route = legacy::read_tcp(bare, options).ok();
-        return route.into_iter().map(|route| (route.name.to_string(), Bounds::Tcp(route.name))).collect();
+        return route.into_iter().map(|of| (of.name.to_string(), Bounds::Tcp(Box::new(of), host.clone()))).collect();
     }
     let text = if good { text } else { text.split(' ').next().unwrap_or_default() };
     let Some(read) = legacy::read_prefix(text, options, datacenter).0 else { return Vec::new() };
