@@ -289,9 +289,8 @@ impl Work<'_> {
         for other in rest {
             let equal = match (&first.asks, &other.asks) {
                 (Asks::Prefix(a), Asks::Prefix(b)) => {
-                    let verify = |read: &Read| skips_verification(&read.worded.text);
                     let one_service = first.service == other.service;
-                    a.options == b.options && verify(first) == verify(other) && (!one_service || a.scheme == b.scheme)
+                    a.options == b.options && a.manner == b.manner && (!one_service || a.scheme == b.scheme)
                 }
                 (Asks::Tcp(a), Asks::Tcp(b)) => a == b,
                 _ => true,
@@ -341,20 +340,11 @@ impl Work<'_> {
 
     fn write_pool(&self, host: &str, path: &str, reads: &[&Read]) -> Option<Vec<Vec<String>>> {
         let name = self.name("fb", host, path);
-        let prefix = |read: &&Read| match &read.asks {
-            Asks::Prefix(prefix) => Some(prefix.options.clone()),
-            _ => None,
-        };
-        let options = reads.first().and_then(prefix)?;
+        let Asks::Prefix(first) = &reads.first()?.asks else { return None };
+        let Prefix { options, manner, .. } = &**first;
         let parts = self.parts(reads);
         let auth = self.schemes.get(&*options.auth).filter(|_| !options.auth.is_empty());
-        let pool = write::Pool {
-            name: &name,
-            path,
-            options: &options,
-            skip_verify: reads.first().is_some_and(|read| skips_verification(&read.worded.text)),
-            auth,
-        };
+        let pool = write::Pool { name: &name, path, options, manner, auth };
         let weights = weights(&parts.iter().map(|(_, count, fixed)| (*count, fixed.clone())).collect::<Vec<_>>());
         let weight: HashMap<usize, u32> = parts
             .iter()
@@ -578,12 +568,6 @@ fn same_text(old: &Tag, new: &Tag) -> bool {
 fn is_said(tag: &str, option: &str, value: &str) -> bool {
     let said = tag.split_once('=').filter(|(key, _)| key.trim().eq_ignore_ascii_case(option));
     said.is_some_and(|(_, said)| said.trim().eq_ignore_ascii_case(value))
-}
-
-/// Whether a tag says that certificates are not verified: the last word counts, and only this spelling.
-pub(super) fn skips_verification(text: &str) -> bool {
-    let said = text.split_whitespace().filter_map(|option| option.strip_prefix("tlsskipverify=")).next_back();
-    said == Some("true")
 }
 
 /// Whether a tag that stays has a double quote.

@@ -168,6 +168,9 @@ fn every_option_is_proved() {
         "urlprefix-h/ host=other.example",
         "urlprefix-h/ proto=https",
         "urlprefix-h/ proto=https tlsskipverify=true",
+        "urlprefix-h/ lb=round_robin",
+        "urlprefix-h/ lb=least_conn sticky",
+        "urlprefix-h/ sticky=seat",
         "urlprefix-h/ proto=grpc",
         "urlprefix-h/ proto=ws",
         "urlprefix-h/ auth=team",
@@ -463,6 +466,18 @@ fn a_port_with_a_slash_is_that_of_the_service() {
 
 fn new_is_tcp(text: &str) -> bool {
     new(text)[0].starts_with("traefik.tcp.routers.")
+}
+
+#[test]
+fn how_servers_are_chosen_is_converted() {
+    let of = |text: &str| {
+        let all = new(text);
+        let of_service = all.iter().filter_map(|tag| tag.split_once(".loadbalancer.").map(|(_, said)| said.to_owned()));
+        of_service.collect::<Vec<_>>()
+    };
+    let plain = "server.scheme=http".to_owned();
+    assert_eq!(of("urlprefix-h/ lb=p2c sticky"), [plain.clone(), "strategy=p2c".into(), "sticky.cookie=true".into()]);
+    assert_eq!(of("urlprefix-h/ sticky=seat"), [plain, "sticky.cookie.name=seat".into()]);
 }
 
 #[test]

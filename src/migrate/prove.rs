@@ -101,7 +101,7 @@ const MAX_KEPT: usize = 100;
 /// other. What is refused takes no part; a gap says where its requests would go.
 pub fn prove(before: &Set, after: &Set, settings: &Settings) -> Proof {
     let scenes = world::scenes(before, after, settings);
-    let mut judge = judge::Judge::new(&scenes.unverified);
+    let mut judge = judge::Judge::default();
     let mut proof = Proof { routes: scenes.routes.len(), ..Proof::default() };
     let tables = [&*scenes.old.table, &*scenes.new.table];
     let mut standings = Vec::with_capacity(scenes.routes.len());

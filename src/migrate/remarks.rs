@@ -373,7 +373,7 @@ pub fn of_prefix(prefix: &Prefix, text: &str, schemes: &BTreeMap<String, Scheme>
             "",
         );
     }
-    if skips(text) {
+    if prefix.manner.unverified {
         tell(
             "skip_verify",
             "that certificates are not verified cannot be said in tags: the route is served only with a serversTransport `skip` in a file",
@@ -394,10 +394,6 @@ pub fn of_prefix(prefix: &Prefix, text: &str, schemes: &BTreeMap<String, Scheme>
         tell("double_quote", "Fabio refuses its whole table for the double quote in this tag", "");
     }
     all
-}
-
-fn skips(text: &str) -> bool {
-    text.split_whitespace().filter_map(|option| option.strip_prefix("tlsskipverify=")).next_back() == Some("true")
 }
 
 /// A port of the tag that only Fabio is known to listen on.

@@ -3,7 +3,7 @@
 
 use super::options::Scheme;
 use super::redirect::redirect;
-use crate::tags::legacy::{PrefixOptions, Site, TcpRoute, prefix_rule, priority, site_rule};
+use crate::tags::legacy::{Manner, PrefixOptions, Site, TcpRoute, prefix_rule, priority, site_rule};
 use crate::tags::{LegacyOptions, legacy};
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub struct Pool<'a> {
     pub path: &'a str,
     /// What the tags ask for.
     pub options: &'a PrefixOptions,
-    /// `tlsskipverify=true`.
-    pub skip_verify: bool,
+    /// How servers are chosen and reached.
+    pub manner: &'a Manner,
     /// The scheme of `auth=`.
     pub auth: Option<&'a Scheme>,
 }
@@ -122,7 +122,15 @@ pub fn pool(pool: &Pool<'_>, part: &Part, settings: &LegacyOptions) -> Option<Ve
     if options.redirect.is_none() && &*options.send_host == "dst" {
         lines.service(name, "passhostheader", false);
     }
-    if pool.skip_verify {
+    if let Some(strategy) = &pool.manner.strategy {
+        lines.service(name, "strategy", strategy.as_str());
+    }
+    match pool.manner.sticky.as_deref() {
+        None => {}
+        Some("") => lines.service(name, "sticky.cookie", true),
+        Some(cookie) => lines.service(name, "sticky.cookie.name", cookie),
+    }
+    if pool.manner.unverified {
         lines.service(name, "serverstransport", "skip@file");
     }
     Some(lines.0)

@@ -10,7 +10,7 @@ use crate::model::Provider;
 use crate::observe::{access, log, metrics};
 use crate::proxy;
 use crate::table::{self, BuildOptions, DEFAULT_TRANSPORT, Pem, Transport, TransportTls};
-use crate::tags::{LegacyMode, LegacyOptions, TagOptions, auth_middleware};
+use crate::tags::{self, LegacyMode, LegacyOptions, TagOptions, UNVERIFIED, auth_middleware};
 use crate::{http, middleware, upstream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -246,7 +246,7 @@ pub(crate) fn build_options(settled: &Settled) -> BuildOptions {
     }
 }
 
-/// What is built in: the control-plane site, and the schemes of Fabio's `auth=`.
+/// What is built in: the control-plane site, the schemes of Fabio's `auth=`, and the transport of its `tlsskipverify=true`.
 fn internal(settled: &Settled) -> declare::Dynamic {
     let mut dynamic = control_plane::control_plane(settled, &redirect_port(settled));
     for (name, scheme) in &settled.own.fabio_auth {
@@ -262,6 +262,7 @@ fn internal(settled: &Settled) -> declare::Dynamic {
         let middleware = Arc::new(declare::Middleware { kind, source });
         dynamic.http.middlewares.insert(auth_middleware(name), middleware);
     }
+    dynamic.http.servers_transports.insert(UNVERIFIED.into(), Arc::new(tags::unverified()));
     dynamic
 }
 

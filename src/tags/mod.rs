@@ -33,7 +33,7 @@ pub use decoder::{Decoder, Step};
 pub use standing::{Reading, Standing, standing};
 
 use crate::catalog::{Health, World};
-use crate::declare::{Declarations, Dialect};
+use crate::declare::{Declarations, Dialect, Options, ServersTransport, Source};
 use crate::diagnostic::Diagnostic;
 use crate::model::Provider;
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,6 +99,15 @@ pub fn port_entry_point(port: u16) -> Arc<str> {
 /// The built-in middleware of a scheme that the configuration defines.
 pub fn auth_middleware(scheme: &str) -> Arc<str> {
     format!("fabio-auth-{scheme}").into()
+}
+
+/// Name of the built-in transport of `tlsskipverify=true`.
+pub const UNVERIFIED: &str = "fabio-unverified";
+
+/// The built-in transport of `tlsskipverify=true`: certificates are not verified.
+pub fn unverified() -> ServersTransport {
+    let options = serde_json::Map::from_iter([("insecureSkipVerify".to_owned(), true.into())]);
+    ServersTransport { options: Options(options), source: Source::default() }
 }
 
 /// How a prefix's path is compared: Fabio's `proxy.matcher`.

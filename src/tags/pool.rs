@@ -10,7 +10,7 @@
 use super::fragment::{Def, origin_of, service};
 use super::glob::{Specificity, is_glob, quote, specificity, to_regex};
 use super::names::{fnv1, namespace, quoted, slug};
-use super::{LegacyOptions, PathMatcher, auth_middleware};
+use super::{LegacyOptions, PathMatcher, UNVERIFIED, auth_middleware};
 use crate::catalog::ServiceKey;
 use crate::declare::{self, MiddlewareKind, RouterTls, Server, Source, Strategy};
 use crate::diagnostic::Diagnostic;
@@ -57,6 +57,8 @@ pub enum ShareKind {
         tags: Arc<str>,
         /// What must be equal within the pool.
         options: Arc<PrefixOptions>,
+        /// What need not.
+        manner: Manner,
     },
     /// `https://` or `http://`.
     Site {
@@ -79,6 +81,18 @@ impl Share {
             _ => self == other && self.source.service == other.source.service,
         }
     }
+}
+
+/// How servers are chosen and reached. A pool is balanced as the oldest share says that says anything, and its certificates
+/// go unverified where all shares say so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// `tlsskipverify=true`.
+    pub unverified: bool,
+    /// `lb=`; not Fabio's.
+    pub strategy: Option<Strategy>,
+    /// `sticky`, perhaps with the cookie's name; not Fabio's.
+    pub sticky: Option<Arc<str>>,
 }
 
 /// What the tags of one pool have to agree on.
@@ -199,8 +213,9 @@ impl Made {
     fn prefix(&mut self, host: &str, path: &str, shares: &[&Share], legacy: &LegacyOptions) {
         let mut agreed: Option<(&Share, &PrefixOptions)> = None;
         let mut targets: Vec<(&Share, Option<f64>)> = Vec::new();
+        let mut manners: Vec<&Manner> = Vec::new();
         for share in shares {
-            let ShareKind::Prefix { weight, options, .. } = &share.kind else { continue };
+            let ShareKind::Prefix { weight, options, manner, .. } = &share.kind else { continue };
             match agreed {
                 None => agreed = Some((share, options)),
                 Some((first, agreed)) if *agreed != **options => {
@@ -214,6 +229,7 @@ impl Made {
                 }
                 Some(_) => {}
             }
+            manners.push(manner);
             if !targets.iter().any(|(t, _)| t.is_twin(share)) {
                 targets.push((share, *weight));
             }
@@ -224,8 +240,17 @@ impl Made {
         let fixed: Vec<Option<f64>> = targets.iter().map(|(_, w)| *w).collect();
         let servers = servers(targets.iter().map(|(s, _)| &s.url), &fixed);
         let mut made_service = service(servers, source.clone());
-        if let (Some(lb), "dst") = (&mut made_service.load_balancer, &*options.send_host) {
-            lb.pass_host_header = false;
+        if let Some(lb) = &mut made_service.load_balancer {
+            lb.pass_host_header = &*options.send_host != "dst";
+            if let Some(strategy) = manners.iter().find_map(|manner| manner.strategy.clone()) {
+                lb.strategy = strategy;
+            }
+            let sticky = manners.iter().find_map(|manner| manner.sticky.clone());
+            lb.sticky = sticky
+                .map(|name| declare::Sticky { cookie: Some(declare::Cookie { name, ..declare::Cookie::default() }) });
+            if manners.iter().all(|manner| manner.unverified) {
+                lb.servers_transport = format!("{UNVERIFIED}@{}", Provider::Internal).into();
+            }
         }
         self.services.insert(name.clone(), Def::Good(Arc::new(made_service)));
         let middlewares = self.prefix_middlewares(&name, options, source, legacy);

@@ -9,11 +9,11 @@
 use super::fragment::{Fragment, address, origin_of, source};
 use super::glob::{GlobError, is_glob, to_regex};
 use super::names::join_host_port;
-use super::pool::{PoolKey, PrefixOptions, Share, ShareKind};
+use super::pool::{Manner, PoolKey, PrefixOptions, Share, ShareKind};
 use super::{LegacyOptions, PathMatcher, port_entry_point, urlprefix_tcp};
 use crate::catalog::{Health, Instance, ServiceKey};
-use crate::declare::Dialect;
 use crate::declare::options::nearest;
+use crate::declare::{Dialect, Strategy};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Provider;
 use std::collections::BTreeMap;
@@ -86,6 +86,7 @@ pub fn decode(
                 weight: read.weight,
                 tags: service_tags.clone(),
                 options: Arc::new(read.options),
+                manner: read.manner,
             },
         };
         own.entry(read.key).or_default().push((read.order, share));
@@ -137,6 +138,8 @@ pub struct Read {
     pub weight: Option<f64>,
     /// What must be equal within the pool.
     pub options: PrefixOptions,
+    /// What need not.
+    pub manner: Manner,
     /// What decides between two tags for one prefix on one instance.
     order: String,
 }
@@ -245,6 +248,7 @@ fn read(text: &str, legacy: &LegacyOptions, datacenter: &str, notes: &mut Notes<
         scheme: "http",
         weight: None,
         options: PrefixOptions { host: name.into(), entry_points, tls, ..PrefixOptions::default() },
+        manner: Manner::default(),
         order: String::new(),
     };
     read_options(options, legacy, &mut read, notes)?;
@@ -307,6 +311,8 @@ const OPTIONS: &[&str] = &[
     "tlsskipverify",
     "pxyproto",
     "register",
+    "lb",
+    "sticky",
 ];
 
 fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut Notes<'_>) -> Option<()> {
@@ -355,6 +361,18 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
                     format!("`{option}` is passed over: expected `redirect=<code>,<url>`"),
                 ),
             },
+            "tlsskipverify" => {
+                rest.push(option);
+                read.manner.unverified = value == "true";
+            }
+            "lb" if !value.is_empty() => {
+                rest.push(option);
+                read.manner.strategy = strategy(value, option, notes);
+            }
+            "sticky" => {
+                rest.push(option);
+                read.manner.sticky = sticky(value, option, notes);
+            }
             _ => {
                 rest.push(option);
                 plain_option(name, value, option, &mut read.options, notes)?;
@@ -364,14 +382,8 @@ fn read_options(text: &str, legacy: &LegacyOptions, read: &mut Read, notes: &mut
     match proto {
         ("https", _) => read.scheme = "https",
         ("http", _) => {}
-        ("grpc", option) => {
-            read.scheme = "h2c";
-            notes.warn("not_served", option, "`proto=grpc` is known; HTTP/2 to servers is not served yet".to_owned());
-        }
-        ("grpcs", option) => {
-            read.scheme = "https";
-            notes.warn("not_served", option, "`proto=grpcs` is known; HTTP/2 to servers is not served yet".to_owned());
-        }
+        ("grpc", _) => read.scheme = "h2c",
+        ("grpcs", _) => read.scheme = "https",
         (other, option) => {
             let message = format!("`proto={other}` is known and not served yet, so the tag routes nothing");
             notes.warn("not_served", option, message);
@@ -431,17 +443,10 @@ fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions,
                 into.closed = true;
             }
         },
-        "tlsskipverify" if value == "true" => {
-            notes.warn(
-                "not_served",
-                option,
-                "`tlsskipverify=true` is known and not served yet: certificates are verified".to_owned(),
-            );
-        }
         "pxyproto" if value == "true" => {
             notes.warn("not_served", option, "`pxyproto=true` acts on TCP routes only".to_owned());
         }
-        "tlsskipverify" | "pxyproto" => {}
+        "pxyproto" => {}
         "register" => {
             notes.warn("not_served", option, "`register=` has no meaning here: nothing is registered".to_owned())
         }
@@ -454,6 +459,33 @@ fn plain_option(name: &str, value: &str, option: &str, into: &mut PrefixOptions,
         }
     }
     Some(())
+}
+
+/// `lb=round_robin`, or a strategy by the name that it has in `loadBalancer.strategy`. Fabio passes it over.
+fn strategy(value: &str, option: &str, notes: &mut Notes<'_>) -> Option<Strategy> {
+    match Strategy::from(if matches!(value, "round_robin" | "rr") { "wrr" } else { value }) {
+        Strategy::Other(_) => {
+            let message = format!("`{option}` is passed over: expected `round_robin`, or {}", Strategy::KNOWN);
+            notes.warn("bad_value", option, message);
+            None
+        }
+        known => Some(known),
+    }
+}
+
+/// `sticky`, `sticky=true` or `sticky=<name of the cookie>`. Fabio passes it over.
+fn sticky(value: &str, option: &str, notes: &mut Notes<'_>) -> Option<Arc<str>> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    match value {
+        "" | "true" => Some(Arc::default()),
+        "false" => None,
+        name if name.bytes().all(fits) => Some(name.into()),
+        _ => {
+            let message = format!("`{option}` is passed over: expected `sticky` or `sticky=<name of a cookie>`");
+            notes.warn("bad_value", option, message);
+            None
+        }
+    }
 }
 
 /// `301,https://other$path`: the status and the target.

@@ -174,3 +174,23 @@ fn options() {
     let (_, problems) = tag("h/ proto=https host=name");
     assert_eq!(&*problems[0].code, "not_served");
 }
+
+#[test]
+fn what_fabio_passes_over_says_how_servers_are_chosen() {
+    let manner = |text: &str| {
+        let (read, problems) = tag(text);
+        let Manner { unverified, strategy, sticky } = read.unwrap().manner;
+        let codes: Vec<_> = problems.iter().map(|p| p.code.to_string()).collect();
+        (strategy.map(|s| s.as_str().into_owned()), sticky.as_deref().map(str::to_owned), unverified, codes.join(" "))
+    };
+    let said = |strategy: Option<&str>, sticky: Option<&str>, unverified, codes: &str| {
+        (strategy.map(str::to_owned), sticky.map(str::to_owned), unverified, codes.to_owned())
+    };
+    assert_eq!(manner("h/ lb=round_robin sticky"), said(Some("wrr"), Some(""), false, ""));
+    assert_eq!(manner("h/ lb=least_conn sticky=seat"), said(Some("least_conn"), Some("seat"), false, ""));
+    assert_eq!(manner("h/ sticky=true sticky=false tlsskipverify=true"), said(None, None, true, ""));
+    assert_eq!(manner("h/ tlsskipverify=true tlsskipverify=yes"), said(None, None, false, ""));
+    assert_eq!(manner("h/ lb=fastest sticky=a;b"), said(None, None, false, "bad_value bad_value"));
+    assert_eq!(manner("h/ lb"), said(None, None, false, "unknown_option"));
+    assert_eq!(manner("h/ proto=grpc"), said(None, None, false, ""));
+}

@@ -273,6 +273,26 @@ fn unary_calls_pass_with_their_deadline() {
 }
 
 #[test]
+fn a_tag_of_fabios_asks_for_grpc_too() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = Server::start(&runtime);
+    let rig = Rig { runtime, proxy: Proxy::start(&[]), server };
+    rig.proxy.catalog.register("grpc-1", "grpc", rig.server.address, &["urlprefix-grpc.test/ proto=grpc"]);
+    eventually("the router is there", || {
+        rig.proxy.admin("/api/http/routers").text().contains("grpc.test").then_some(())
+    });
+    assert!(!rig.proxy.admin("/api/problems").text().contains("not_served"));
+    let told = rig.runtime.block_on(async {
+        let mut client = rig.plain().await;
+        let (answer, mut out) = call(&mut client, "Unary").await;
+        out.send_data(message(b"hello"), true).expect("sent");
+        let mut messages = Messages::new(answer.await.expect("an answer").into_body());
+        messages.next().await.expect("no error")
+    });
+    assert_eq!(told.as_deref(), Some(&b"hello"[..]));
+}
+
+#[test]
 fn streams_pass_in_each_direction() {
     let rig = Rig::start();
     rig.by_each_door(async |mut client| {

@@ -5,6 +5,7 @@ mod proxy_protocol;
 pub mod rig;
 
 use super::support::client::Connection;
+use super::support::proxy::Proxy;
 use super::support::server::Server;
 use rig::{ALL, Authority, Rig, TlsServer, dynamic, ok, request, server_config};
 use serde_json::json;
@@ -40,6 +41,22 @@ fn servers_are_verified_by_the_authorities_that_are_named() {
         assert_eq!(rig.get(&format!("{name}.test")).0, status, "{name}");
     }
     assert!(rig.get("file.test").1.contains("sni=localhost TLSv1_3 client=false"));
+}
+
+#[test]
+fn tags_of_fabios_say_whether_certificates_are_verified() {
+    let server = TlsServer::of(&Authority::new("ours"), "localhost");
+    let proxy = Proxy::start(&[]);
+    let register = |service: &str, tag: &str| proxy.catalog.register(service, service, server.addr, &[tag]);
+    register("skips", "urlprefix-skips.test/ proto=https tlsskipverify=true");
+    register("verifies", "urlprefix-verifies.test/ proto=https tlsskipverify=false");
+    register("both-1", "urlprefix-both.test/ proto=https tlsskipverify=true");
+    register("both-2", "urlprefix-both.test/ proto=https");
+    proxy.wait_for("skips.test", "/", 200);
+    proxy.wait_for("verifies.test", "/", 502);
+    // What one tag does not allow, another one of the pool cannot.
+    proxy.wait_for("both.test", "/", 502);
+    assert!(!proxy.admin("/api/problems").text().contains("not_served"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::witness::{Kind, Witness};
 use crate::explain::{Brief, End};
 use crate::table::{MiddlewareKind, Router, Service, Strategy};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What two answers come to.
@@ -21,19 +21,13 @@ pub enum Verdict {
 const NEAR: f64 = 0.002;
 
 /// Compares answers.
-pub struct Judge<'a> {
+#[derive(Default)]
+pub struct Judge {
     /// In what two services differ, by their names.
     pools: HashMap<(Arc<str>, Arc<str>), Option<&'static str>>,
-    /// Services whose old tags ask for no verification of certificates.
-    unverified: &'a HashSet<Arc<str>>,
 }
 
-impl<'a> Judge<'a> {
-    /// A judge of a set's services.
-    pub fn new(unverified: &'a HashSet<Arc<str>>) -> Self {
-        Self { pools: HashMap::new(), unverified }
-    }
-
+impl Judge {
     /// Compares what both tables do to a request.
     pub fn judge(&mut self, witness: &Witness, old: &Brief, new: &Brief) -> Verdict {
         let is = |brief: &Brief, served: bool| {
@@ -98,10 +92,7 @@ impl<'a> Judge<'a> {
             (End::Served { uri, host }, End::Served { uri: path, host: name }) => {
                 let (Some(a), Some(b)) = (&old.router, &new.router) else { return Verdict::Differs("another pool") };
                 let key = (a.service.id.clone(), b.service.id.clone());
-                let unverified = self.unverified;
-                if let Some(what) =
-                    self.pools.entry(key).or_insert_with(|| other_pool(&a.service, &b.service, unverified))
-                {
+                if let Some(what) = self.pools.entry(key).or_insert_with(|| other_pool(&a.service, &b.service)) {
                     return Verdict::Differs(what);
                 }
                 if host != name {
@@ -206,18 +197,14 @@ fn unseen(router: &Arc<Router>) -> impl Iterator<Item = &MiddlewareKind> {
 }
 
 /// In what two services differ, whichever server a request gets.
-fn other_pool(old: &Service, new: &Service, unverified: &HashSet<Arc<str>>) -> Option<&'static str> {
+fn other_pool(old: &Service, new: &Service) -> Option<&'static str> {
     if !same_shares(old, new) {
         return Some("another pool, or other shares");
     }
     let skips =
         |service: &Service| service.transport.as_ref().is_some_and(|transport| transport.tls.insecure_skip_verify);
-    let verified = match unverified.contains(&old.id) {
-        // what is served here verifies, whatever the old tag says
-        true => skips(new),
-        false => old.transport == new.transport,
-    };
-    if !verified {
+    // the one that is built in has another name
+    if !(skips(old) && skips(new)) && old.transport != new.transport {
         return Some("the servers are reached otherwise");
     }
     let kept = old.sticky == new.sticky

@@ -119,6 +119,8 @@ const CASES: &[Case] = &[
     (&[&["urlprefix-h.test/"]], "server.scheme=http", "healthcheck.path=/up"),
     (&[&["urlprefix-h.test/"]], "server.scheme=http", "serverstransport=skip@file"),
     (&[&["urlprefix-h.test/ proto=https tlsskipverify=true"]], "serverstransport", "-"),
+    (&[&["urlprefix-h.test/ lb=p2c"]], "strategy=p2c", "strategy=leasttime"),
+    (&[&["urlprefix-h.test/ sticky"]], "sticky.cookie=true", "-"),
     (&[&["urlprefix-h.test/ weight=0.2"], &["urlprefix-h.test/ weight=0.8"]], "weight=1", "weight=2"),
     (&[&["urlprefix-h.test/ weight=0.2"], &["urlprefix-h.test/ weight=0.8"]], "weight=1", "weight=0"),
     (&[&["urlprefix-h.test/"], &["urlprefix-h.test/"]], "server.scheme=http", "server.weight=2"),

@@ -1,6 +1,6 @@
 //! The two tables of a proof.
 
-use super::super::convert::{convert, is_legacy, skips_verification};
+use super::super::convert::{convert, is_legacy};
 use super::super::holes::Holes;
 use super::super::options;
 use super::super::set::{Outcome, Place, Set, Settings};
@@ -13,7 +13,7 @@ use crate::explain::Door;
 use crate::model::Provider;
 use crate::table::{self, Accepted, BuildOptions, EntryPoint, Router, Table};
 use crate::tags::legacy::{self, PoolKey, PrefixOptions};
-use crate::tags::{self, LegacyOptions, TagOptions};
+use crate::tags::{self, LegacyOptions, TagOptions, UNVERIFIED};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -30,8 +30,6 @@ pub struct Route {
     pub place: Place,
     /// What it asks for.
     pub bounds: Bounds,
-    /// The service of its pool, by its qualified name, where the servers' certificates are not verified.
-    pub unverified: Option<Arc<str>>,
 }
 
 /// What of a route has boundaries.
@@ -58,8 +56,6 @@ pub struct Scenes {
     /// Those that were refused.
     pub refused: Vec<Route>,
     pub options: LegacyOptions,
-    /// Services of old tags whose servers' certificates are not verified, by their qualified names.
-    pub unverified: HashSet<Arc<str>>,
     doors: Vec<Door>,
 }
 
@@ -92,7 +88,7 @@ impl Scenes {
         let tag =
             format!("traefik.http.routers.{}.rule={}", router.id.split('@').next().unwrap_or_default(), router.rule);
         let bounds = Bounds::Prefix(Arc::default(), "/".into(), Box::default());
-        Route { tag: tag.into(), service, place: place.unwrap_or_default(), bounds, unverified: None }
+        Route { tag: tag.into(), service, place: place.unwrap_or_default(), bounds }
     }
 }
 
@@ -132,15 +128,21 @@ pub fn scenes(before: &Set, after: &Set, settings: &Settings) -> Scenes {
         let build = BuildOptions {
             entry_points: entry_points.collect(),
             primary: Provider::ConsulCatalog,
-            internal: Dynamic::default(),
+            internal: internal(),
         };
         Side { table: table::build(&decoded.declarations, &Accepted::default(), &build).table }
     };
     let old = side(&old_world, BTreeSet::from([Dialect::Urlprefix, Dialect::Site]));
     let new = side(&new_world, BTreeSet::from([Dialect::Traefik]));
     let (routes, refused) = routes(before, &mut holes, &options, datacenter, converted);
-    let unverified = routes.iter().filter_map(|route| route.unverified.clone()).collect();
-    Scenes { old, new, routes, refused, options, unverified, doors }
+    Scenes { old, new, routes, refused, options, doors }
+}
+
+/// What is built in, as far as legacy tags come to it.
+fn internal() -> Dynamic {
+    let mut dynamic = Dynamic::default();
+    dynamic.http.servers_transports.insert(UNVERIFIED.into(), Arc::new(tags::unverified()));
+    dynamic
 }
 
 /// What tags refer to and files declare: schemes of `auth=`, the transport without verification.
@@ -213,10 +215,8 @@ fn routes(
             for (key, bounds) in bounds(worded.text.trim(), options, datacenter, good) {
                 if seen.insert((good, key)) {
                     let (service, place) = (service.name.clone(), tag.place.clone());
-                    let skips = skips_verification(&worded.text).then_some(&bounds);
-                    let unverified = skips.and_then(|bounds| pool_of(bounds, &worded.text, options, datacenter));
                     let tag = super::super::remarks::written(tag).into();
-                    let route = Route { tag, service, place, bounds, unverified };
+                    let route = Route { tag, service, place, bounds };
                     if good {
                         routes.push(route)
                     } else {
@@ -227,15 +227,6 @@ fn routes(
         }
     }
     (routes, refused)
-}
-
-/// The qualified name of the service that a tag's pool has.
-fn pool_of(bounds: &Bounds, text: &str, options: &LegacyOptions, datacenter: &str) -> Option<Arc<str>> {
-    let Bounds::Prefix(..) = bounds else { return None };
-    let PoolKey::Prefix { host, path } = legacy::read_prefix(text.trim(), options, datacenter).0?.key else {
-        return None;
-    };
-    Some(format!("{}@{}", legacy::pool_name("fb", &host, &path), Provider::ConsulCatalog).into())
 }
 
 /// The boundaries of a tag, with what they are known by. Of a refused tag only where it routes.
