@@ -6,7 +6,7 @@
 //! What always holds: the target is never read as another host than the tag names, whatever the path.
 
 use super::path::{decode, encode, written};
-use super::redirect::{client_scheme, moved};
+use super::redirect::{Hex, ascii, client_scheme, moved};
 use crate::http::target::clean;
 use crate::http::{Exchange, Made, Reason, StatusCode, split_port};
 use std::borrow::Cow;
@@ -51,7 +51,7 @@ impl Redirect<'_> {
         if !query.is_empty() {
             location.extend(["?", query]);
         }
-        moved(status, ascii(location))
+        moved(status, ascii(location, Hex::Small))
     }
 
     /// The path of the target, and whether the request's is in it.
@@ -73,20 +73,6 @@ impl Redirect<'_> {
         // right behind the host Fabio writes the path anew, but no slash of its own out of an escaped one
         (slashed(if joined { encode(path.as_bytes(), b"%") } else { path }), true)
     }
-}
-
-/// As Go writes the field: bytes that are not ASCII escaped, in small letters.
-fn ascii(location: String) -> String {
-    if location.is_ascii() {
-        return location;
-    }
-    location.bytes().fold(String::new(), |mut text, byte| {
-        match byte.is_ascii() {
-            true => text.push(char::from(byte)),
-            false => text.push_str(&format!("%{byte:02x}")),
-        }
-        text
-    })
 }
 
 /// With a slash before it.

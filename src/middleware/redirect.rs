@@ -72,7 +72,32 @@ pub(super) fn redirect_regex(
         Cow::Owned(same) if same == url => return None,
         Cow::Owned(location) => location,
     };
-    Some(moved(status(permanent, exchange), location))
+    // as Traefik, which reads the URL and writes it anew
+    Some(moved(status(permanent, exchange), ascii(location, Hex::Large)))
+}
+
+/// Letters of escaped bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hex {
+    /// `%c3`, as Go's `http.Redirect` has them.
+    Small,
+    /// `%C3`, as Go's `URL.String` has them.
+    Large,
+}
+
+/// A location whose bytes that are not ASCII are escaped (RFC 3986, 2.1).
+pub(super) fn ascii(location: String, hex: Hex) -> String {
+    if location.is_ascii() {
+        return location;
+    }
+    location.bytes().fold(String::new(), |mut text, byte| {
+        match hex {
+            _ if byte.is_ascii() => text.push(char::from(byte)),
+            Hex::Small => text.push_str(&format!("%{byte:02x}")),
+            Hex::Large => text.push_str(&format!("%{byte:02X}")),
+        }
+        text
+    })
 }
 
 /// The status that keeps the method where it is not GET.

@@ -164,6 +164,7 @@ fn redirects_by_expression() {
         (Method::GET, kind("https://n${1}${2}", true), 301, "https://n/a%20b?x=1"),
         (Method::POST, kind("https://n${1}", false), 307, "https://n/a%20b"),
         (Method::POST, kind("/else", true), 308, "/else"),
+        (Method::GET, kind("https://n/grün", true), 301, "https://n/gr%C3%BCn"),
     ] {
         let mut exchange = exchange(method, "/a%20b?x=1", "h.test", false);
         assert_eq!(location(kind, &mut exchange), Some((status, expected.to_owned())));
