@@ -21,6 +21,7 @@ mod labels;
 pub(crate) mod legacy;
 mod names;
 mod pool;
+mod rank;
 mod site;
 mod standing;
 pub mod template;
