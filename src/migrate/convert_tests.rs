@@ -478,6 +478,12 @@ fn how_servers_are_chosen_is_converted() {
     let plain = "server.scheme=http".to_owned();
     assert_eq!(of("urlprefix-h/ lb=p2c sticky"), [plain.clone(), "strategy=p2c".into(), "sticky.cookie=true".into()]);
     assert_eq!(of("urlprefix-h/ sticky=seat"), [plain, "sticky.cookie.name=seat".into()]);
+    let codes = |text: &str| {
+        let all = convert(&set(&[("s", &[text])]), &settings());
+        all[0].remarks.iter().map(|remark| remark.code.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(codes("urlprefix-h/ lb=least_conn"), ["own_strategy"]);
+    assert_eq!(codes("urlprefix-h/ lb=leasttime"), [""; 0]);
 }
 
 #[test]

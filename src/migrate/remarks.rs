@@ -9,6 +9,9 @@ use crate::tags::legacy::{Prefix, TcpRoute};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Strategies that Traefik has too (<https://doc.traefik.io/traefik/reference/routing-configuration/http/load-balancing/service>).
+const OF_TRAEFIK: [&str; 4] = ["wrr", "p2c", "hrw", "leasttime"];
+
 /// Something to say of a tag, without its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -372,6 +375,12 @@ pub fn of_prefix(prefix: &Prefix, text: &str, schemes: &BTreeMap<String, Scheme>
             "in Fabio a host route of gRPC was found by the metadata key `dsthost` alone; now it is by its name. `strip=`, `auth=`, `allow=` and `deny=` now hold for it",
             "",
         );
+    }
+    if let Some(strategy) =
+        prefix.manner.strategy.as_ref().filter(|strategy| !OF_TRAEFIK.contains(&&*strategy.as_str()))
+    {
+        let message = format!("`{}` is a strategy of rust-lb alone: Traefik serves nothing by it", strategy.as_str());
+        tell("own_strategy", &message, "for Traefik, choose `p2c` or `round_robin`");
     }
     if prefix.manner.unverified {
         tell(
