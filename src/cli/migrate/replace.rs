@@ -8,6 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The backup of a file.
 pub(super) fn backup_of(file: &Path) -> PathBuf {
@@ -45,6 +46,7 @@ pub(super) fn replace(
     backup: bool,
     same: &dyn Fn(usize, &[u8]) -> bool,
 ) -> Vec<Result<(), String>> {
+    clear(files);
     let mut done = Vec::with_capacity(files.len());
     for (turn, files) in files.chunks(TOGETHER).enumerate() {
         let shares = files.chunks(files.len().div_ceil(WRITERS));
@@ -74,6 +76,27 @@ pub(super) fn replace(
         folders.iter().for_each(|folder| sync(folder));
     }
     done
+}
+
+/// Between the name of a file and the number of a run, in the name of new content that waits beside it.
+const MARK: &str = ".rust-lb-";
+/// New content does not wait for so long, unless its run was killed.
+const LEFT: Duration = Duration::from_secs(600);
+
+/// Removes what runs that were killed have left beside these files.
+fn clear(files: &[Replacement<'_>]) {
+    let files: BTreeSet<PathBuf> = files.iter().filter_map(|file| target(file.path).ok()).collect();
+    let folders: BTreeSet<&Path> = files.iter().map(|file| folder(file)).collect();
+    for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        let name = entry.file_name();
+        let of = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once(MARK)).map(|(of, _)| of);
+        let old = || {
+            entry.metadata().and_then(|about| about.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|ago| ago > LEFT))
+        };
+        if of.is_some_and(|of| files.contains(&entry.path().with_file_name(of))) && old() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// New content that is complete on disk.
@@ -158,7 +181,7 @@ fn beside(file: &Path, content: &[u8], like: &fs::Metadata) -> io::Result<PathBu
     let (mut out, beside) = loop {
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".rust-lb-{process}-{number}"));
+        hidden.push(format!("{MARK}{process}-{number}"));
         let beside = folder(file).join(hidden);
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside) {
             Ok(out) => break (out, beside),

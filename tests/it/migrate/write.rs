@@ -98,11 +98,18 @@ fn many_files_are_written_and_nothing_is_left_beside_them() {
             .expect("written");
     }
     fs::write(dir.path().join("7.nomad.bak"), job("[\"x\"]").replace("group", "other")).expect("written");
+    // Of a run that was killed, of one that goes on, and of nobody here.
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
+    for (name, old) in [(".8.nomad.rust-lb-1-0", true), (".9.nomad.rust-lb-1-0", false), (".x.nomad.rust-lb-1-0", true)]
+    {
+        let file = fs::File::create(dir.path().join(name)).expect("written");
+        old.then(|| file.set_modified(before).expect("set back"));
+    }
     let (code, out, err) = migrate(&["--write", text(dir.path())]);
     assert_eq!((code, out.lines().filter(|line| line.starts_with("wrote ")).count()), (Some(1), 299), "{err}");
     assert!(err.contains("7.nomad.bak` is of another content"), "{err}");
     let left: Vec<String> = contents(dir.path()).into_keys().filter(|name| name.starts_with('.')).collect();
-    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(left, [".9.nomad.rust-lb-1-0", ".x.nomad.rust-lb-1-0"]);
     assert_eq!(
         fs::read_to_string(dir.path().join("7.nomad")).expect("the file"),
         job("[\"urlprefix-h7.example.com/\"]")
