@@ -250,13 +250,16 @@ impl Strategy {
     }
 }
 
+/// Whether a text may be a method, or the name of a field or a cookie (`token`: RFC 9110, 5.6.2).
+pub fn is_token(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(fits)
+}
+
 impl From<&str> for Strategy {
     fn from(name: &str) -> Self {
-        // What cannot be the name of a field or a cookie (RFC 9110, 5.6.2) is no strategy.
-        let token = |name: &&str| {
-            let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-            !name.is_empty() && name.bytes().all(fits)
-        };
+        // What cannot be the name of a field or a cookie is no strategy.
+        let token = |name: &&str| is_token(name);
         if let Some(name) = name.strip_prefix(Self::HASH_HEADER).filter(token) {
             return Self::HashHeader(name.into());
         }

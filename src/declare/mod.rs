@@ -27,7 +27,7 @@ pub use duration::GoDuration;
 pub use headers::{Fields, Headers};
 pub use http::{
     Cookie, Domain, HealthCheck, LoadBalancer, Observability, PassiveHealthCheck, ResponseForwarding, Router,
-    RouterTls, Server, Service, Sticky, Strategy,
+    RouterTls, Server, Service, Sticky, Strategy, is_token,
 };
 pub use limits::{CircuitBreaker, InFlightReq, IpStrategy, RateLimit, Retry, SourceCriterion};
 pub use middleware::{Hashes, Middleware, MiddlewareKind, NotServed, Options};

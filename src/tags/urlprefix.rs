@@ -13,7 +13,7 @@ use super::pool::{Manner, PoolKey, PrefixOptions, Share, ShareKind};
 use super::{LegacyOptions, PathMatcher, port_entry_point, urlprefix_tcp};
 use crate::catalog::{Health, Instance, ServiceKey};
 use crate::declare::options::nearest;
-use crate::declare::{Dialect, Strategy};
+use crate::declare::{Dialect, Strategy, is_token};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Provider;
 use std::collections::BTreeMap;
@@ -475,11 +475,10 @@ fn strategy(value: &str, option: &str, notes: &mut Notes<'_>) -> Option<Strategy
 
 /// `sticky`, `sticky=true` or `sticky=<name of the cookie>`. Fabio passes it over.
 fn sticky(value: &str, option: &str, notes: &mut Notes<'_>) -> Option<Arc<str>> {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     match value {
         "" | "true" => Some(Arc::default()),
         "false" => None,
-        name if name.bytes().all(fits) => Some(name.into()),
+        name if is_token(name) => Some(name.into()),
         _ => {
             let message = format!("`{option}` is passed over: expected `sticky` or `sticky=<name of a cookie>`");
             notes.warn("bad_value", option, message);

@@ -1,6 +1,7 @@
 //! Requests and connections as the command is given them, and as a rule sees them once an HTTP server
 //! has taken them in.
 
+use crate::declare::is_token;
 use crate::http::target::{self, Target};
 use crate::model::canonical_host;
 use crate::rule::{ConnectionView, RequestView};
@@ -74,9 +75,6 @@ pub(super) struct Request<'a> {
 impl<'a> Request<'a> {
     /// Takes the request in as a server does, or says why it is refused.
     pub(super) fn accept(input: &'a RequestInput) -> Result<Self, String> {
-        let is_token = |text: &str| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-        };
         if !is_token(&input.method) {
             return Err(format!("`{}` is no method", input.method));
         }

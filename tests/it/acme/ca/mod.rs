@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What goes wrong, once, at a resource.
@@ -109,6 +110,8 @@ impl Default for Manner {
 pub struct Inner {
     pub base: String,
     pub manner: Mutex<Manner>,
+    /// Told of each change of the manner.
+    changed: Notify,
     issuing: Issuing,
     state: Mutex<State>,
     faults: Mutex<HashMap<&'static str, Vec<Fault>>>,
@@ -144,6 +147,7 @@ impl Ca {
         let inner = Arc::new(Inner {
             base: format!("https://{addr}"),
             manner: Mutex::new(manner),
+            changed: Notify::new(),
             issuing: Issuing::new(),
             state: Mutex::default(),
             faults: Mutex::default(),
@@ -183,6 +187,7 @@ impl Ca {
 
     pub fn change(&self, change: impl FnOnce(&mut Manner)) {
         change(&mut lock(&self.inner.manner));
+        self.inner.changed.notify_waiters();
     }
 
     /// Forgets all accounts, as an authority that was set up anew.

@@ -310,9 +310,11 @@ fn post(inner: &Arc<Inner>, parts: &Parts, body: &[u8]) -> Reply {
             tokio::spawn(async move {
                 let known = || Some(lock(&inner_.manner).clone()).filter(|m| !m.waits || m.look.http.is_some());
                 let look = loop {
+                    // before it is looked at, so that no change is missed
+                    let changed = inner_.changed.notified();
                     match known() {
                         Some(manner) => break manner.look,
-                        None => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+                        None => changed.await,
                     }
                 };
                 let verdict = validate(&look, kind, &name, &token, &format!("{token}.{key}")).await;
